@@ -1,0 +1,90 @@
+/**
+ * The dispatcher behind `subrosa`. Clients' commands live here; the worker's are loaded from the enclave workspace, which
+ * the published package does not contain. Node only.
+ */
+import { Command, CommanderError } from 'commander'
+import { SubrosaError } from '../verifier/errors.js'
+import { addVerificationOptions } from '../verifier/options.js'
+import { VERSION } from '../verifier/version.js'
+import type { ChatFlags } from './chat.js'
+
+export interface CommandStreams {
+  readonly stdout: NodeJS.WritableStream
+  readonly stderr: NodeJS.WritableStream
+}
+
+/** What the enclave workspace offers the dispatcher; typed here so that neither side imports the other. */
+interface WorkerCommands {
+  registerServe(program: Command): void
+}
+
+const MISUSE = 2
+
+/** Runs one command line and returns its exit status. No stack is printed unless --verbose is given. */
+export async function runSubrosa(argv: readonly string[], streams: CommandStreams): Promise<number> {
+  let status = 0
+  const program = new Command('subrosa')
+    .description('Confidential LLM inference that its users can check.')
+    .version(VERSION, '--version')
+    .enablePositionalOptions()
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => streams.stdout.write(text),
+      writeErr: (text) => streams.stderr.write(text),
+      outputError: (text, write) => write(text.replace(/^error: /, 'subrosa: ')),
+    })
+  const chat = program
+    .command('chat')
+    .description('talk to a worker in the terminal, after verifying it')
+    .argument('<url>', 'worker URL')
+    .option('--model <id>', 'model to ask for; the worker’s own by default')
+    .option('--system <text>', 'system message')
+    .option('--prompt <text>', 'ask this one question, print the answer, and leave')
+    .option('--verbose', 'show the stack of an unexpected error')
+    .action(async (url: string, flags: ChatFlags) => {
+      const { runChat } = await import('./chat.js')
+      status = await runChat(url, flags, streams)
+    })
+  addVerificationOptions(chat)
+  if (argv[2] === 'serve') (await loadWorkerCommands()).registerServe(program)
+  else {
+    program
+      .command('serve')
+      .description('run a worker (providers; needs the enclave workspace)')
+      .helpOption(false)
+      .action(() => undefined)
+  }
+  try {
+    await program.parseAsync([...argv])
+    return process.exitCode === undefined ? status : Number(process.exitCode)
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : MISUSE
+    const message = error instanceof Error ? error.message : String(error)
+    streams.stderr.write(`subrosa: ${error instanceof SubrosaError ? message : `unexpected: ${message}`}\n`)
+    if (argv.includes('--verbose') && error instanceof Error) streams.stderr.write(`${error.stack}\n`)
+    return exitStatusOf(error)
+  }
+}
+
+/** 2 for mistakes of the caller, 4 for what could not be reached, 1 for everything refused. */
+function exitStatusOf(error: unknown): number {
+  const code = error instanceof SubrosaError ? error.code : ''
+  if (/^(option|url|file|policy|target|trust-anchor)\.|^client\.(revocation-off|any-measurement)$/.test(code))
+    return MISUSE
+  if (/^worker\.|^transport\.unavailable$/.test(code)) return 4
+  return 1
+}
+
+async function loadWorkerCommands(): Promise<WorkerCommands> {
+  const location = new URL('../enclave/cli.js', import.meta.url).href
+  try {
+    return (await import(location)) as WorkerCommands
+  } catch (cause) {
+    if ((cause as { code?: unknown }).code !== 'ERR_MODULE_NOT_FOUND') throw cause
+    throw new SubrosaError(
+      'serve.not-installed',
+      'the worker is not part of this package; clone the repository and run: npm run build && npx subrosa serve',
+      { cause },
+    )
+  }
+}

@@ -1,0 +1,5 @@
+#!/usr/bin/env node
+/** `subrosa`: one name for every command; each is loaded only when it is asked for. */
+import { runSubrosa } from './cli-run.js'
+
+process.exitCode = await runSubrosa(process.argv, { stdout: process.stdout, stderr: process.stderr })

@@ -1,0 +1,262 @@
+/**
+ * A verified session with one worker: verify, then seal (PROTOCOL.md §4, §5, §7).
+ *
+ * Nothing is sent before an accepted live result is held, and every request checks again that evidence and key
+ * configuration are still current on this machine's clock. There is no plaintext path.
+ */
+import { verifyEvidence } from '../verifier/appraise.js'
+import { type EndorsementPool, sortEndorsements } from '../verifier/endorsements.js'
+import { UsageError } from '../verifier/errors.js'
+import { fetchBundle, fetchBytes, parseWorkerUrl, workerPath } from '../verifier/fetch-evidence.js'
+import { type AppraisalPolicy, type PolicyDocument, resolvePolicy } from '../verifier/policy.js'
+import type { Bytes } from '../verifier/protocol/bytes.js'
+import { CLOCK_SKEW_S, MEDIA_TYPE_SIGNED_KEYS, PATH_OHTTP, PATH_OHTTP_KEYS } from '../verifier/protocol/constants.js'
+import {
+  parseSignedKeyConfigurations,
+  type SignedKeyConfiguration,
+  verifyKeyConfiguration,
+} from '../verifier/protocol/key-configuration.js'
+import { parseKeyConfiguration, suiteNameOf } from '../verifier/protocol/ohttp-keys.js'
+import type { AcceptedResult, VerifiedWorker } from '../verifier/result.js'
+import { GatewayRefusedError, NotTrustedError, SessionError } from './errors.js'
+import { type ReceivedReceipt, withReceipt } from './receipts.js'
+import { createTransport } from './transport.js'
+
+export interface ConnectOptions {
+  /**
+   * What is acceptable: a policy document, or one already resolved. Left out, the strict policy applies; it identifies no
+   * software until it is given reference values.
+   */
+  readonly policy?: PolicyDocument | { readonly resolved: AppraisalPolicy }
+  /** Endorsements beyond those the worker staples. Untrusted until verified. */
+  readonly endorsements?: EndorsementPool
+  readonly fetch?: typeof globalThis.fetch
+  /** The caller's clock. An attacker who controls it can make expired evidence look current. */
+  readonly now?: () => Date
+  /** Bound on each exchange that is not an answer, in milliseconds. */
+  readonly timeoutMs?: number
+  readonly signal?: AbortSignal
+}
+
+export interface WorkerSession {
+  /** For `new OpenAI({ baseURL })`. */
+  readonly baseURL: string
+  /** A `fetch` that reaches this worker only, through the seal only. */
+  readonly fetch: typeof globalThis.fetch
+  /** What was proven, and what was not; renewed whenever the evidence is. */
+  readonly attestation: AcceptedResult
+  /** What is known of the verified worker: its statement, and until when it holds. */
+  readonly worker: VerifiedWorker
+  /** The receipt of a response that `fetch` returned; settles when its body has been read to the end. */
+  receipt(response: Response): Promise<ReceivedReceipt>
+  /** Fetches and verifies new evidence now. @throws NotTrustedError, and the session then sends nothing more. */
+  refresh(): Promise<void>
+  /** Every later request is refused. */
+  close(): void
+}
+
+/** A key or a proof that has less than this left is renewed before use. */
+const RENEW_MARGIN_MS = 5_000
+
+/**
+ * Fetches evidence with a fresh nonce, appraises it, and returns a session only if it was accepted live.
+ * @throws UsageError or PolicyError before any network; UnavailableError when the worker does not answer;
+ * NotTrustedError, with the whole result, when it answers and is not acceptable.
+ */
+export async function connect(url: string | URL, options: ConnectOptions = {}): Promise<WorkerSession> {
+  const session = new Session(parseWorkerUrl(String(url)), options)
+  await session.refresh()
+  return session
+}
+
+/** @throws UsageError on a policy that cannot protect a prompt. */
+function policyFor(option: ConnectOptions['policy']): AppraisalPolicy {
+  const policy =
+    option !== undefined && 'resolved' in option
+      ? option.resolved
+      : resolvePolicy(option ?? { schema: 'subrosa-policy/1' })
+  if (policy.revocation === 'off') {
+    throw new UsageError('client.revocation-off', 'revocation: off is for auditing archives; nothing is sent under it')
+  }
+  if (policy.measurements === 'any' && policy.trustAnchors.length === 0) {
+    throw new UsageError(
+      'client.any-measurement',
+      'measurements: any leaves the software unidentified; to send prompts it needs a private or simulated trust anchor',
+    )
+  }
+  return policy
+}
+
+class Session implements WorkerSession {
+  readonly baseURL: string
+  readonly fetch: typeof globalThis.fetch
+  readonly #url: URL
+  readonly #policy: AppraisalPolicy
+  readonly #endorsements: EndorsementPool
+  readonly #fetch: typeof globalThis.fetch
+  readonly #now: () => Date
+  readonly #options: ConnectOptions
+  readonly #receipts = new WeakMap<Response, Promise<ReceivedReceipt>>()
+  #state: { readonly result: AcceptedResult; readonly worker: VerifiedWorker } | undefined
+  #refreshing: Promise<void> | undefined
+  #closed = false
+
+  constructor(url: URL, options: ConnectOptions) {
+    this.#url = url
+    this.#options = options
+    this.#policy = policyFor(options.policy)
+    this.#endorsements = options.endorsements ?? sortEndorsements([])
+    this.#fetch = options.fetch ?? globalThis.fetch.bind(globalThis)
+    this.#now = options.now ?? (() => new Date())
+    this.baseURL = workerPath(url, '/v1').href
+    this.fetch = (input, init) => this.#sealedFetch(new Request(input, init))
+  }
+
+  get attestation(): AcceptedResult {
+    return this.#held().result
+  }
+
+  get worker(): VerifiedWorker {
+    return this.#held().worker
+  }
+
+  receipt(response: Response): Promise<ReceivedReceipt> {
+    const receipt = this.#receipts.get(response)
+    if (receipt === undefined)
+      throw new SessionError('client.foreign-response', 'that response is not from this session')
+    return receipt
+  }
+
+  refresh(): Promise<void> {
+    this.#refreshing ??= this.#attest().finally(() => {
+      this.#refreshing = undefined
+    })
+    return this.#refreshing
+  }
+
+  close(): void {
+    this.#closed = true
+    this.#state = undefined
+  }
+
+  #held(): { readonly result: AcceptedResult; readonly worker: VerifiedWorker } {
+    if (this.#state === undefined) throw new SessionError('client.closed', 'the session holds no verified worker')
+    return this.#state
+  }
+
+  async #attest(): Promise<void> {
+    if (this.#closed) throw new SessionError('client.closed', 'the session is closed')
+    const nonce = crypto.getRandomValues(new Uint8Array(32))
+    const sentAt = this.#now()
+    const evidence = await fetchBundle(this.#url, nonce, this.#limits())
+    const result = await verifyEvidence(evidence, {
+      policy: this.#policy,
+      endorsements: this.#endorsements,
+      now: this.#now(),
+      live: { nonce, sentAt },
+    })
+    if (result.verdict !== 'accepted' || result.worker === undefined) {
+      this.#state = undefined
+      const why = result.verdict === 'accepted' ? 'the software is not identified (reference.measurement)' : undefined
+      throw new NotTrustedError(result, why)
+    }
+    if (this.#closed) throw new SessionError('client.closed', 'the session is closed')
+    this.#state = { result, worker: result.worker }
+  }
+
+  /** The key configuration to use now, after whatever renewal is due. */
+  async #currentKey(): Promise<{ worker: VerifiedWorker; configuration: Bytes }> {
+    if (this.#closed) throw new SessionError('client.closed', 'the session is closed')
+    if (
+      this.#state === undefined ||
+      this.#state.worker.validUntil.getTime() - RENEW_MARGIN_MS <= this.#now().getTime()
+    ) {
+      await this.refresh()
+    }
+    let found = this.#usable()
+    if (found === undefined) {
+      await this.#refreshKeys()
+      found = this.#usable()
+    }
+    if (found === undefined) {
+      await this.refresh()
+      found = this.#usable()
+    }
+    if (found === undefined)
+      throw new SessionError('client.no-current-key', 'the worker has no key that is current now')
+    return { worker: this.#held().worker, configuration: found.configuration }
+  }
+
+  #usable(): SignedKeyConfiguration | undefined {
+    const now = this.#now().getTime()
+    return this.#state?.worker.keyConfigurations.find(
+      ({ notBefore, notAfter }) => (notBefore - CLOCK_SKEW_S) * 1000 <= now && now < notAfter * 1000 - RENEW_MARGIN_MS,
+    )
+  }
+
+  /** The next rung of the key ladder: new configurations under the identity key already attested. */
+  async #refreshKeys(): Promise<void> {
+    const { result, worker } = this.#held()
+    const url = workerPath(this.#url, PATH_OHTTP_KEYS)
+    const list = parseSignedKeyConfigurations(await fetchBytes(url, MEDIA_TYPE_SIGNED_KEYS, 64 * 1024, this.#limits()))
+    const limit = Math.min(this.#policy.freshness.keySeconds, worker.statement.serving.keyLifetimeS)
+    const accepted: SignedKeyConfiguration[] = []
+    for (const signed of list) {
+      const suite = suiteNameOf(parseKeyConfiguration(signed.configuration))
+      const short = signed.notAfter - signed.notBefore <= limit
+      if (suite === undefined || !this.#policy.channel.suites.includes(suite) || !short) continue
+      const { identity } = worker.statement.keys
+      if (await verifyKeyConfiguration(identity, worker.statementDigest, signed)) accepted.push(signed)
+    }
+    this.#state = { result, worker: { ...worker, keyConfigurations: accepted } }
+  }
+
+  async #sealedFetch(request: Request): Promise<Response> {
+    if (!new URL(request.url).href.startsWith(`${this.baseURL}/`)) {
+      throw new SessionError(
+        'client.foreign-url',
+        `this session only reaches ${this.baseURL}; it was asked for another address`,
+      )
+    }
+    const body = new Uint8Array(await request.arrayBuffer())
+    try {
+      return await this.#send(request, body)
+    } catch (error) {
+      // An unauthenticated hint that the key is gone: verify anew, seal once more. The first attempt may have been processed.
+      if (!(error instanceof GatewayRefusedError) || error.code !== 'transport.key-refused') throw error
+      await this.refresh()
+      return this.#send(request, body)
+    }
+  }
+
+  async #send(request: Request, body: Bytes): Promise<Response> {
+    const { worker, configuration } = await this.#currentKey()
+    const transport = createTransport({
+      endpoint: workerPath(this.#url, PATH_OHTTP),
+      fetch: this.#fetch,
+      keyConfiguration: () => configuration,
+      now: this.#now,
+    })
+    const { method, headers, signal, url } = request
+    const path = new URL(url).pathname.slice(this.#url.pathname.replace(/\/$/, '').length)
+    const inner = new Request(new URL(path + new URL(url).search, this.#url.origin), {
+      method,
+      headers,
+      signal,
+      ...(body.length === 0 ? {} : { body }),
+    })
+    const exchange = await transport(inner)
+    const { response, receipt } = await withReceipt(exchange, body, worker)
+    this.#receipts.set(response, receipt)
+    return response
+  }
+
+  #limits(): { fetch: typeof globalThis.fetch; timeoutMs?: number; signal?: AbortSignal } {
+    const { timeoutMs, signal } = this.#options
+    return {
+      fetch: this.#fetch,
+      ...(timeoutMs === undefined ? {} : { timeoutMs }),
+      ...(signal === undefined ? {} : { signal }),
+    }
+  }
+}

@@ -1,0 +1,245 @@
+/**
+ * The client's end of the sealed channel: one web-standard Request in, sealed whole to an already verified key
+ * configuration, one Response out whose body opens as it streams (RFC 9458, draft-ietf-ohai-chunked-ohttp, RFC 9292).
+ *
+ * In plaintext it sends a POST with the media type, `incremental` and the routing hint, and nothing else of ours: no
+ * credentials, no referrer, no redirects. It never falls back to plaintext and never retries. The sealed request is
+ * buffered, since browsers cannot stream requests; its size is padded to a bucket. Connection-specific fields are not
+ * sent, as RFC 9292 §3.6 asks, and `date` is always the client's clock.
+ */
+import {
+  BHTTP_LIMITS,
+  type BhttpLimits,
+  type BhttpMessage,
+  decodeResponse,
+  encodeRequest,
+  paddedLength,
+  padMessage,
+  type ResponseHead,
+} from '../verifier/protocol/bhttp.js'
+import { type FieldLine, fieldLinesOf } from '../verifier/protocol/bhttp-fields.js'
+import type { Bytes } from '../verifier/protocol/bytes.js'
+import { FormatError } from '../verifier/protocol/errors.js'
+import { openResponse, REQUEST_MEDIA_TYPE, RESPONSE_MEDIA_TYPE, sealRequest } from '../verifier/protocol/ohttp.js'
+import { OhttpError } from '../verifier/protocol/ohttp-errors.js'
+import { parseKeyConfiguration, ROUTING_HINT_HEADER, routingHint } from '../verifier/protocol/ohttp-keys.js'
+import { fromReadable, StreamReader, streamOf, TruncatedError, toReadable } from '../verifier/protocol/streams.js'
+import {
+  GatewayRefusedError,
+  InvalidResponseError,
+  TruncatedResponseError,
+  UnavailableError,
+} from './transport-errors.js'
+
+export interface TransportLimits {
+  /** Most bytes of one request's content. */
+  readonly maxRequestBytes: number
+  /** Most bytes of one response's content. */
+  readonly maxResponseBytes: number
+}
+
+export const TRANSPORT_LIMITS: TransportLimits = {
+  maxRequestBytes: 7 * 1024 * 1024,
+  maxResponseBytes: 256 * 1024 * 1024,
+}
+
+export interface TransportOptions {
+  /** The worker's OHTTP resource. */
+  readonly endpoint: URL
+  readonly fetch: typeof globalThis.fetch
+  /**
+   * The key configuration to seal to, asked for at every request. It must come from an accepted attestation result that
+   * still holds: whatever key this returns can read the request.
+   */
+  readonly keyConfiguration: () => Bytes
+  readonly now: () => Date
+  readonly limits?: Partial<TransportLimits>
+}
+
+export interface SealedExchange {
+  /** Its body errors with TruncatedResponseError or InvalidResponseError; only a body that ends normally is whole. */
+  readonly response: Response
+  /** Settles when the body has been read to its end; rejects when it fails or is cancelled. */
+  readonly trailers: Promise<Headers>
+  /** A secret shared with the enclave for this request only. */
+  exportSecret(label: string, length: number): Promise<Bytes>
+  /** The exact key configuration the request was sealed to. */
+  readonly configuration: Bytes
+}
+
+const requestOf = new WeakMap<ReadableStream, Request>()
+
+export type Transport = (request: Request) => Promise<SealedExchange>
+
+/**
+ * The request's `signal` aborts sending, waiting and reading, with its own reason.
+ * @throws GatewayRefusedError, UnavailableError, TruncatedResponseError, InvalidResponseError; before anything is sent,
+ * FormatError or HpkeError on a bad key configuration and FormatError on a request that is too large.
+ */
+export function createTransport(options: TransportOptions): Transport {
+  const limits: TransportLimits = { ...TRANSPORT_LIMITS, ...options.limits }
+  return async (request) => {
+    const lifetime = new AbortController()
+    const follow = () => lifetime.abort(request.signal.reason)
+    request.signal.addEventListener('abort', follow, { once: true })
+    if (request.signal.aborted) follow()
+    try {
+      return await exchange(request, options, limits, lifetime)
+    } catch (error) {
+      lifetime.abort(error) // nothing may go on reading for an exchange that failed
+      throw error
+    }
+  }
+}
+
+async function exchange(
+  request: Request,
+  options: TransportOptions,
+  limits: TransportLimits,
+  lifetime: AbortController,
+): Promise<SealedExchange> {
+  const { signal } = lifetime
+  const message = await encodeInner(request, options.now(), limits.maxRequestBytes, signal)
+  const configuration = parseKeyConfiguration(options.keyConfiguration())
+  const sealed = await sealRequest(configuration, streamOf(message))
+  const body = await new StreamReader(sealed.body, 'sealed request').rest(Number.POSITIVE_INFINITY)
+  signal.throwIfAborted()
+
+  const outer = await post(options, body, routingHint(configuration.encoded), signal)
+  const bytes = guarded(fromReadable(outer.body, signal), signal)
+  const opened = await rethrow(decodeResponse(openResponse(sealed, bytes), bhttpLimits(limits)), signal)
+  const { response, trailers } = await responseOf(opened, lifetime)
+  // undici forgets to forward aborts to a Request that was collected, so it lives as long as the answer's body.
+  if (response.body !== null) requestOf.set(response.body, request)
+  return { response, trailers, exportSecret: sealed.exportSecret, configuration: configuration.encoded }
+}
+
+/** Known-length Binary HTTP, padded with zeros to its bucket (RFC 9292 §3.8). */
+async function encodeInner(request: Request, now: Date, maxBytes: number, signal: AbortSignal): Promise<Bytes> {
+  const content = await new StreamReader(fromReadable(request.body, signal), 'request').rest(maxBytes)
+  const url = new URL(request.url)
+  const fields = fieldLinesOf(request.headers).filter(([name]) => name !== 'date')
+  fields.push(['date', now.toUTCString()])
+  const head = {
+    method: request.method,
+    scheme: 'https',
+    authority: url.host,
+    path: url.pathname + url.search,
+    fields,
+  }
+  const message = encodeRequest(head, content)
+  return padMessage(message, paddedLength(message.length))
+}
+
+async function post(
+  { endpoint, fetch }: TransportOptions,
+  body: Bytes,
+  hint: string,
+  signal: AbortSignal,
+): Promise<Response> {
+  const init = {
+    method: 'POST',
+    headers: {
+      'content-type': REQUEST_MEDIA_TYPE.chunked,
+      incremental: '?1',
+      [ROUTING_HINT_HEADER]: hint,
+    },
+    body,
+    signal,
+    credentials: 'omit',
+    redirect: 'error',
+    referrerPolicy: 'no-referrer',
+    cache: 'no-store',
+  } as const
+  const outer = await fetch(endpoint, init).catch((cause: unknown) => {
+    signal.throwIfAborted()
+    if (isSpentRetry(cause)) throw new GatewayRefusedError('transport.key-refused', 421)
+    throw new UnavailableError(cause)
+  })
+  const type = outer.headers.get('content-type')
+  if (outer.status === 200 && type === RESPONSE_MEDIA_TYPE.chunked) return outer
+  // The body of a refusal is anyone's word and may be long: the status and media type are all that is used of it.
+  await outer.body?.cancel().catch(() => undefined)
+  const aboutKey = outer.status === 421 || (outer.status === 400 && type === 'application/problem+json')
+  throw new GatewayRefusedError(aboutKey ? 'transport.key-refused' : 'transport.refused', outer.status)
+}
+
+/**
+ * Fetch sends a request that got 421 once more by itself; Node's does so with a body it has used up, and reports only
+ * that. Our bodies have a fixed length, so nothing else can cause this error.
+ */
+function isSpentRetry(error: unknown): boolean {
+  const cause = error instanceof Error ? error.cause : undefined
+  return cause instanceof Error && 'code' in cause && cause.code === 'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH'
+}
+
+async function responseOf(
+  opened: BhttpMessage<ResponseHead>,
+  lifetime: AbortController,
+): Promise<{ response: Response; trailers: Promise<Headers> }> {
+  const { signal } = lifetime
+  const { status, fields } = opened.head
+  const lines = opened.trailers.catch((error: unknown) => {
+    throw channelError(error, signal)
+  })
+  // Content that was never asked for cannot settle its trailers, so leaving does.
+  const left = new Promise<never>((_, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true })
+  })
+  const trailers = Promise.race([lines, left]).then(headersOf)
+  trailers.catch(() => undefined) // a caller that never asks for trailers must not crash the process
+
+  if (status === 204 || status === 205 || status === 304) {
+    const content = await rethrow(new StreamReader(opened.content, 'response').rest(0), signal)
+    return {
+      response: new Response(content.length === 0 ? null : content, { status, headers: headersOf(fields) }),
+      trailers,
+    }
+  }
+  const body = toReadable(rethrowing(opened.content, signal), (reason) =>
+    lifetime.abort(reason ?? new DOMException('the response was cancelled', 'AbortError')),
+  )
+  return { response: new Response(body, { status, headers: headersOf(fields) }), trailers }
+}
+
+function headersOf(lines: readonly FieldLine[]): Headers {
+  return new Headers(lines.map(([name, value]): [string, string] => [name, value]))
+}
+
+function bhttpLimits({ maxResponseBytes }: TransportLimits): BhttpLimits {
+  return { ...BHTTP_LIMITS, maxContentBytes: maxResponseBytes }
+}
+
+/** The network's bytes: a connection that breaks is a truncated response, an abort stays an abort. */
+async function* guarded(bytes: AsyncIterable<Bytes>, signal: AbortSignal): AsyncGenerator<Bytes> {
+  try {
+    yield* bytes
+  } catch (error) {
+    signal.throwIfAborted()
+    throw new TruncatedResponseError(error)
+  }
+}
+
+async function* rethrowing(pieces: AsyncIterable<Bytes>, signal: AbortSignal): AsyncGenerator<Bytes> {
+  try {
+    yield* pieces
+  } catch (error) {
+    throw channelError(error, signal)
+  }
+}
+
+async function rethrow<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  try {
+    return await promise
+  } catch (error) {
+    throw channelError(error, signal)
+  }
+}
+
+/** A failure below, as this module's own error. Inside an opened message an early end is the sender's, not the path's. */
+function channelError(error: unknown, signal: AbortSignal): unknown {
+  if (signal.aborted) return signal.reason
+  if (error instanceof TruncatedError) return new TruncatedResponseError(error)
+  if (error instanceof FormatError || error instanceof OhttpError) return new InvalidResponseError(error)
+  return error
+}

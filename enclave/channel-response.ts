@@ -1,0 +1,124 @@
+/**
+ * The answers of the sealed channel: plaintext refusals (RFC 9457 problem details, no detail in them), errors inside
+ * the encryption, and the sealing of a handler's Response, trailers included, as it streams.
+ *
+ * A handler's stream that fails half way leaves the sealed stream without its final chunk, which the client reports as
+ * truncated: the status is long gone, and an answer must never look whole when it is not.
+ */
+import { encodeResponse, encodeResponseStream } from '../verifier/protocol/bhttp.js'
+import { type FieldLine, fieldLinesOf } from '../verifier/protocol/bhttp-fields.js'
+import type { Bytes } from '../verifier/protocol/bytes.js'
+import { type OpenedRequest, RESPONSE_MEDIA_TYPE, sealResponse } from '../verifier/protocol/ohttp.js'
+import { fromReadable, StreamReader, streamOf, toReadable } from '../verifier/protocol/streams.js'
+
+const PROBLEM_TYPES = 'https://iana.org/assignments/http-problem-types#'
+
+type Trailers = () => Headers | Promise<Headers>
+
+const trailersOf = new WeakMap<object, Trailers>()
+
+/**
+ * Attaches trailers to a response; the function is called once its body has ended. They survive a middleware that
+ * rebuilds the Response around the same body.
+ */
+export function withTrailers(response: Response, trailers: Trailers): Response {
+  trailersOf.set(response, trailers)
+  if (response.body !== null) trailersOf.set(response.body, trailers)
+  return response
+}
+
+/** An unauthenticated answer, outside the encryption. */
+export function plaintextProblem(
+  status: number,
+  type: 'about:blank' | 'ohttp-key',
+  title: string,
+  headers: Readonly<Record<string, string>> = {},
+): Response {
+  return problem(status, type === 'ohttp-key' ? `${PROBLEM_TYPES}ohttp-key` : type, title, headers)
+}
+
+/** A problem for inside the encryption. */
+export function innerProblem(
+  status: number,
+  type: 'date',
+  title: string,
+  headers: Readonly<Record<string, string>>,
+): Response {
+  return problem(status, `${PROBLEM_TYPES}${type}`, title, headers)
+}
+
+/** An error for inside the encryption, in the shape OpenAI's clients read. */
+export function innerError(status: number, type: string, code: string, message: string): Response {
+  return new Response(JSON.stringify({ error: { message, type, param: null, code } }), {
+    status,
+    headers: { 'content-type': 'application/json' },
+  })
+}
+
+/**
+ * Seals a handler's response. `gone` is aborted when the client stops reading; `release` runs once, when the exchange is
+ * over either way. A response that HTTP cannot carry becomes an inner
+ * 500, and so does one of the plain form whose body fails, since nothing of it has been sent.
+ */
+export async function sealInnerResponse(
+  opened: OpenedRequest,
+  response: Response,
+  gone: AbortController,
+  maxPlainBytes: number,
+  release: () => void,
+): Promise<Response> {
+  const plaintext = await encodeOr500(response, opened.form === 'plain', gone.signal, maxPlainBytes)
+  async function* tracked(): AsyncGenerator<Bytes> {
+    try {
+      yield* sealResponse(opened, plaintext)
+    } finally {
+      release()
+    }
+  }
+  const body = toReadable(tracked(), (reason) => {
+    gone.abort(reason)
+    if (response.body?.locked === false) response.body.cancel(reason).catch(() => undefined)
+    release()
+  })
+  const headers = new Headers({ 'content-type': RESPONSE_MEDIA_TYPE[opened.form], 'cache-control': 'no-store' })
+  if (opened.form === 'chunked') headers.set('incremental', '?1')
+  return new Response(body, { status: 200, headers })
+}
+
+async function encodeOr500(
+  response: Response,
+  plain: boolean,
+  signal: AbortSignal,
+  maxPlainBytes: number,
+): Promise<AsyncIterable<Bytes>> {
+  try {
+    return await encode(response, plain, signal, maxPlainBytes)
+  } catch {
+    if (response.body?.locked === false) response.body.cancel().catch(() => undefined)
+    return encode(innerError(500, 'server_error', 'internal_error', 'internal error'), plain, signal, maxPlainBytes)
+  }
+}
+
+/** One piece per piece of the handler's body, so that each of its writes becomes one sealed record. */
+async function encode(
+  response: Response,
+  plain: boolean,
+  signal: AbortSignal,
+  maxPlainBytes: number,
+): Promise<AsyncIterable<Bytes>> {
+  const head = { status: response.status, fields: fieldLinesOf(response.headers) }
+  const trailers = trailersOf.get(response) ?? (response.body === null ? undefined : trailersOf.get(response.body))
+  const trailerLines = async (): Promise<readonly FieldLine[]> =>
+    trailers === undefined ? [] : fieldLinesOf(await trailers())
+  const content = fromReadable(response.body, signal)
+  if (!plain) return encodeResponseStream(head, content, trailerLines)
+  const whole = await new StreamReader(content, 'response').rest(maxPlainBytes)
+  return streamOf(encodeResponse(head, whole, await trailerLines()))
+}
+
+function problem(status: number, type: string, title: string, headers: Readonly<Record<string, string>>): Response {
+  return new Response(JSON.stringify({ type, title }), {
+    status,
+    headers: { 'content-type': 'application/problem+json', 'cache-control': 'no-store', ...headers },
+  })
+}

@@ -1,0 +1,279 @@
+/**
+ * The worker's end of the sealed channel: an OHTTP gateway (RFC 9458 §5, draft-ietf-ohai-chunked-ohttp) that is also
+ * its own target. One encapsulated POST in, one web-standard Request to the handler, its Response sealed as it streams.
+ *
+ * Everything that fails before a request is authentic is answered in plaintext and alike: 421 when the key is not here,
+ * otherwise one 400, both of type `ohttp-key` and without detail. Everything after is answered inside the encryption.
+ * Refused: replays (§6.5.1: an encapsulation is remembered for as long as its key lives), a missing or skewed `date`,
+ * requests above the limits. A request reaches the handler only when its final chunk has opened.
+ */
+import { BHTTP_LIMITS, type BhttpLimits, decodeRequest } from '../verifier/protocol/bhttp.js'
+import { type Bytes, toHex } from '../verifier/protocol/bytes.js'
+import { CLOCK_SKEW_S } from '../verifier/protocol/constants.js'
+import { FormatError, SubrosaError } from '../verifier/protocol/errors.js'
+import { sha256 } from '../verifier/protocol/hash.js'
+import {
+  type OhttpForm,
+  type OpenedRequest,
+  openRequest,
+  REQUEST_MEDIA_TYPE,
+  type RecipientKey,
+} from '../verifier/protocol/ohttp.js'
+import { OhttpError } from '../verifier/protocol/ohttp-errors.js'
+import { ROUTING_HINT_HEADER, routingHint } from '../verifier/protocol/ohttp-keys.js'
+import { fromReadable, StreamReader, streamOf } from '../verifier/protocol/streams.js'
+import { innerRequest, isTimely } from './channel-request.js'
+import { innerError, innerProblem, plaintextProblem, sealInnerResponse } from './channel-response.js'
+
+export { ROUTING_HINT_HEADER } from '../verifier/protocol/ohttp-keys.js'
+export { withTrailers } from './channel-response.js'
+
+export interface HpkeKey extends RecipientKey {
+  /** The gateway refuses the key from this instant on, whatever the ring says. */
+  readonly notAfter: Date
+}
+
+export interface KeyRing {
+  /** The current key with that id (and hint, if given). Must return the same object for the same key every time. */
+  find(keyId: number, hint?: string): HpkeKey | undefined
+  /** The key can remember no more encapsulations: stop publishing it, forget it, make a new one. */
+  retire(key: HpkeKey): void
+}
+
+export interface GatewayLimits {
+  /** Most bytes of one encapsulated request. */
+  readonly maxRequestBytes: number
+  /** Time to receive one whole encapsulated request. */
+  readonly requestTimeoutMs: number
+  /** Requests being received, handled or answered at once; more get 503. */
+  readonly maxConcurrentRequests: number
+  /** Encapsulations remembered for one key before it is retired. */
+  readonly maxReplayEntries: number
+  /** Tolerated distance of the inner `date` from now, either way. */
+  readonly dateWindowMs: number
+  /** Most bytes of inner header fields, and most lines of them. */
+  readonly maxFieldBytes: number
+  readonly maxFieldLines: number
+  /** Most bytes of an answer in the plain form, which cannot stream. */
+  readonly maxPlainResponseBytes: number
+}
+
+export const GATEWAY_LIMITS: GatewayLimits = {
+  maxRequestBytes: 8 * 1024 * 1024,
+  requestTimeoutMs: 30_000,
+  maxConcurrentRequests: 256,
+  maxReplayEntries: 100_000,
+  dateWindowMs: CLOCK_SKEW_S * 1000,
+  maxFieldBytes: 32 * 1024,
+  maxFieldLines: 128,
+  maxPlainResponseBytes: 8 * 1024 * 1024,
+}
+
+export interface GatewayDeps {
+  readonly keys: KeyRing
+  /** Gets the inner request; its `signal` aborts when the client goes away. */
+  readonly handler: (request: Request) => Promise<Response> | Response
+  readonly now: () => Date
+  readonly limits?: Partial<GatewayLimits>
+  /** Local log of refusals: a fixed code, never content. */
+  readonly onRefusal?: (code: string) => void
+}
+
+/** What a handler may know about the channel its request came through. */
+export interface Channel {
+  /** A secret shared with this request's client only (RFC 9180 §5.3). */
+  exportSecret(label: string, length: number): Promise<Bytes>
+  /** The exact key configuration the request was sealed to. */
+  readonly configuration: Bytes
+}
+
+const channels = new WeakMap<Request, Channel>()
+
+/** The channel of a request made by a gateway; undefined for any other request. */
+export function channelOf(request: Request): Channel | undefined {
+  return channels.get(request)
+}
+
+/** The returned function never rejects: every failure is a response. */
+export function createGateway(deps: GatewayDeps): (outer: Request) => Promise<Response> {
+  const limits: GatewayLimits = { ...GATEWAY_LIMITS, ...deps.limits }
+  const seen = new WeakMap<HpkeKey, Set<string>>()
+  // undici forgets to forward aborts to a Request that was collected, so each lives until its exchange is over.
+  const live = new Map<AbortSignal, Request>()
+  let active = 0
+
+  return async (outer) => {
+    const form = formOf(outer.headers.get('content-type'))
+    if (outer.method !== 'POST') return plaintextProblem(405, 'about:blank', 'method not allowed', { allow: 'POST' })
+    if (form === undefined) return plaintextProblem(415, 'about:blank', 'unsupported media type')
+    if (active >= limits.maxConcurrentRequests) {
+      return plaintextProblem(503, 'about:blank', 'busy', { 'retry-after': '1' })
+    }
+    active++
+    const gone = new AbortController()
+    const leave = () => gone.abort(outer.signal.reason)
+    outer.signal.addEventListener('abort', leave, { once: true })
+    if (outer.signal.aborted) leave()
+    let released = false
+    const release = () => {
+      if (released) return
+      released = true
+      active--
+      live.delete(gone.signal)
+      outer.signal.removeEventListener('abort', leave)
+    }
+    try {
+      const received = await receive(outer, form, deps, limits, seen)
+      const inner = await answer(received, deps, limits, gone.signal, live)
+      return await sealInnerResponse(received.opened, inner, gone, limits.maxPlainResponseBytes, release)
+    } catch (error) {
+      release()
+      return refuse(error, deps)
+    }
+  }
+}
+
+interface Received {
+  readonly key: HpkeKey
+  readonly opened: OpenedRequest
+  /** The whole Binary HTTP message, authentic. */
+  readonly plaintext: Bytes
+}
+
+/** Everything cryptographic about a request. What it returns is whole, authentic, timely enough to buffer, and new. */
+async function receive(
+  outer: Request,
+  form: OhttpForm,
+  deps: GatewayDeps,
+  limits: GatewayLimits,
+  seen: WeakMap<HpkeKey, Set<string>>,
+): Promise<Received> {
+  const hint = outer.headers.get(ROUTING_HINT_HEADER) ?? undefined
+  const deadline = new AbortController()
+  const timer = setTimeout(() => deadline.abort(new Refusal('timeout')), limits.requestTimeoutMs)
+  const body = fromReadable(outer.body, deadline.signal)
+  try {
+    const used: { key?: HpkeKey } = {}
+    const findKey = ({ keyId }: { readonly keyId: number }): HpkeKey | undefined => {
+      const key = deps.keys.find(keyId, hint)
+      const usable = key !== undefined && deps.now() < key.notAfter
+      if (!usable || (hint !== undefined && hint !== routingHint(key.configuration.encoded))) return undefined
+      used.key = key
+      return key
+    }
+    const opened = await openRequest(limited(body, limits.maxRequestBytes), findKey, form)
+    const { key } = used
+    if (key === undefined) throw new Refusal('key-unknown')
+    remember(key, opened.enc, deps.keys, limits, seen)
+    const plaintext = await new StreamReader(opened.plaintext, 'request').rest(limits.maxRequestBytes)
+    return { key, opened, plaintext }
+  } finally {
+    await drain(body, limits.maxRequestBytes)
+    clearTimeout(timer)
+  }
+}
+
+/** RFC 9458 §6.5.1. Only encapsulations whose first chunk opened get here, so noise cannot fill the set. */
+function remember(
+  key: HpkeKey,
+  enc: Uint8Array,
+  keys: KeyRing,
+  limits: GatewayLimits,
+  seen: WeakMap<HpkeKey, Set<string>>,
+): void {
+  const known = seen.get(key) ?? new Set<string>()
+  seen.set(key, known)
+  const id = toHex(sha256(enc))
+  // Answered in plaintext like any failure: a refusal inside the encryption would tell the client that its request was
+  // not processed, and here it was, once.
+  if (known.has(id)) throw new Refusal('replay')
+  if (known.size >= limits.maxReplayEntries) {
+    keys.retire(key)
+    throw new Refusal('key-unknown')
+  }
+  known.add(id)
+}
+
+/** The response to an authentic request, whatever happens: bad inner requests and handler failures included. */
+async function answer(
+  { key, opened, plaintext }: Received,
+  deps: GatewayDeps,
+  limits: GatewayLimits,
+  signal: AbortSignal,
+  live: Map<AbortSignal, Request>,
+): Promise<Response> {
+  let request: Request
+  try {
+    const message = await decodeRequest(streamOf(plaintext), bhttpLimits(limits))
+    const now = deps.now()
+    if (!isTimely(message.head, now, limits.dateWindowMs)) {
+      deps.onRefusal?.('date')
+      return innerProblem(400, 'date', 'the date field is missing or too far from now', { date: now.toUTCString() })
+    }
+    request = await innerRequest(message, limits.maxRequestBytes, signal)
+  } catch (error) {
+    if (!(error instanceof FormatError || error instanceof TypeError)) throw error
+    deps.onRefusal?.('malformed')
+    return innerError(400, 'invalid_request_error', 'malformed_request', 'the request is malformed')
+  }
+  live.set(signal, request)
+  channels.set(request, { exportSecret: opened.exportSecret, configuration: key.configuration.encoded })
+  try {
+    return await deps.handler(request)
+  } catch {
+    deps.onRefusal?.('handler')
+    return innerError(500, 'server_error', 'internal_error', 'internal error')
+  }
+}
+
+/** A reason to answer in plaintext; the reason itself stays here. */
+class Refusal extends SubrosaError {
+  constructor(reason: 'timeout' | 'too-large' | 'key-unknown' | 'replay') {
+    super(`channel.${reason}`, `refused: ${reason}`)
+  }
+}
+
+function refuse(error: unknown, deps: GatewayDeps): Response {
+  const code = error instanceof SubrosaError ? error.code : 'channel.internal'
+  deps.onRefusal?.(code)
+  if (code === 'channel.timeout') return plaintextProblem(408, 'about:blank', 'request timeout')
+  if (code === 'channel.too-large') return plaintextProblem(413, 'about:blank', 'content too large')
+  if (code === 'channel.key-unknown' || (error instanceof OhttpError && code === 'ohttp.key-unknown')) {
+    return plaintextProblem(421, 'ohttp-key', 'key not available')
+  }
+  return plaintextProblem(400, 'ohttp-key', 'request could not be opened')
+}
+
+/** Unlike a for-await loop it leaves the source open when it refuses, so that the rest can be drained. */
+async function* limited(source: AsyncGenerator<Bytes>, maxBytes: number): AsyncGenerator<Bytes> {
+  let budget = maxBytes
+  for (let next = await source.next(); next.done !== true; next = await source.next()) {
+    budget -= next.value.length
+    if (budget < 0) throw new Refusal('too-large')
+    yield next.value
+  }
+}
+
+/** Reads and forgets what is left: a client still sending when the answer comes would take it for a broken connection. */
+async function drain(source: AsyncGenerator<Bytes>, maxBytes: number): Promise<void> {
+  try {
+    let budget = maxBytes
+    for (let next = await source.next(); next.done !== true && budget > 0; next = await source.next()) {
+      budget -= next.value.length
+    }
+    await source.return(undefined)
+  } catch {
+    // The client left or was too slow; there is nobody to answer.
+  }
+}
+
+function bhttpLimits(limits: GatewayLimits): BhttpLimits {
+  const { maxFieldBytes, maxFieldLines, maxRequestBytes } = limits
+  return { ...BHTTP_LIMITS, maxFieldBytes, maxFieldLines, maxContentBytes: maxRequestBytes }
+}
+
+function formOf(contentType: string | null): OhttpForm | undefined {
+  if (contentType === REQUEST_MEDIA_TYPE.chunked) return 'chunked'
+  if (contentType === REQUEST_MEDIA_TYPE.plain) return 'plain'
+  return undefined
+}

@@ -1,0 +1,305 @@
+/**
+ * `POST /v1/chat/completions`: from a checked request to an answer, streamed or whole, padded, committed to and
+ * receipted. Everything here happens inside the encryption; the answer leaves record by record as the gateway reads it.
+ */
+import { type Bytes, toBase64Url, toHex } from '../verifier/protocol/bytes.js'
+import { RECEIPT_TRAILER, type ReceiptPayload } from '../verifier/protocol/receipt.js'
+import type { PaddingMode } from '../verifier/protocol/statement.js'
+import { toReadable } from '../verifier/protocol/streams.js'
+import { withTrailers } from './channel-response.js'
+import type { Engine, EngineEvent, FinishReason, GenerateOptions } from './inference/engine.js'
+import { EngineError } from './inference/errors.js'
+import { errorCode, type Logger } from './log.js'
+import type { Metrics } from './metrics.js'
+import { errorBody, OpenAIError } from './openai-error.js'
+import type { ChatRequest } from './openai-request.js'
+import { padBody, padRecord, TICK_MS } from './padding.js'
+import type { OpenReceipt } from './receipts.js'
+import { coalesce, DONE_EVENT, encodeEvent } from './sse.js'
+
+/** Inner header naming the receipt of an answer, for clients that cannot read trailers. */
+export const RECEIPT_ID_HEADER = 'subrosa-receipt-id'
+
+export interface CompletionDeps {
+  readonly engine: Engine
+  readonly padding: PaddingMode
+  readonly metrics: Metrics
+  readonly log: Logger
+  /** Seconds since the epoch. */
+  readonly now: () => number
+  /** Longest time one answer may take. */
+  readonly timeoutMs: number
+}
+
+/** One request on its way to an answer. */
+export interface Exchange {
+  readonly request: ChatRequest
+  readonly receipt: OpenReceipt
+  /** SHA-256(statement): which worker and model this answer came from. */
+  readonly statementDigest: Bytes
+  /** Aborts when the client goes away. */
+  readonly signal: AbortSignal
+  /** Runs once, when the answer has ended either way. */
+  readonly release: () => void
+}
+
+/** @throws OpenAIError before anything was sent. */
+export async function complete(deps: CompletionDeps, exchange: Exchange): Promise<Response> {
+  const answer = startAnswer(deps, exchange)
+  if (exchange.request.stream) return streamed(deps, exchange, answer)
+  try {
+    return await whole(deps, exchange, answer)
+  } finally {
+    answer.end()
+  }
+}
+
+/** The running state of one answer. */
+interface Answer {
+  readonly id: string
+  readonly created: number
+  readonly fingerprint: string
+  readonly events: AsyncIterable<EngineEvent>
+  readonly sampling: ReceiptPayload['sampling']
+  readonly seed: number
+  readonly promptTokens: number
+  completionTokens: number
+  finishReason: FinishReason | undefined
+  /** Whether the answer ran out of time, rather than the client going away. */
+  readonly timedOut: () => boolean
+  /** Stops the engine. */
+  readonly abort: () => void
+  /** Frees what the answer holds; later calls do nothing. */
+  readonly end: () => void
+}
+
+function startAnswer(deps: CompletionDeps, { request, statementDigest, signal, release }: Exchange): Answer {
+  const { engine, log, metrics, now } = deps
+  const prompt = asOpenAIError(() => engine.tokenizeChat(request.messages))
+  const room = engine.info.contextLength - prompt.length
+  if (room < 1) {
+    throw new OpenAIError(
+      400,
+      'context_length_exceeded',
+      `messages: ${prompt.length} tokens leave no room for an answer in a context of ${engine.info.contextLength}`,
+      'messages',
+    )
+  }
+  const abort = new AbortController()
+  const leave = (): void => abort.abort()
+  const options: GenerateOptions = {
+    maxTokens: Math.min(request.maxTokens ?? room, room),
+    temperature: request.temperature,
+    topP: request.topP,
+    topK: request.topK,
+    minP: request.minP,
+    seed: request.seed ?? crypto.getRandomValues(new Uint32Array(1))[0] ?? 0,
+    presencePenalty: request.presencePenalty,
+    frequencyPenalty: request.frequencyPenalty,
+    stop: request.stop,
+    signal: abort.signal,
+  }
+  const events = asOpenAIError(() => engine.generate(prompt, options))
+  const startedAt = performance.now()
+  let late = false
+  let ended = false
+  const timer = setTimeout(() => {
+    late = true
+    abort.abort()
+    answer.end()
+  }, deps.timeoutMs)
+  signal.addEventListener('abort', leave, { once: true })
+  if (signal.aborted) leave()
+
+  const answer: Answer = {
+    id: `chatcmpl-${toBase64Url(crypto.getRandomValues(new Uint8Array(16)))}`,
+    created: Math.floor(now()),
+    fingerprint: `fp_${toHex(statementDigest.subarray(0, 8))}`,
+    events,
+    sampling: {
+      temperature: options.temperature,
+      top_p: options.topP,
+      top_k: options.topK,
+      min_p: options.minP,
+      presence_penalty: options.presencePenalty,
+      frequency_penalty: options.frequencyPenalty,
+      max_tokens: options.maxTokens,
+    },
+    seed: options.seed,
+    promptTokens: prompt.length,
+    completionTokens: 0,
+    finishReason: undefined,
+    timedOut: () => late,
+    abort: leave,
+    end() {
+      if (ended) return
+      ended = true
+      clearTimeout(timer)
+      signal.removeEventListener('abort', leave)
+      release()
+      const durationMs = performance.now() - startedAt
+      if (answer.finishReason === undefined) {
+        log.info('inference.aborted', { durationMs })
+      } else {
+        metrics.answer(answer.completionTokens, durationMs)
+        log.info('inference.done', { durationMs })
+      }
+    },
+  }
+  return answer
+}
+
+/** The text of the answer piece by piece; afterwards `answer` says how it ended. @throws OpenAIError */
+async function* textOf({ log }: CompletionDeps, answer: Answer): AsyncGenerator<string> {
+  try {
+    for await (const event of answer.events) {
+      if (event.type === 'token') {
+        answer.completionTokens += 1
+        if (event.text !== '') yield event.text
+      } else {
+        answer.completionTokens = event.usage.completionTokens
+        answer.finishReason = event.finishReason
+      }
+    }
+  } catch (error) {
+    if (answer.timedOut()) throw new OpenAIError(504, 'timeout', 'the answer took too long')
+    if (!(error instanceof EngineError && error.code === 'aborted'))
+      log.error('inference.failed', { code: errorCode(error) })
+    throw openAIErrorOf(error)
+  }
+}
+
+async function whole(deps: CompletionDeps, exchange: Exchange, answer: Answer): Promise<Response> {
+  let content = ''
+  for await (const text of textOf(deps, answer)) content += text
+  const body = {
+    id: answer.id,
+    object: 'chat.completion',
+    created: answer.created,
+    model: exchange.request.model,
+    system_fingerprint: answer.fingerprint,
+    choices: [
+      {
+        index: 0,
+        message: { role: 'assistant', content, refusal: null },
+        logprobs: null,
+        finish_reason: answer.finishReason ?? 'stop',
+      },
+    ],
+    usage: usageOf(answer),
+  }
+  const bytes = padBody(deps.padding, JSON.stringify(body))
+  exchange.receipt.record(bytes)
+  return receipted(deps, exchange, answer, new Response(bytes, { headers: headersFor('application/json', exchange) }))
+}
+
+function streamed(deps: CompletionDeps, exchange: Exchange, answer: Answer): Response {
+  async function* records(): AsyncGenerator<Bytes> {
+    try {
+      const events = eventsOf(deps, exchange, answer)
+      for await (const joined of deps.padding === 'tick' ? coalesce(events, TICK_MS) : events) {
+        const bytes = padRecord(deps.padding, joined)
+        exchange.receipt.record(bytes)
+        yield bytes
+      }
+    } finally {
+      answer.abort()
+      answer.end()
+    }
+  }
+  const body = toReadable(records(), () => {
+    // A stream nobody started reading has no generator to clean up after it.
+    answer.abort()
+    answer.end()
+  })
+  return receipted(
+    deps,
+    exchange,
+    answer,
+    new Response(body, { headers: headersFor('text/event-stream; charset=utf-8', exchange) }),
+  )
+}
+
+async function* eventsOf(deps: CompletionDeps, { request }: Exchange, answer: Answer): AsyncGenerator<string> {
+  const chunk = (fields: object, usage: object | null = null): string =>
+    encodeEvent({
+      id: answer.id,
+      object: 'chat.completion.chunk',
+      created: answer.created,
+      model: request.model,
+      system_fingerprint: answer.fingerprint,
+      ...fields,
+      ...(request.includeUsage ? { usage } : {}),
+    })
+  const choice = (delta: object, finishReason: FinishReason | null = null): string =>
+    chunk({ choices: [{ index: 0, delta, logprobs: null, finish_reason: finishReason }] })
+
+  yield choice({ role: 'assistant', content: '' })
+  try {
+    for await (const text of textOf(deps, answer)) yield choice({ content: text })
+  } catch (error) {
+    // The status is long gone: the error travels as an event, and the receipt says that the answer is not whole.
+    yield encodeEvent(errorBody(openAIErrorOf(error)))
+    return
+  }
+  yield choice({}, answer.finishReason ?? 'stop')
+  if (request.includeUsage) yield chunk({ choices: [] }, usageOf(answer))
+  yield DONE_EVENT
+}
+
+function receipted({ engine }: CompletionDeps, { receipt }: Exchange, answer: Answer, response: Response): Response {
+  return withTrailers(response, async () => {
+    const jws = await receipt.sign({
+      final: answer.finishReason !== undefined,
+      sampling: answer.sampling,
+      seed: answer.seed,
+      determinism: engine.info.determinism,
+      promptTokens: answer.promptTokens,
+      completionTokens: answer.completionTokens,
+    })
+    return new Headers({ [RECEIPT_TRAILER]: jws })
+  })
+}
+
+function headersFor(contentType: string, { receipt }: Exchange): Headers {
+  return new Headers({ 'content-type': contentType, 'cache-control': 'no-store', [RECEIPT_ID_HEADER]: receipt.id })
+}
+
+function usageOf({ promptTokens, completionTokens }: Answer): object {
+  return {
+    prompt_tokens: promptTokens,
+    completion_tokens: completionTokens,
+    total_tokens: promptTokens + completionTokens,
+  }
+}
+
+function asOpenAIError<T>(run: () => T): T {
+  try {
+    return run()
+  } catch (error) {
+    throw openAIErrorOf(error)
+  }
+}
+
+/** What a client may know of an error. Messages of other errors stay out: they may quote what they choked on. */
+function openAIErrorOf(error: unknown): OpenAIError {
+  if (error instanceof OpenAIError) return error
+  if (!(error instanceof EngineError)) return new OpenAIError(500, 'internal_error', 'internal error')
+  switch (error.code) {
+    case 'chat.invalid':
+      return new OpenAIError(
+        400,
+        'invalid_value',
+        "messages: the model's template does not allow this chat",
+        'messages',
+      )
+    case 'options.invalid':
+      return new OpenAIError(400, 'invalid_value', 'a sampling parameter is out of range')
+    case 'context.overflow':
+      return new OpenAIError(400, 'context_length_exceeded', 'messages and answer do not fit the context', 'messages')
+    case 'closed':
+      return new OpenAIError(503, 'overloaded', 'the worker is shutting down')
+    default:
+      return new OpenAIError(500, 'internal_error', 'internal error')
+  }
+}

@@ -1,0 +1,77 @@
+/**
+ * The canonical host configuration (PROTOCOL.md §4, `config`): what the host may choose about a worker, and nothing
+ * else. Its deterministic encoding is hashed into HOST_DATA (SHA-256) on SNP and MRCONFIGID (SHA-384) on TDX at launch,
+ * so a host that changes a choice changes the evidence.
+ */
+import type { Bytes } from '../verifier/protocol/bytes.js'
+import { CborFields, type CborKey, type CborValue, decodeCbor, encodeCbor } from '../verifier/protocol/cbor.js'
+import { FormatError } from '../verifier/protocol/errors.js'
+import { sha256, sha384 } from '../verifier/protocol/hash.js'
+import type { PaddingMode } from '../verifier/protocol/statement.js'
+
+/** Name and version of the worker software, as the statement gives them. */
+export const SOFTWARE_NAME = 'subrosa'
+export const SOFTWARE_VERSION = '0.1.0'
+
+const SCHEMA = 'subrosa-host-configuration/1'
+const MAX_CONFIGURATION_BYTES = 4096
+const PADDING_MODES: readonly PaddingMode[] = ['off', 'tick']
+
+export interface HostConfiguration {
+  readonly model: {
+    readonly id: string
+    /** RFC 9162 root over the graph and weight files, 32 bytes (PROTOCOL.md §8). */
+    readonly weightsRoot: Bytes
+  }
+  readonly padding: PaddingMode
+  /** Inference engine and version; must be the one that runs. */
+  readonly engine: string
+  /** Raw Ed25519 public key of the operator, 32 bytes. */
+  readonly operatorKey?: Bytes
+}
+
+/** The one encoding of a configuration: what is hashed, byte for byte. */
+export function encodeHostConfiguration(configuration: HostConfiguration): Bytes {
+  const map = new Map<CborKey, CborValue>([
+    ['schema', SCHEMA],
+    [
+      'model',
+      new Map<CborKey, CborValue>([
+        ['id', configuration.model.id],
+        ['weights', configuration.model.weightsRoot],
+      ]),
+    ],
+    ['padding', configuration.padding],
+    ['engine', configuration.engine],
+  ])
+  if (configuration.operatorKey !== undefined) map.set('operator', configuration.operatorKey)
+  return encodeCbor(map)
+}
+
+/** @throws FormatError on anything but one configuration of this schema; unknown members are refused. */
+export function parseHostConfiguration(bytes: Uint8Array): HostConfiguration {
+  const f = new CborFields(decodeCbor(bytes, MAX_CONFIGURATION_BYTES), 'host configuration')
+  const schema = f.text('schema')
+  if (schema !== SCHEMA) {
+    throw new FormatError('config.schema', `host configuration: expected schema ${SCHEMA}, got ${schema.slice(0, 80)}`)
+  }
+  const model = f.map('model')
+  const text = f.text('padding')
+  const padding = PADDING_MODES.find((mode) => mode === text)
+  if (padding === undefined)
+    throw new FormatError('config.padding', 'host configuration: padding: expected off or tick')
+  const configuration: HostConfiguration = {
+    model: { id: model.text('id'), weightsRoot: model.bytes('weights', 32) },
+    padding,
+    engine: f.text('engine'),
+    ...(f.has('operator') ? { operatorKey: f.bytes('operator', 32) } : {}),
+  }
+  model.end()
+  f.end()
+  return configuration
+}
+
+/** What the report of this kind of machine must carry for that configuration: 32 bytes on SNP, 48 on TDX. */
+export function configurationDigest(kind: 'snp' | 'tdx', encoded: Uint8Array): Bytes {
+  return kind === 'snp' ? sha256(encoded) : sha384(encoded)
+}

@@ -1,0 +1,28 @@
+/**
+ * Why a worker does not start, or does not answer. Messages are one sentence for the person running the worker; they
+ * never contain a prompt, an answer, a key or a body.
+ */
+import { SubrosaError } from '../verifier/protocol/errors.js'
+
+export type WorkerErrorCode =
+  | 'worker.no-tee'
+  | 'worker.platform'
+  | 'worker.host-data'
+  | 'worker.simulated-missing'
+  | 'worker.model'
+  | 'worker.port'
+  | 'worker.option'
+  | 'worker.busy'
+  | 'worker.closed'
+
+/**
+ * The worker cannot do what was asked. What to do: `worker.option`, `worker.port` and `worker.model` mean fix the
+ * command; `worker.no-tee` means run in a confidential VM or say `--simulated`; `worker.platform` may pass when tried
+ * again; `worker.host-data` means that this VM was launched for another configuration; `worker.busy` means try later.
+ */
+export class WorkerError extends SubrosaError {
+  declare readonly code: WorkerErrorCode
+  constructor(code: WorkerErrorCode, message: string, options?: { cause?: unknown }) {
+    super(code, message, options)
+  }
+}

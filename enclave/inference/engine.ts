@@ -1,0 +1,96 @@
+/**
+ * The interface between the worker and whatever runs the model. Every engine fits behind it: the one in `ort/`, a
+ * binding to another runtime, or a server on loopback inside the same measured machine.
+ *
+ * An engine holds prompts in memory only, and logs nothing.
+ */
+import type { ModelManifest } from './package.js'
+
+export type ChatRole = 'system' | 'user' | 'assistant' | 'tool'
+
+export interface ChatMessage {
+  readonly role: ChatRole
+  readonly content: string
+}
+
+export interface GenerateOptions {
+  /** Most tokens to generate, the end-of-turn token included; 1 or more. Prompt and `maxTokens` must fit the context. */
+  readonly maxTokens: number
+  /** 0 takes the likeliest token each time; otherwise logits are divided by it. 0 to 2. */
+  readonly temperature: number
+  /** Keep the likeliest tokens whose probabilities first add up to this much; 1 keeps all. Above 0, up to 1. */
+  readonly topP: number
+  /** Keep this many of the likeliest tokens; 0 keeps all. */
+  readonly topK: number
+  /** Drop tokens less likely than this fraction of the likeliest one; 0 drops none. 0 to 1. */
+  readonly minP: number
+  /** The same seed, prompt and options give the same answer on the same engine version. A safe integer. */
+  readonly seed: number
+  /** Subtracted once from the logit of every token already generated. -2 to 2. */
+  readonly presencePenalty: number
+  /** Subtracted from a token's logit for each time it was already generated. -2 to 2. */
+  readonly frequencyPenalty: number
+  /** The answer ends before the first of these strings, which is not emitted. At most 16, none empty. */
+  readonly stop: readonly string[]
+  /** Report log-probabilities: of the chosen token, and of this many likeliest ones (0 to 20). Absent: none. */
+  readonly logprobs?: number
+  /** Ends the request within one step, with an error of code `aborted`. */
+  readonly signal?: AbortSignal
+}
+
+export type FinishReason = 'stop' | 'length'
+
+/** Natural logarithm of a token's probability under the model, before temperature, penalties and filters. */
+export interface TokenLogprob {
+  readonly tokenId: number
+  /** The token decoded alone: a part of a character shows as U+FFFD. */
+  readonly token: string
+  readonly logprob: number
+}
+
+export interface TokenEvent {
+  readonly type: 'token'
+  /** Whole characters only. Empty where a token's text came out with a later one, as with the bytes of one character. */
+  readonly text: string
+  readonly tokenId: number
+  readonly logprobs?: { readonly chosen: TokenLogprob; readonly top: readonly TokenLogprob[] }
+}
+
+export interface DoneEvent {
+  readonly type: 'done'
+  /** `stop`: end-of-turn token or stop string. `length`: `maxTokens` reached. */
+  readonly finishReason: FinishReason
+  /** `completionTokens` counts every token computed, those of the end of turn or of a stop string included. */
+  readonly usage: { readonly promptTokens: number; readonly completionTokens: number }
+}
+
+export type EngineEvent = TokenEvent | DoneEvent
+
+export interface EngineInfo {
+  /** Runtime, for example `onnxruntime-node`. */
+  readonly name: string
+  readonly version: string
+  /** `batch-invariant`: an answer's bits do not depend on what else runs. `single`: holds only because requests run one at a time. */
+  readonly determinism: 'batch-invariant' | 'single'
+  readonly manifest: ModelManifest
+  /** Tokens the model can hold: prompt and answer together. */
+  readonly contextLength: number
+}
+
+export interface Engine {
+  readonly info: EngineInfo
+  /**
+   * Token ids of a chat, ending where the assistant begins to speak. Text inside `content` never becomes a control token.
+   * @throws EngineError `chat.invalid`.
+   */
+  tokenizeChat(messages: readonly ChatMessage[]): number[]
+  /**
+   * Generates an answer: `token` events, then exactly one `done`. Iterate it once. It computes only as fast as it is
+   * read; leaving the loop early ends the request. Concurrent requests take turns, one step each.
+   * @throws EngineError at once: `options.invalid`, `context.overflow`, `closed`. While iterating: `aborted`, `closed`,
+   * `engine.failed`; what was emitted until then is an unfinished answer.
+   */
+  generate(promptTokens: readonly number[], options: GenerateOptions): AsyncIterable<EngineEvent>
+  /** Ends running requests with `closed`, waits for the step in progress, and frees the model. */
+  close(): Promise<void>
+}

@@ -1,0 +1,60 @@
+/**
+ * The errors of the inference engine and of model packages. Match on `code`; messages never contain a prompt or an answer.
+ */
+import { SubrosaError } from '../../verifier/protocol/errors.js'
+
+export type EngineErrorCode =
+  /** The manifest is not JSON of schema subrosa-model/1. */
+  | 'package.manifest'
+  /** The manifest names a path outside the package, or one it does not allow. */
+  | 'package.path'
+  /** A file the manifest lists is not there, or is not a regular file. */
+  | 'package.missing'
+  /** A file's length is not the one in the manifest. */
+  | 'package.size'
+  /** A file's SHA-256 is not the one in the manifest. */
+  | 'package.digest'
+  /** The files are the ones listed, but do not make a model this engine can run. */
+  | 'package.unusable'
+  /** The chat cannot be put into the model's words: unknown role, or refused by the template. */
+  | 'chat.invalid'
+  /** A generation option is outside its range. */
+  | 'options.invalid'
+  /** Prompt and answer do not fit into the model's context. */
+  | 'context.overflow'
+  /** The caller's signal ended the request. */
+  | 'aborted'
+  /** The engine was closed. */
+  | 'closed'
+  /** The runtime failed. */
+  | 'engine.failed'
+
+/**
+ * What to do, by prefix: `package.` stop and replace the package; `chat.`, `options.` and `context.` fix the request;
+ * `aborted` nothing; `closed` and `engine.failed` try another worker.
+ */
+export class EngineError extends SubrosaError {
+  declare readonly code: EngineErrorCode
+
+  constructor(code: EngineErrorCode, message: string, options?: { cause?: unknown }) {
+    super(code, message, options)
+  }
+}
+
+/** Prompt and answer do not fit. Thrown before the first token. What to do: shorten the chat or ask for fewer tokens. */
+export class ContextOverflowError extends EngineError {
+  readonly promptTokens: number
+  readonly maxTokens: number
+  /** Tokens the model can hold: prompt and answer together. */
+  readonly contextLength: number
+
+  constructor(promptTokens: number, maxTokens: number, contextLength: number) {
+    super(
+      'context.overflow',
+      `prompt of ${promptTokens} and answer of up to ${maxTokens} tokens exceed the context of ${contextLength}`,
+    )
+    this.promptTokens = promptTokens
+    this.maxTokens = maxTokens
+    this.contextLength = contextLength
+  }
+}

@@ -1,0 +1,47 @@
+/**
+ * Errors inside the encryption, in the shape OpenAI's clients read. Messages are fixed texts of ours with names of
+ * request fields in them, never anything a client sent.
+ */
+
+export type OpenAIErrorCode =
+  | 'invalid_json'
+  | 'invalid_value'
+  | 'unsupported_parameter'
+  | 'context_length_exceeded'
+  | 'model_not_found'
+  | 'unknown_url'
+  | 'method_not_allowed'
+  | 'receipt_not_found'
+  | 'overloaded'
+  | 'timeout'
+  | 'internal_error'
+
+/** An answer that is an error. What to do: 4xx fix the request, 503 try later or elsewhere, 500 try another worker. */
+export class OpenAIError extends Error {
+  readonly status: 400 | 404 | 405 | 500 | 503 | 504
+  readonly code: OpenAIErrorCode
+  /** Name of the request field at fault. */
+  readonly param: string | null
+
+  constructor(status: OpenAIError['status'], code: OpenAIErrorCode, message: string, param: string | null = null) {
+    super(message)
+    this.name = 'OpenAIError'
+    this.status = status
+    this.code = code
+    this.param = param
+  }
+}
+
+/** The body of an error answer. */
+export interface OpenAIErrorBody {
+  readonly error: {
+    readonly message: string
+    readonly type: 'invalid_request_error' | 'server_error'
+    readonly param: string | null
+    readonly code: string
+  }
+}
+
+export function errorBody({ status, code, message, param }: OpenAIError): OpenAIErrorBody {
+  return { error: { message, type: status < 500 ? 'invalid_request_error' : 'server_error', param, code } }
+}

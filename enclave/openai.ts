@@ -1,0 +1,107 @@
+/**
+ * The application inside the encryption: OpenAI's paths, field names and error shapes (chat completions and models),
+ * and receipts by id. It is the gateway's handler and is never mounted on a socket.
+ */
+import { Hono } from 'hono'
+import { toBytes } from '../verifier/protocol/bytes.js'
+import type { PaddingMode } from '../verifier/protocol/statement.js'
+import { channelOf } from './channel.js'
+import { type CompletionDeps, complete } from './completion.js'
+import type { Engine } from './inference/engine.js'
+import type { KeyLadder } from './keys.js'
+import { errorCode, type Logger } from './log.js'
+import type { Metrics } from './metrics.js'
+import { errorBody, OpenAIError } from './openai-error.js'
+import { parseChatRequest } from './openai-request.js'
+import { padBody } from './padding.js'
+import type { ReceiptBook } from './receipts.js'
+
+export interface OpenAIDeps {
+  readonly engine: Engine
+  readonly keys: KeyLadder
+  readonly receipts: ReceiptBook
+  readonly padding: PaddingMode
+  readonly metrics: Metrics
+  readonly log: Logger
+  /** Seconds since the epoch. */
+  readonly now: () => number
+  /** Most bytes of one request body. Default 1 MiB. */
+  readonly maxBodyBytes?: number
+  /** Answers in progress at once; more get 503. Default 32. */
+  readonly maxAnswers?: number
+  /** Longest time one answer may take. Default 5 minutes. */
+  readonly timeoutMs?: number
+}
+
+/** The handler for requests that came out of the gateway; anything else gets an internal error. */
+export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise<Response> {
+  const { engine, keys, receipts, padding, log, maxBodyBytes = 1024 * 1024, maxAnswers = 32 } = deps
+  const completion: CompletionDeps = { ...deps, timeoutMs: deps.timeoutMs ?? 300_000 }
+  const model = { id: engine.info.manifest.id, object: 'model', created: Math.floor(deps.now()), owned_by: 'subrosa' }
+  let answers = 0
+
+  const json = (body: unknown, status = 200): Response =>
+    new Response(padBody(padding, JSON.stringify(body)), {
+      status,
+      headers: { 'content-type': 'application/json', 'cache-control': 'no-store' },
+    })
+  const failure = (error: OpenAIError): Response => json(errorBody(error), error.status)
+
+  const app = new Hono()
+
+  app.post('/v1/chat/completions', async (c) => {
+    const channel = channelOf(c.req.raw)
+    const boot = channel && keys.bootOf(channel.configuration)
+    if (channel === undefined || boot === undefined) throw new OpenAIError(500, 'internal_error', 'internal error')
+    if (answers >= maxAnswers) throw new OpenAIError(503, 'overloaded', 'too many answers are in progress; try again')
+    answers += 1
+    let released = false
+    const release = (): void => {
+      if (!released) answers -= 1
+      released = true
+    }
+    try {
+      // The gateway holds the whole body already; this only bounds what is parsed.
+      const body = toBytes(new Uint8Array(await c.req.raw.arrayBuffer()))
+      if (body.length > maxBodyBytes) {
+        throw new OpenAIError(400, 'invalid_value', `the request body is larger than ${maxBodyBytes} bytes`)
+      }
+      const request = parseChatRequest(body)
+      if (request.model !== model.id) {
+        throw new OpenAIError(404, 'model_not_found', `this worker serves ${model.id} and no other model`, 'model')
+      }
+      const receipt = await receipts.open(channel, boot, body)
+      const { statementDigest } = boot
+      return await complete(completion, { request, receipt, statementDigest, signal: c.req.raw.signal, release })
+    } catch (error) {
+      release()
+      throw error
+    }
+  })
+
+  app.get('/v1/models', () => json({ object: 'list', data: [model] }))
+  app.get('/v1/models/:id', (c) => {
+    if (c.req.param('id') === model.id) return json(model)
+    return failure(
+      new OpenAIError(404, 'model_not_found', `this worker serves ${model.id} and no other model`, 'model'),
+    )
+  })
+  app.get('/v1/receipts/:id', (c) => {
+    const id = c.req.param('id')
+    const receipt = receipts.find(id)
+    if (receipt === undefined)
+      return failure(new OpenAIError(404, 'receipt_not_found', 'no receipt with that id is kept'))
+    return json({ id, object: 'receipt', receipt })
+  })
+
+  for (const path of ['/v1/chat/completions', '/v1/models', '/v1/models/:id', '/v1/receipts/:id']) {
+    app.all(path, () => failure(new OpenAIError(405, 'method_not_allowed', 'this path does not take that method')))
+  }
+  app.notFound(() => failure(new OpenAIError(404, 'unknown_url', 'no such path here')))
+  app.onError((error) => {
+    if (error instanceof OpenAIError) return failure(error)
+    log.error('request.failed', { code: errorCode(error) })
+    return failure(new OpenAIError(500, 'internal_error', 'internal error'))
+  })
+  return async (request) => app.fetch(request)
+}

@@ -1,0 +1,205 @@
+/**
+ * A worker on a socket: loads the model, chooses the platform, listens, and shuts down in order. The clock, the timers,
+ * the network and the process's standard error enter here and nowhere below.
+ */
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import type { Server, ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { fileURLToPath } from 'node:url'
+import { createAdaptorServer } from '@hono/node-server'
+import type { Bytes } from '../verifier/protocol/bytes.js'
+import type { ModelClaims, PaddingMode } from '../verifier/protocol/statement.js'
+import { WorkerError } from './errors.js'
+import type { Engine } from './inference/engine.js'
+import { EngineError } from './inference/errors.js'
+import { createOrtEngine } from './inference/ort/engine.js'
+import { loadModelPackage, modelClaims } from './inference/package.js'
+import { createLogger, errorCode, type Logger, type LogLevel } from './log.js'
+import type { Platform } from './platforms/platform.js'
+import { loadSimulatedPlatform } from './platforms/simulated.js'
+import { detectPlatform } from './platforms/tsm.js'
+import { watchedBody } from './watched-body.js'
+import { createWorker, hostDataFor, type Worker } from './worker.js'
+
+export interface ServeOptions {
+  /** A simulated machine, which protects nothing. Without it, a machine without a TEE is refused. */
+  readonly simulated?: boolean
+  /** MEASUREMENT of the simulated machine, 48 bytes; for tests of what a verifier does about another one. */
+  readonly simulatedLaunchDigest?: Bytes
+  /** Model package; by default the one that comes with the worker. */
+  readonly modelDirectory?: string
+  /** 0 takes any free port. Default 8080. */
+  readonly port?: number
+  /** Default 127.0.0.1. */
+  readonly host?: string
+  /** Default `tick`. `off` lets anyone on the network path count the tokens of an answer. */
+  readonly padding?: PaddingMode
+  /** Raw Ed25519 public key of the operator, 32 bytes. */
+  readonly operatorKey?: Bytes
+  /** KEMs to publish, preferred first. Default: MLKEM768-X25519 only. */
+  readonly kemIds?: readonly number[]
+  /** Default `error`: one line for each failure and nothing else. */
+  readonly logLevel?: LogLevel
+  /** Receives log lines. Default: standard error. */
+  readonly writeLog?: (line: string) => void
+  /** In the place of the engine on ONNX Runtime and its model package; for tests. */
+  readonly engine?: { readonly engine: Engine; readonly model: ModelClaims }
+}
+
+export interface RunningWorker {
+  readonly url: string
+  readonly platform: Pick<Platform, 'name' | 'kind' | 'simulated'>
+  readonly model: { readonly id: string; readonly title: string }
+  readonly padding: PaddingMode
+  /** Only of a simulated machine: its throw-away root, in PEM. */
+  readonly rootsPem?: string
+  /** Ends running answers, forgets the keys, closes the socket. */
+  close(): Promise<void>
+}
+
+export const DEFAULT_PORT = 8080
+const REFRESH_INTERVAL_MS = 5000
+const CLOSE_GRACE_MS = 2000
+
+/** @throws WorkerError, one sentence for whoever typed the command. */
+export async function serve(options: ServeOptions = {}): Promise<RunningWorker> {
+  const { padding = 'tick', host = '127.0.0.1', port = DEFAULT_PORT } = options
+  const now = (): Date => new Date()
+  const monotonicMs = (): number => performance.now()
+  const log = createLogger({
+    write: options.writeLog ?? ((line) => void process.stderr.write(line)),
+    level: options.logLevel ?? 'error',
+    now,
+  })
+  const choices = { padding, ...(options.operatorKey === undefined ? {} : { operatorKey: options.operatorKey }) }
+
+  // Without a TEE nothing is loaded: the refusal should not take the time of a model.
+  const real = options.simulated === true ? undefined : await detectPlatform()
+  const { engine, model } = options.engine ?? (await loadModel(options.modelDirectory ?? defaultModelDirectory()))
+  const simulated =
+    real !== undefined
+      ? undefined
+      : await loadSimulatedPlatform({
+          hostData: hostDataFor('snp', engine, model, choices),
+          now,
+          ...(options.simulatedLaunchDigest === undefined ? {} : { launchDigest: options.simulatedLaunchDigest }),
+        })
+  const platform = real ?? simulated
+  if (platform === undefined) throw new WorkerError('worker.no-tee', 'no platform')
+
+  const worker = await createWorker({
+    ...choices,
+    platform,
+    engine,
+    model,
+    now,
+    monotonicMs,
+    log,
+    ...(options.kemIds === undefined ? {} : { kemIds: options.kemIds }),
+  })
+  const server = await listen(worker, log, host, port).catch(async (error: unknown) => {
+    await worker.close()
+    throw error
+  })
+  const timer = setInterval(() => {
+    worker.refresh().catch((error: unknown) => log.error('request.failed', { code: errorCode(error) }))
+  }, REFRESH_INTERVAL_MS)
+  timer.unref()
+  const address = server.address() as AddressInfo
+  log.info('worker.started', { port: address.port, platform: platform.name })
+
+  let closing: Promise<void> | undefined
+  return {
+    url: `http://${urlHost(host)}:${address.port}`,
+    platform: { name: platform.name, kind: platform.kind, simulated: platform.simulated },
+    model: { id: model.id, title: engine.info.manifest.title },
+    padding,
+    ...(simulated === undefined ? {} : { rootsPem: simulated.rootsPem }),
+    close() {
+      closing ??= shutDown(server, worker, timer, log)
+      return closing
+    },
+  }
+}
+
+/** `enclave/models/demo` of the repository, whether this file runs from source or from `dist`. */
+export function defaultModelDirectory(): string {
+  const candidates = ['./models/demo', '../../enclave/models/demo'].map((path) =>
+    fileURLToPath(new URL(path, import.meta.url)),
+  )
+  return candidates.find((path) => existsSync(path)) ?? (candidates[0] as string)
+}
+
+async function loadModel(directory: string): Promise<{ engine: Engine; model: ModelClaims }> {
+  try {
+    const modelPackage = await loadModelPackage(directory)
+    return { engine: await createOrtEngine(modelPackage), model: modelClaims(modelPackage) }
+  } catch (cause) {
+    if (!(cause instanceof EngineError)) throw cause
+    throw new WorkerError('worker.model', `the model package in ${directory} cannot be used: ${cause.message}`, {
+      cause,
+    })
+  }
+}
+
+async function listen(worker: Worker, log: Logger, host: string, port: number): Promise<Server> {
+  const server = createAdaptorServer({
+    fetch: async (request, { outgoing }) => guarded(await worker.fetch(request), outgoing as ServerResponse, log),
+    overrideGlobalObjects: false,
+    // Slow senders hold a socket, not a prompt: nothing is handled before it is whole.
+    serverOptions: { headersTimeout: 10_000, requestTimeout: 60_000, keepAliveTimeout: 5000, maxHeaderSize: 16 * 1024 },
+  }) as Server
+  try {
+    const failed = once(server, 'error').then(([error]) => Promise.reject(error))
+    server.listen(port, host)
+    await Promise.race([once(server, 'listening'), failed])
+    failed.catch(() => undefined)
+    return server
+  } catch (cause) {
+    throw portError(cause, host, port)
+  }
+}
+
+/**
+ * A response whose body fails half way ends the connection without another word: the server library would print the
+ * error and send its message in the clear.
+ */
+function guarded(response: Response, outgoing: ServerResponse, log: Logger): Response {
+  if (response.body === null) return response
+  const body = watchedBody(response.body, {
+    onFailure(error) {
+      log.error('request.failed', { code: errorCode(error) })
+      outgoing.destroy()
+    },
+  })
+  return new Response(body, { status: response.status, headers: response.headers })
+}
+
+async function shutDown(server: Server, worker: Worker, timer: NodeJS.Timeout, log: Logger): Promise<void> {
+  log.info('worker.stopping')
+  clearInterval(timer)
+  const closed = once(server, 'close')
+  server.close()
+  await worker.close()
+  server.closeIdleConnections()
+  const grace = setTimeout(() => server.closeAllConnections(), CLOSE_GRACE_MS)
+  await closed
+  clearTimeout(grace)
+  log.info('worker.stopped')
+}
+
+function portError(cause: unknown, host: string, port: number): WorkerError {
+  const code = cause instanceof Error && 'code' in cause ? cause.code : undefined
+  const advice =
+    code === 'EADDRINUSE'
+      ? `port ${port} on ${host} is in use: stop what listens there, or choose another with --port`
+      : code === 'EACCES'
+        ? `port ${port} needs privileges this process does not have: choose one above 1023 with --port`
+        : `cannot listen on ${host} port ${port}: check --host and --port`
+  return new WorkerError('worker.port', advice, { cause })
+}
+
+function urlHost(host: string): string {
+  return host.includes(':') ? `[${host}]` : host
+}

@@ -1,0 +1,150 @@
+/**
+ * A worker put together: keys, attester, gateway, and the two applications outside and inside the encryption. It has no
+ * socket and reads no clock of its own; `serve.ts` gives it both.
+ */
+
+import type { Bytes } from '../verifier/protocol/bytes.js'
+import { equalBytes } from '../verifier/protocol/bytes.js'
+import { MAX_KEY_LIFETIME_S } from '../verifier/protocol/constants.js'
+import type { ModelClaims, PaddingMode } from '../verifier/protocol/statement.js'
+import { createApp } from './app.js'
+import { createAttester } from './attester.js'
+import { createGateway, type GatewayLimits } from './channel.js'
+import { configurationDigest, encodeHostConfiguration, SOFTWARE_NAME, SOFTWARE_VERSION } from './config.js'
+import { WorkerError } from './errors.js'
+import type { Engine } from './inference/engine.js'
+import { createKeyLadder } from './keys.js'
+import { errorCode, type Logger } from './log.js'
+import { createMetrics } from './metrics.js'
+import { createOpenAIApp } from './openai.js'
+import type { Platform } from './platforms/platform.js'
+import { createReceiptBook } from './receipts.js'
+
+/** What a host may choose about a worker, beside the model package. */
+export interface HostChoices {
+  readonly padding: PaddingMode
+  /** Raw Ed25519 public key, 32 bytes. */
+  readonly operatorKey?: Bytes
+}
+
+export interface WorkerOptions extends HostChoices {
+  readonly platform: Platform
+  readonly engine: Engine
+  readonly model: ModelClaims
+  readonly now: () => Date
+  /** Milliseconds, monotonic. */
+  readonly monotonicMs: () => number
+  readonly log: Logger
+  /** Life of one HPKE key, in seconds. Default and most: 600. */
+  readonly keyLifetimeS?: number
+  /** KEMs to publish, preferred first. Default: MLKEM768-X25519 only. */
+  readonly kemIds?: readonly number[]
+  readonly limits?: Partial<GatewayLimits>
+  /** Longest time one answer may take, in milliseconds. */
+  readonly answerTimeoutMs?: number
+}
+
+export interface Worker {
+  /** Everything that comes from the network. */
+  fetch(request: Request): Promise<Response>
+  /** To be called every few seconds: rotates keys and drops expired ones even when nobody asks for any (P-5.3). */
+  refresh(): Promise<void>
+  /** Stops answering, ends running answers, forgets every key. */
+  close(): Promise<void>
+}
+
+/** Engine and version, as the configuration and the statement name them. */
+export function engineLabel(engine: Engine): string {
+  return `${engine.info.name} ${engine.info.version}`
+}
+
+/** The digest that the machine's reports must carry for this worker to run there. */
+export function hostDataFor(kind: Platform['kind'], engine: Engine, model: ModelClaims, choices: HostChoices): Bytes {
+  return configurationDigest(
+    kind,
+    encodeHostConfiguration({
+      model: { id: model.id, weightsRoot: model.weightsRoot },
+      padding: choices.padding,
+      engine: engineLabel(engine),
+      ...(choices.operatorKey === undefined ? {} : { operatorKey: choices.operatorKey }),
+    }),
+  )
+}
+
+/** @throws WorkerError `worker.host-data` on a machine launched for another configuration. */
+export async function createWorker(options: WorkerOptions): Promise<Worker> {
+  const { platform, engine, model, padding, operatorKey, log } = options
+  const nowS = (): number => options.now().getTime() / 1000
+  const configDigest = hostDataFor(platform.kind, engine, model, options)
+  if (!equalBytes(configDigest, platform.hostData)) {
+    throw new WorkerError(
+      'worker.host-data',
+      'this machine was launched for another configuration: model, padding, engine and operator must be those of its launch',
+    )
+  }
+  const metrics = createMetrics(options.monotonicMs)
+  const keys = await createKeyLadder({
+    now: nowS,
+    statement: {
+      model,
+      runtime: { name: SOFTWARE_NAME, version: SOFTWARE_VERSION, engine: engineLabel(engine) },
+      serving: {
+        padding,
+        retention: 'none',
+        logging: 'metadata',
+        isolation: 'request',
+        keyLifetimeS: options.keyLifetimeS ?? MAX_KEY_LIFETIME_S,
+      },
+      configDigest,
+      ...(operatorKey === undefined ? {} : { operatorKey }),
+    },
+    ...(options.kemIds === undefined ? {} : { kemIds: options.kemIds }),
+    onEvent: (event, count) => log.info(event, { count }),
+  })
+  const attester = createAttester({
+    platform,
+    keys,
+    now: nowS,
+    onBatch(count, error) {
+      if (error !== undefined) return log.error('attestation.failed', { count, code: errorCode(error) })
+      metrics.report(count)
+      log.info('attestation.batch', { count })
+    },
+  })
+  let open = true
+  const gateway = createGateway({
+    keys: keys.ring,
+    now: options.now,
+    handler: createOpenAIApp({
+      engine,
+      keys,
+      receipts: createReceiptBook({ now: nowS }),
+      padding,
+      metrics,
+      log,
+      now: nowS,
+      ...(options.answerTimeoutMs === undefined ? {} : { timeoutMs: options.answerTimeoutMs }),
+    }),
+    limits: { maxRequestBytes: 2 * 1024 * 1024, maxPlainResponseBytes: 2 * 1024 * 1024, ...options.limits },
+    onRefusal: (code) => log.info('request.refused', { route: 'ohttp', code }),
+  })
+  const app = createApp({
+    attester,
+    keys,
+    gateway,
+    ready: () => open,
+    metrics,
+    log,
+    monotonicMs: options.monotonicMs,
+  })
+  return {
+    fetch: async (request) => app.fetch(request),
+    refresh: () => keys.refresh(),
+    async close() {
+      open = false
+      attester.close()
+      keys.close()
+      await engine.close()
+    },
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * Who may import whom. The rules are the table of CONTRIBUTING.md: walk every static import of every source file and
+ * refuse the ones that cross a layer, and every second importer of a package that has one importer only.
+ */
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, relative, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import ts from 'typescript'
+import { describe, expect, it } from 'vitest'
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..')
+
+interface Source {
+  readonly path: string
+  readonly relative: readonly string[]
+  readonly packages: readonly string[]
+}
+
+function sourcesUnder(folder: string): string[] {
+  return readdirSync(join(root, folder), { withFileTypes: true }).flatMap((entry) => {
+    const path = join(folder, entry.name)
+    if (entry.isDirectory()) return entry.name === 'node_modules' ? [] : sourcesUnder(path)
+    return /\.(ts|mts)$/.test(entry.name) ? [path] : []
+  })
+}
+
+function read(path: string): Source {
+  const all = ts.preProcessFile(readFileSync(join(root, path), 'utf8'), true, true).importedFiles.map((f) => f.fileName)
+  return {
+    path,
+    relative: all
+      .filter((specifier) => specifier.startsWith('.'))
+      .map((specifier) => relative(root, resolve(root, dirname(path), specifier)).replace(/\.js$/, '.ts')),
+    packages: all.filter((specifier) => !specifier.startsWith('.')),
+  }
+}
+
+const sources = ['verifier', 'client', 'enclave', 'scripts'].flatMap(sourcesUnder).map(read)
+
+/** The first matching row decides what a file may import of ours. */
+const LAYERS: readonly { readonly from: string; readonly may: readonly string[] }[] = [
+  { from: 'verifier/protocol/', may: ['verifier/protocol/'] },
+  { from: 'verifier/', may: ['verifier/'] },
+  { from: 'client/', may: ['client/', 'verifier/'] },
+  { from: 'enclave/', may: ['enclave/', 'verifier/protocol/'] },
+  { from: 'scripts/', may: ['scripts/', 'verifier/', 'client/', 'enclave/'] },
+]
+
+/** Packages that only one place may import, so that replacing one changes one file. */
+const SINGLE_IMPORTERS: readonly { readonly package: RegExp; readonly only: RegExp }[] = [
+  { package: /^cbor-x/, only: /^verifier\/protocol\/cbor\.ts$/ },
+  { package: /^(hpke|@panva\/hpke-noble|@hpke\/.*)$/, only: /^verifier\/protocol\/hpke\.ts$/ },
+  { package: /^@noble\/hashes/, only: /^verifier\/protocol\/hash\.ts$/ },
+  { package: /^(@peculiar\/.*|reflect-metadata)$/, only: /^verifier\/x509\.ts$/ },
+  { package: /^onnxruntime-/, only: /^enclave\/inference\/ort\// },
+  { package: /^node-forge$/, only: /^scripts\/simulated\// },
+]
+
+/** What a browser loads: the entry points and everything they reach. */
+function reach(entries: readonly string[]): Set<string> {
+  const byPath = new Map(sources.map((source) => [source.path, source]))
+  const seen = new Set<string>()
+  const queue = [...entries]
+  for (let path = queue.pop(); path !== undefined; path = queue.pop()) {
+    if (seen.has(path)) continue
+    seen.add(path)
+    queue.push(...(byPath.get(path)?.relative ?? []))
+  }
+  return seen
+}
+
+describe('architecture', () => {
+  it('finds the sources and their imports', () => {
+    expect(sources.length).toBeGreaterThan(40)
+    expect(sources.flatMap((source) => source.relative).length).toBeGreaterThan(100)
+    const known = new Set(sources.map((source) => source.path))
+    const missing = sources.flatMap((s) => s.relative.filter((path) => path.endsWith('.ts') && !known.has(path)))
+    expect(missing).toEqual([])
+  })
+
+  it.each(LAYERS)('$from imports only from $may', ({ from, may }) => {
+    const owned = sources.filter((source) => LAYERS.find((layer) => source.path.startsWith(layer.from))?.from === from)
+    const crossing = owned.flatMap((source) =>
+      source.relative
+        .filter((path) => !may.some((prefix) => path.startsWith(prefix)))
+        .map((path) => `${source.path} → ${path}`),
+    )
+    expect(crossing).toEqual([])
+  })
+
+  it.each(SINGLE_IMPORTERS)('$package has one importer', ({ package: name, only }) => {
+    const strays = sources.filter((source) => source.packages.some((p) => name.test(p)) && !only.test(source.path))
+    expect(strays.map((source) => source.path)).toEqual([])
+  })
+
+  it('keeps Node, servers and inference out of what a browser loads', () => {
+    const reached = reach(['client/index.ts', 'verifier/index.ts', 'verifier/protocol/index.ts'])
+    expect(reached.size).toBeGreaterThan(30)
+    const offenders = sources
+      .filter((source) => reached.has(source.path))
+      .flatMap((source) =>
+        source.packages
+          .filter((p) => /^node:|^(onnxruntime|hono|@hono|node-forge|commander|yaml|picocolors)/.test(p))
+          .map((p) => `${source.path} → ${p}`),
+      )
+    expect(offenders).toEqual([])
+  })
+})

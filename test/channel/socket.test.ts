@@ -1,0 +1,150 @@
+/** The same channel over a real loopback socket, through a proxy that records every byte. */
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer, type Server } from 'node:net'
+import { serve } from '@hono/node-server'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { createTransport, type Transport } from '../../client/transport.js'
+import { createGateway, withTrailers } from '../../enclave/channel.js'
+import { utf8 } from '../../verifier/protocol/bytes.js'
+import { KEM_MLKEM768_X25519 } from '../../verifier/protocol/hpke.js'
+import { fromReadable, toReadable } from '../../verifier/protocol/streams.js'
+import { failureOf } from '../protocol/pieces.js'
+import { gate, post, TestRing } from './pair.js'
+
+describe('over a socket', () => {
+  const ring = new TestRing()
+  const captured: Buffer[] = []
+  const state: { handler: (request: Request) => Response | Promise<Response> } = { handler: () => new Response('') }
+  let worker: ReturnType<typeof serve>
+  let proxy: Server
+  let transport: Transport
+  let endpoint: URL
+  const dropAfter = { bytes: Number.POSITIVE_INFINITY }
+
+  beforeAll(async () => {
+    await ring.add(1, KEM_MLKEM768_X25519, new Date(Date.now() + 600_000))
+    const gateway = createGateway({
+      keys: ring,
+      handler: (request) => state.handler(request),
+      now: () => new Date(),
+      limits: { maxRequestBytes: 2_500_000 },
+    })
+    worker = serve({ fetch: gateway, port: 0, hostname: '127.0.0.1', overrideGlobalObjects: false })
+    await once(worker, 'listening')
+    proxy = createServer((client) => {
+      const upstream = connect((worker.address() as AddressInfo).port, '127.0.0.1')
+      let answered = 0
+      client.on('data', (data) => captured.push(data))
+      upstream.on('data', (data) => {
+        captured.push(data)
+        answered += data.length
+        if (answered > dropAfter.bytes) client.destroy()
+      })
+      for (const socket of [client, upstream]) socket.on('error', () => undefined)
+      client.on('close', () => upstream.destroy())
+      client.pipe(upstream).pipe(client)
+    }).listen(0, '127.0.0.1')
+    await once(proxy, 'listening')
+    endpoint = new URL(`http://127.0.0.1:${(proxy.address() as AddressInfo).port}/ohttp`)
+    transport = createTransport({
+      endpoint,
+      fetch: globalThis.fetch,
+      keyConfiguration: () => ring.keys[0]?.configuration.encoded ?? new Uint8Array(0),
+      now: () => new Date(),
+    })
+  })
+  afterAll(() => {
+    proxy.close()
+    worker.close()
+  })
+
+  it('streams incrementally, with trailers, and shows the path nothing', async () => {
+    const held = gate()
+    state.handler = async (request) => {
+      const prompt = await request.text()
+      async function* content() {
+        yield utf8('canary-answer to ')
+        await held.promise
+        yield utf8(prompt)
+      }
+      return withTrailers(new Response(toReadable(content())), () => new Headers({ 'x-trailer': 'canary-trailer' }))
+    }
+    const { response, trailers } = await transport(post('canary-prompt'))
+    const pieces = fromReadable(response.body)
+    expect((await pieces.next()).value).toEqual(utf8('canary-answer to '))
+    held.open()
+    expect((await pieces.next()).value).toEqual(utf8('canary-prompt'))
+    expect((await pieces.next()).done).toBe(true)
+    expect((await trailers).get('x-trailer')).toBe('canary-trailer')
+    const bytes = Buffer.concat(captured)
+    expect(bytes.includes('subrosa-key')).toBe(true)
+    expect(bytes.includes('canary')).toBe(false)
+  })
+
+  it('a client that leaves aborts the handler', async () => {
+    const seen: { signal?: AbortSignal } = {}
+    state.handler = (request) => {
+      seen.signal = request.signal
+      return new Response(new ReadableStream({ start: (controller) => controller.enqueue(utf8('one')) }))
+    }
+    const controller = new AbortController()
+    const { response } = await transport(post('x', { signal: controller.signal }))
+    const pieces = fromReadable(response.body)
+    await pieces.next()
+    controller.abort()
+    expect(await failureOf(() => pieces.next())).toMatchObject({ name: 'AbortError' })
+    await expect.poll(() => seen.signal?.aborted, { timeout: 5000 }).toBe(true)
+  })
+
+  it('a client that leaves before the handler answers aborts it too', async () => {
+    const seen: { signal?: AbortSignal } = {}
+    state.handler = (request) => {
+      seen.signal = request.signal
+      return new Promise<Response>((_, reject) =>
+        request.signal.addEventListener('abort', () => reject(new Error('gone'))),
+      )
+    }
+    const controller = new AbortController()
+    const pending = transport(post('x', { signal: controller.signal }))
+    await expect.poll(() => seen.signal !== undefined).toBe(true)
+    controller.abort()
+    expect(await failureOf(() => pending)).toMatchObject({ name: 'AbortError' })
+    await expect.poll(() => seen.signal?.aborted, { timeout: 5000 }).toBe(true)
+  })
+
+  it('a cut connection is a truncated response', async () => {
+    async function* large() {
+      for (let i = 0; i < 200; i++) yield new Uint8Array(8000)
+    }
+    state.handler = () => new Response(toReadable(large()))
+    dropAfter.bytes = 100_000
+    const failure = await failureOf(async () => (await transport(post('x'))).response.arrayBuffer())
+    dropAfter.bytes = Number.POSITIVE_INFINITY
+    expect(failure).toMatchObject({ code: 'transport.truncated' })
+  })
+
+  it.each([100, 2_000_000])('refusals arrive as such, %i bytes into the request', async (length) => {
+    const held = ring.keys
+    ring.keys = []
+    const stale = createTransport({
+      endpoint,
+      fetch: globalThis.fetch,
+      keyConfiguration: () => held[0]?.configuration.encoded ?? new Uint8Array(0),
+      now: () => new Date(),
+    })
+    const refused = await failureOf(() => stale(post('x'.repeat(length))))
+    ring.keys = held
+    expect(refused).toMatchObject({ code: 'transport.key-refused', status: 421 })
+    expect(await failureOf(() => stale(post('x'.repeat(length + 3_000_000))))).toMatchObject({ status: 413 })
+  })
+
+  it('an unreachable worker is unavailable', async () => {
+    const nobody = createTransport({
+      endpoint: new URL('http://127.0.0.1:1/ohttp'),
+      fetch: globalThis.fetch,
+      keyConfiguration: () => ring.keys[0]?.configuration.encoded ?? new Uint8Array(0),
+      now: () => new Date(),
+    })
+    expect(await failureOf(() => nobody(post('x')))).toMatchObject({ code: 'transport.unavailable' })
+  })
+})

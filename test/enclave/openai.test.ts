@@ -1,0 +1,312 @@
+/** What a client finds inside the encryption: OpenAI's paths, shapes and errors, through the whole channel. */
+import { describe, expect, it } from 'vitest'
+import { sha256 } from '../../verifier/protocol/hash.js'
+import { verifyReceipt } from '../../verifier/receipt.js'
+import { chatRequest, eventsOf, fetchBundle, HELLO, MODEL, stubEngine, testWorker } from './stub.js'
+
+const STREAM = { ...HELLO, stream: true } as const
+
+describe('chat completions', () => {
+  it('answers in the shape OpenAI has', async () => {
+    const { chat } = await testWorker()
+    const response = await chat(HELLO)
+    expect(response.status).toBe(200)
+    expect(response.headers.get('content-type')).toBe('application/json')
+    expect(await response.json()).toEqual({
+      id: expect.stringMatching(/^chatcmpl-[\w-]{22}$/),
+      object: 'chat.completion',
+      created: 1_772_366_400,
+      model: MODEL.id,
+      system_fingerprint: expect.stringMatching(/^fp_[0-9a-f]{16}$/),
+      choices: [
+        {
+          index: 0,
+          message: { role: 'assistant', content: 'Hello there.', refusal: null },
+          logprobs: null,
+          finish_reason: 'stop',
+        },
+      ],
+      usage: { prompt_tokens: 5, completion_tokens: 5, total_tokens: 10 },
+    })
+  })
+
+  it('streams in the shape OpenAI has', async () => {
+    const { chat } = await testWorker()
+    const response = await chat({ ...STREAM, stream_options: { include_usage: true } })
+    expect(response.headers.get('content-type')).toContain('text/event-stream')
+    const events = eventsOf(await response.text())
+    expect(events.at(-1)).toBe('[DONE]')
+    const chunks = events.slice(0, -1).map((data) => JSON.parse(data))
+    expect(chunks[0].choices[0]).toEqual({
+      index: 0,
+      delta: { role: 'assistant', content: '' },
+      logprobs: null,
+      finish_reason: null,
+    })
+    expect(chunks.map(({ choices }) => choices[0]?.delta.content ?? '').join('')).toBe('Hello there.')
+    expect(chunks.at(-2).choices[0]).toMatchObject({ delta: {}, finish_reason: 'stop' })
+    expect(chunks.at(-1)).toMatchObject({ choices: [], usage: { total_tokens: 10 } })
+    expect(chunks.slice(0, -1).every(({ usage }) => usage === null)).toBe(true)
+    expect(new Set(chunks.map(({ id }) => id)).size).toBe(1)
+  })
+
+  it.each(['tick', 'off'] as const)('pads what it says it pads: %s (P-7.7)', async (padding) => {
+    const { chat } = await testWorker({ padding })
+    const lengths: number[] = []
+    lengths.push((await (await chat(HELLO)).arrayBuffer()).byteLength)
+    lengths.push((await (await chat({ model: 'other' })).arrayBuffer()).byteLength)
+    lengths.push((await (await chat(STREAM)).arrayBuffer()).byteLength)
+    expect(lengths.every((length) => length % 512 === 0)).toBe(padding === 'tick')
+  })
+
+  it('hands every parameter to the engine and caps the answer at what fits', async () => {
+    const { chat, engine } = await testWorker({ engine: stubEngine({ contextLength: 20 }) })
+    await chat({
+      ...HELLO,
+      messages: [
+        { role: 'developer', content: 'ab' },
+        {
+          role: 'user',
+          content: [
+            { type: 'text', text: 'c' },
+            { type: 'text', text: 'd' },
+          ],
+        },
+        { role: 'assistant', content: null },
+        { role: 'user', content: 'e', name: 'ignored' },
+      ],
+      max_completion_tokens: 100,
+      temperature: 0.5,
+      top_p: 0.25,
+      presence_penalty: -1,
+      frequency_penalty: 1.5,
+      stop: ['x', 'y'],
+      seed: -7,
+      user: 'ignored',
+      unknown_field: { is: 'ignored' },
+      logit_bias: {},
+      tools: [],
+      n: 1,
+    })
+    expect(engine.calls[0]).toMatchObject({
+      promptTokens: [...'abcde'].map((letter) => letter.charCodeAt(0)),
+      options: {
+        maxTokens: 15,
+        temperature: 0.5,
+        topP: 0.25,
+        topK: 0,
+        minP: 0,
+        presencePenalty: -1,
+        frequencyPenalty: 1.5,
+        stop: ['x', 'y'],
+        seed: -7,
+      },
+    })
+  })
+
+  it('draws another seed for each request that names none', async () => {
+    const { chat, engine } = await testWorker()
+    await chat(HELLO)
+    await chat(HELLO)
+    expect(engine.calls[0]?.options.seed).not.toBe(engine.calls[1]?.options.seed)
+  })
+
+  it.each([
+    ['no JSON', '{"model": canary', 'invalid_json', null],
+    ['no object', '["canary"]', 'invalid_json', null],
+    ['no model', { messages: HELLO.messages }, 'invalid_value', 'model'],
+    ['no messages', { model: MODEL.id }, 'invalid_value', 'messages'],
+    ['empty messages', { ...HELLO, messages: [] }, 'invalid_value', 'messages'],
+    [
+      'an unknown role',
+      { ...HELLO, messages: [{ role: 'canary', content: 'x' }] },
+      'invalid_value',
+      'messages[0].role',
+    ],
+    [
+      'content of another kind',
+      { ...HELLO, messages: [{ role: 'user', content: 1 }] },
+      'invalid_value',
+      'messages[0].content',
+    ],
+    [
+      'an image',
+      { ...HELLO, messages: [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'canary' } }] }] },
+      'invalid_value',
+      'messages[0].content[0].type',
+    ],
+    ['a temperature out of range', { ...HELLO, temperature: 3 }, 'invalid_value', 'temperature'],
+    ['a temperature in words', { ...HELLO, temperature: 'canary' }, 'invalid_value', 'temperature'],
+    ['no tokens', { ...HELLO, max_tokens: 0 }, 'invalid_value', 'max_tokens'],
+    ['a fractional seed', { ...HELLO, seed: 1.5 }, 'invalid_value', 'seed'],
+    ['an empty stop string', { ...HELLO, stop: [''] }, 'invalid_value', 'stop[0]'],
+    ['five stop strings', { ...HELLO, stop: [...'abcde'] }, 'invalid_value', 'stop'],
+    ['two answers', { ...HELLO, n: 2 }, 'unsupported_parameter', 'n'],
+    ['log-probabilities', { ...HELLO, logprobs: true }, 'unsupported_parameter', 'logprobs'],
+    [
+      'tools',
+      { ...HELLO, tools: [{ type: 'function', function: { name: 'canary' } }] },
+      'unsupported_parameter',
+      'tools',
+    ],
+    [
+      'a JSON schema',
+      { ...HELLO, response_format: { type: 'json_schema' } },
+      'unsupported_parameter',
+      'response_format',
+    ],
+    ['storage', { ...HELLO, store: true }, 'unsupported_parameter', 'store'],
+    [
+      'a chat the template refuses',
+      { ...HELLO, messages: [{ role: 'user', content: 'canary <invalid>' }] },
+      'invalid_value',
+      'messages',
+    ],
+  ])('refuses %s and quotes nothing', async (_, body, code, param) => {
+    const { chat, engine } = await testWorker()
+    const response = await chat(body)
+    expect(response.status).toBe(400)
+    const text = await response.text()
+    expect(JSON.parse(text)).toEqual({
+      error: { message: expect.any(String), type: 'invalid_request_error', param, code },
+    })
+    expect(text).not.toContain('canary')
+    expect(engine.calls).toHaveLength(0)
+  })
+
+  it('refuses another model, a prompt that fills the context, and an oversized body', async () => {
+    const { chat } = await testWorker({ engine: stubEngine({ contextLength: 5 }) })
+    const other = await chat({ ...HELLO, model: 'canary' })
+    expect(other.status).toBe(404)
+    expect(await other.json()).toMatchObject({ error: { code: 'model_not_found', param: 'model' } })
+    expect(await (await chat(HELLO)).json()).toMatchObject({ error: { code: 'context_length_exceeded' } })
+    const big = await chat({ ...HELLO, padding: 'x'.repeat(1024 * 1024) })
+    expect(big.status).toBe(400)
+  })
+
+  it('says so in the stream when the engine fails half way, without a word of the prompt', async () => {
+    const { chat, lines } = await testWorker({ engine: stubEngine({ failAfter: 2 }) })
+    const events = eventsOf(await (await chat(STREAM)).text())
+    expect(JSON.parse(events.at(-1) ?? '')).toEqual({
+      error: { message: 'internal error', type: 'server_error', param: null, code: 'internal_error' },
+    })
+    expect(events).not.toContain('[DONE]')
+    expect(lines.join('')).not.toContain('choked')
+    expect(lines.join('')).toContain('inference.failed')
+  })
+
+  it('stops the engine within one step when the client leaves', async () => {
+    const { transport, engine } = await testWorker({
+      padding: 'off',
+      engine: stubEngine({ answer: endless(), step: () => new Promise((resolve) => setTimeout(resolve, 5)) }),
+    })
+    const { response } = await transport(chatRequest(JSON.stringify(STREAM)))
+    const reader = response.body!.getReader()
+    await reader.read()
+    await reader.cancel()
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    const emitted = engine.calls[0]!.emitted
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    expect(engine.calls[0]!.options.signal?.aborted).toBe(true)
+    expect(engine.calls[0]!.emitted).toBe(emitted)
+  })
+
+  it('ends an answer that takes too long, and says that it did', async () => {
+    const { chat } = await testWorker({
+      engine: stubEngine({ answer: endless(), step: () => new Promise((resolve) => setTimeout(resolve, 5)) }),
+      worker: { answerTimeoutMs: 100 },
+    })
+    const whole = await chat(HELLO)
+    expect(whole.status).toBe(504)
+    expect(await whole.json()).toMatchObject({ error: { code: 'timeout' } })
+    expect(eventsOf(await (await chat(STREAM)).text()).at(-1)).toContain('"timeout"')
+  })
+})
+
+describe('the other paths inside', () => {
+  it('lists the one model', async () => {
+    const { transport } = await testWorker()
+    const get = async (path: string, method = 'GET') =>
+      (await transport(new Request(`https://worker.example${path}`, { method }))).response
+    expect(await (await get('/v1/models')).json()).toEqual({
+      object: 'list',
+      data: [{ id: MODEL.id, object: 'model', created: 1_772_366_400, owned_by: 'subrosa' }],
+    })
+    expect((await get(`/v1/models/${MODEL.id}`)).status).toBe(200)
+    expect((await get('/v1/models/other')).status).toBe(404)
+    expect((await get('/v1/chat/completions')).status).toBe(405)
+    const missing = await get('/v1/embeddings', 'POST')
+    expect(missing.status).toBe(404)
+    expect(await missing.json()).toMatchObject({ error: { type: 'invalid_request_error', code: 'unknown_url' } })
+  })
+})
+
+describe('receipts (§10)', () => {
+  async function receiptOf(worker: Awaited<ReturnType<typeof testWorker>>, body: object) {
+    const text = JSON.stringify(body)
+    const { response, trailers, exportSecret, configuration } = await worker.transport(chatRequest(text))
+    const answer = new Uint8Array(await response.arrayBuffer())
+    const jws = (await trailers).get('subrosa-receipt') ?? ''
+    const { claims } = await fetchBundle(worker.worker)
+    const context = {
+      receiptKey: claims.statement.keys.receipt,
+      statementDigest: claims.statementDigest,
+      weightsRoot: MODEL.weightsRoot,
+      opening: {
+        keyDigest: sha256(configuration),
+        requestSalt: await exportSecret('subrosa receipt request', 32),
+        requestBody: new TextEncoder().encode(text),
+        responseSalt: await exportSecret('subrosa receipt response', 32),
+        responseBody: answer,
+      },
+    }
+    return { response, jws, context }
+  }
+
+  it.each([HELLO, STREAM])('commit to request and answer exactly as sent (P-10.2)', async (body) => {
+    const worker = await testWorker()
+    const { jws, context } = await receiptOf(worker, { ...body, seed: 5, temperature: 0.5 })
+    const result = await verifyReceipt(jws, context)
+    expect(result.checks.map(({ id, status }) => [id, status])).toEqual(
+      ['parse', 'signature', 'statement', 'key', 'request', 'response'].map((id) => [`receipt.${id}`, 'pass']),
+    )
+    expect(result.payload).toMatchObject({
+      seed: 5,
+      sampling: { temperature: 0.5, top_p: 1, max_tokens: 995 },
+      usage: { prompt_tokens: 5, completion_tokens: 5, total_tokens: 10 },
+      determinism: 'single',
+      res: { final: true },
+      session: null,
+    })
+    const other = { ...context, opening: { ...context.opening, responseBody: new Uint8Array(1) } }
+    expect((await verifyReceipt(jws, other)).verdict).toBe('rejected')
+  })
+
+  it('can be asked for by id, inside the encryption, while they are kept', async () => {
+    const worker = await testWorker()
+    const { response, jws } = await receiptOf(worker, STREAM)
+    const id = response.headers.get('subrosa-receipt-id') ?? ''
+    const get = async (path: string) =>
+      (await worker.transport(new Request(`https://worker.example/v1/receipts/${path}`))).response
+    expect(await (await get(id)).json()).toEqual({ id, object: 'receipt', receipt: jws })
+    expect((await get('AAAAAAAAAAAAAAAAAAAAAA')).status).toBe(404)
+    worker.clock.at = new Date(worker.clock.at.getTime() + 500_000)
+    expect((await get(id)).status).toBe(200)
+  })
+
+  it('say when an answer is not whole', async () => {
+    const worker = await testWorker({ engine: stubEngine({ failAfter: 2 }) })
+    const { jws, context } = await receiptOf(worker, STREAM)
+    const result = await verifyReceipt(jws, context)
+    expect(result.payload?.res.final).toBe(false)
+    expect(result.verdict).toBe('rejected')
+  })
+})
+
+function endless(): Iterable<string> {
+  return {
+    *[Symbol.iterator]() {
+      for (;;) yield 'x'
+    },
+  }
+}

@@ -1,0 +1,225 @@
+/** A package is accepted only as its manifest describes it, byte for byte. */
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { createOrtEngine } from '../../enclave/inference/ort/engine.js'
+import {
+  computeWeightsRoot,
+  loadModelPackage,
+  type ModelManifest,
+  modelClaims,
+  parseManifest,
+} from '../../enclave/inference/package.js'
+import { toHex } from '../../verifier/protocol/bytes.js'
+import { encodeCbor } from '../../verifier/protocol/cbor.js'
+import { sha256 } from '../../verifier/protocol/hash.js'
+import { PACKAGE_DIRECTORY } from './model.js'
+
+let directory: string
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'model-package-'))
+  await cp(PACKAGE_DIRECTORY, directory, { recursive: true })
+})
+
+afterEach(() => rm(directory, { recursive: true }))
+
+const hasCode = (code: string): object => expect.objectContaining({ code })
+
+/** A manifest one may change at will. */
+// biome-ignore lint/suspicious/noExplicitAny: the point is to break its type
+type Loose = any
+
+async function rewriteManifest(change: (manifest: Loose) => void): Promise<void> {
+  const path = join(directory, 'manifest.json')
+  const manifest = JSON.parse(await readFile(path, 'utf8'))
+  change(manifest)
+  await writeFile(path, JSON.stringify(manifest))
+}
+
+async function rewriteFile(name: string, change: (bytes: Buffer) => Buffer): Promise<void> {
+  const path = join(directory, name)
+  await writeFile(path, change(await readFile(path)))
+}
+
+describe('the committed package', () => {
+  it('loads, and is small enough to live in the repository', async () => {
+    const { manifest, files } = await loadModelPackage(PACKAGE_DIRECTORY)
+    expect([...files.keys()]).toEqual(manifest.files.map((file) => file.path))
+    expect(manifest.files.reduce((sum, file) => sum + file.size, 0)).toBeLessThan(8 * 1024 * 1024)
+  })
+
+  it('has claims made of its files', async () => {
+    const modelPackage = await loadModelPackage(PACKAGE_DIRECTORY)
+    const file = (path: string): Uint8Array => modelPackage.files.get(path) ?? new Uint8Array()
+    const leaf = encodeCbor(['model.onnx', file('model.onnx').length, sha256(file('model.onnx'))])
+    const claims = modelClaims(modelPackage)
+    expect(claims.id).toBe('subrosa-demo')
+    // One measured file: the root is its leaf hash.
+    expect(toHex(claims.weightsRoot)).toBe(toHex(sha256(Uint8Array.of(0, ...leaf))))
+    expect(toHex(claims.tokenizerDigest)).toBe(toHex(sha256(file('tokenizer.json'))))
+    expect(toHex(claims.templateDigest)).toBe(toHex(sha256(file('chat_template.jinja'))))
+  })
+
+  it('runs from the bytes that were checked, not from disk', async () => {
+    const modelPackage = await loadModelPackage(directory)
+    await rm(join(directory, 'model.onnx'))
+    await rm(join(directory, 'tokenizer.json'))
+    const engine = await createOrtEngine(modelPackage, { threads: 1 })
+    expect(engine.tokenizeChat([{ role: 'user', content: 'hi' }]).length).toBeGreaterThan(0)
+    await engine.close()
+  })
+})
+
+describe('weights root', () => {
+  it('covers path, size and digest of graph and weights, and nothing else', async () => {
+    const { manifest } = await loadModelPackage(PACKAGE_DIRECTORY)
+    const rootWith = (change: (file: Loose) => Loose, role = 'graph'): string => {
+      const files = manifest.files.map((file) => (file.role === role ? { ...file, ...change(file) } : file))
+      return toHex(computeWeightsRoot({ ...manifest, files } as ModelManifest))
+    }
+    const root = rootWith(() => ({}))
+    expect(rootWith(() => ({ path: 'other.onnx' }))).not.toBe(root)
+    expect(rootWith((file) => ({ size: file.size + 1 }))).not.toBe(root)
+    expect(rootWith(() => ({ sha256: '0'.repeat(64) }))).not.toBe(root)
+    expect(rootWith(() => ({ sha256: '0'.repeat(64) }), 'card')).toBe(root)
+  })
+})
+
+describe('tampering', () => {
+  it.each(['model.onnx', 'tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja', 'LICENSE', 'MODEL_CARD.md'])(
+    'one changed bit in %s',
+    async (name) => {
+      await rewriteFile(name, (bytes) => {
+        bytes.writeUInt8(bytes.readUInt8(bytes.length >> 1) ^ 1, bytes.length >> 1)
+        return bytes
+      })
+      await expect(loadModelPackage(directory)).rejects.toThrowError(hasCode('package.digest'))
+    },
+  )
+
+  it('one byte more or less', async () => {
+    await rewriteFile('chat_template.jinja', (bytes) => Buffer.concat([bytes, Buffer.from(' ')]))
+    await expect(loadModelPackage(directory)).rejects.toThrowError(hasCode('package.size'))
+    await rewriteFile('chat_template.jinja', (bytes) => bytes.subarray(0, -2))
+    await expect(loadModelPackage(directory)).rejects.toThrowError(hasCode('package.size'))
+  })
+
+  it('a missing file, or a folder in its place', async () => {
+    await rm(join(directory, 'model.onnx'))
+    await expect(loadModelPackage(directory)).rejects.toThrowError(hasCode('package.missing'))
+    await mkdir(join(directory, 'model.onnx'))
+    await expect(loadModelPackage(directory)).rejects.toThrowError(hasCode('package.missing'))
+  })
+
+  it('no manifest, no JSON, or a huge one', async () => {
+    await writeFile(join(directory, 'manifest.json'), '{')
+    await expect(loadModelPackage(directory)).rejects.toThrowError(hasCode('package.manifest'))
+    await writeFile(join(directory, 'manifest.json'), ' '.repeat(1024 * 1024 + 1))
+    await expect(loadModelPackage(directory)).rejects.toThrowError(hasCode('package.manifest'))
+    await rm(join(directory, 'manifest.json'))
+    await expect(loadModelPackage(directory)).rejects.toThrowError(hasCode('package.missing'))
+  })
+
+  it.each([
+    '../outside',
+    '/etc/hostname',
+    'a/../../b',
+    './model.onnx',
+    'a//b',
+    'a\\b',
+    'C:x',
+    '.hidden',
+    '',
+    'a\0b',
+    'manifest.json',
+    'x'.repeat(256),
+  ])('path %j', async (path) => {
+    await rewriteManifest((manifest) => {
+      manifest.files[0].path = path
+    })
+    await expect(loadModelPackage(directory)).rejects.toThrowError(hasCode('package.path'))
+  })
+
+  it.each<[string, (manifest: Loose) => void]>([
+    ['another schema', (m) => (m.schema = 'subrosa-model/2')],
+    ['an unknown member', (m) => (m.extra = 1)],
+    ['an unknown member of the architecture', (m) => (m.architecture.extra = 1)],
+    ['an unknown member of a file', (m) => (m.files[0].url = 'x')],
+    ['a missing member', (m) => delete m.determinism],
+    ['an unknown role', (m) => (m.files[0].role = 'script')],
+    ['an unknown format', (m) => (m.format = 'int3')],
+    ['an unknown family', (m) => (m.architecture.family = 'x')],
+    ['an unknown determinism', (m) => (m.determinism = 'maybe')],
+    ['upper-case digits', (m) => (m.files[0].sha256 = 'A'.repeat(64))],
+    ['a negative size', (m) => (m.files[0].size = -1)],
+    ['no layers', (m) => (m.architecture.layers = 0)],
+    ['no end token', (m) => (m.architecture.eosTokenIds = [])],
+    ['an end token outside the vocabulary', (m) => (m.architecture.eosTokenIds = [1024])],
+    ['files out of order', (m) => m.files.reverse()],
+    ['a repeated file', (m) => m.files.unshift(m.files[0])],
+    ['no files', (m) => (m.files = [])],
+    ['an id with a slash', (m) => (m.id = 'a/b')],
+    ['a title with a control character', (m) => (m.title = 'a\u001bb')],
+    ['files that are no list', (m) => (m.files = {})],
+    ['a file that is no object', (m) => (m.files[0] = null)],
+  ])('%s', async (_, change) => {
+    await rewriteManifest(change)
+    await expect(loadModelPackage(directory)).rejects.toThrowError(hasCode('package.manifest'))
+  })
+
+  it('a manifest that is not an object', () => {
+    for (const value of [null, [], 'x', 1]) expect(() => parseManifest(value)).toThrowError(hasCode('package.manifest'))
+  })
+})
+
+describe('a package that is intact but unusable', () => {
+  const replaceWith = async (path: string, content: string | Buffer): Promise<void> => {
+    const bytes = Buffer.from(content)
+    await writeFile(join(directory, path), bytes)
+    await rewriteManifest((manifest) => {
+      const file = manifest.files.find((candidate: Loose) => candidate.path === path)
+      Object.assign(file, { size: bytes.length, sha256: toHex(sha256(bytes)) })
+    })
+  }
+
+  it.each([
+    ['model.onnx', 'not a graph'],
+    ['tokenizer.json', '{}'],
+    ['tokenizer.json', '['],
+    ['tokenizer_config.json', '[]'],
+    ['chat_template.jinja', '{% for %}'],
+  ])('%s holding %j', async (path, content) => {
+    await replaceWith(path, content)
+    const modelPackage = await loadModelPackage(directory)
+    await expect(createOrtEngine(modelPackage)).rejects.toThrowError(hasCode('package.unusable'))
+  })
+
+  it('a graph that keeps weights in another file, listed or not', async () => {
+    // Field 1000 of ModelProto: unknown, so the runtime would ignore it and load the graph.
+    const entry = Buffer.from('\n\x08location\x12\x01w', 'latin1')
+    const field = Buffer.concat([Buffer.of(0xc2, 0x3e, entry.length), entry])
+    await replaceWith('model.onnx', Buffer.concat([await readFile(join(directory, 'model.onnx')), field]))
+    const unlisted = await loadModelPackage(directory)
+    await expect(createOrtEngine(unlisted)).rejects.toThrowError(hasCode('package.unusable'))
+
+    await cp(PACKAGE_DIRECTORY, directory, { recursive: true })
+    await writeFile(join(directory, 'model.onnx.data'), '')
+    await rewriteManifest((manifest) => {
+      const at = manifest.files.findIndex((file: Loose) => file.path === 'model.onnx')
+      const file = { path: 'model.onnx.data', role: 'weights', size: 0, sha256: toHex(sha256(new Uint8Array())) }
+      manifest.files.splice(at + 1, 0, file)
+    })
+    const listed = await loadModelPackage(directory)
+    await expect(createOrtEngine(listed)).rejects.toThrowError(hasCode('package.unusable'))
+  })
+
+  it('no graph at all', async () => {
+    await rewriteManifest((manifest) => {
+      manifest.files = manifest.files.filter((file: Loose) => file.role !== 'graph')
+    })
+    const modelPackage = await loadModelPackage(directory)
+    await expect(createOrtEngine(modelPackage)).rejects.toThrowError(hasCode('package.unusable'))
+  })
+})

@@ -1,0 +1,206 @@
+/**
+ * Each check on claims, binding, freshness, keys and reference values, as one function from what was parsed to a finding
+ * (PROTOCOL.md §4, §5, §9). The order they run in is `appraise.ts`.
+ */
+import { type Finding, fail, pass, waived } from './checks.js'
+import type { CpuFindings } from './cpu.js'
+import type { AppraisalPolicy } from './policy.js'
+import type { Bundle } from './protocol/bundle.js'
+import { type Bytes, equalBytes, toHex } from './protocol/bytes.js'
+import { CLOCK_SKEW_S, MAX_EVIDENCE_LIFETIME_S } from './protocol/constants.js'
+import { sha256 } from './protocol/hash.js'
+import {
+  parseSignedKeyConfigurations,
+  type SignedKeyConfiguration,
+  verifyKeyConfiguration,
+} from './protocol/key-configuration.js'
+import { verifyInclusion } from './protocol/merkle.js'
+import { parseKeyConfiguration, suiteNameOf } from './protocol/ohttp-keys.js'
+import { type Claims, reportDataFor } from './protocol/statement.js'
+
+/** What the caller knows of time and nonce. */
+export interface Circumstances {
+  readonly policy: AppraisalPolicy
+  readonly now: Date
+  readonly live?: { readonly nonce: Bytes; readonly sentAt: Date }
+  readonly nonce?: Bytes
+}
+
+export function matchReportData(cpu: CpuFindings, bundle: Bundle): Finding {
+  const expected = reportDataFor(bundle.claims)
+  if (equalBytes(cpu.reportData, expected)) return pass()
+  return fail('REPORT_DATA is not SHA-512 of these claims', {
+    expected: toHex(expected),
+    actual: toHex(cpu.reportData),
+  })
+}
+
+export function matchConfiguration(cpu: CpuFindings, claims: Claims): Finding {
+  const { configDigest } = claims.statement
+  if (equalBytes(cpu.configuration.value, configDigest)) return pass()
+  return fail(`the configuration digest in the claims is not ${cpu.configuration.field}`, {
+    expected: toHex(cpu.configuration.value),
+    actual: toHex(configDigest),
+  })
+}
+
+export function requireGpu(bundle: Bundle, policy: AppraisalPolicy): Finding {
+  if (policy.gpu === 'none') return waived('gpu: none; nothing is known of what computes outside the CPU')
+  return bundle.gpus.length > 0 ? pass() : fail('no GPU evidence; your policy requires it')
+}
+
+export function matchGpuEvidence(bundle: Bundle, claims: Claims): Finding {
+  const actual = bundle.gpus.map(sha256)
+  const same = actual.length === claims.gpuEvidenceDigests.length
+  if (same && actual.every((digest, i) => equalBytes(digest, claims.gpuEvidenceDigests[i] ?? new Uint8Array()))) {
+    return pass()
+  }
+  return fail('the GPU evidence carried is not the evidence the claims commit to', {
+    expected: claims.gpuEvidenceDigests.map(toHex).join(' ') || 'none',
+    actual: actual.map(toHex).join(' ') || 'none',
+  })
+}
+
+export function appraiseGpu(bundle: Bundle, policy: AppraisalPolicy): Finding {
+  if (policy.gpu === 'none') return waived('gpu: none')
+  return fail(`this version cannot appraise GPU evidence; ${bundle.gpus.length} item(s) were only hash-bound`)
+}
+
+export function matchNonce(bundle: Bundle, claims: Claims, options: Circumstances): Finding {
+  const expected = options.live?.nonce ?? options.nonce
+  const proof = bundle.nonceProof
+  if (expected === undefined) {
+    return waived('an archive without a nonce of yours: time and freshness asserted, not proven')
+  }
+  if (proof === undefined) return fail('the bundle carries no nonce', { expected: toHex(expected) })
+  if (!equalBytes(proof.nonce, expected)) {
+    return fail('the evidence answers another nonce', { expected: toHex(expected), actual: toHex(proof.nonce) })
+  }
+  return verifyInclusion(expected, proof, claims.fresh.nonceRoot)
+    ? pass()
+    : fail('the nonce is not in the batch the report covers')
+}
+
+export function matchWindow(claims: Claims, options: Circumstances): Finding {
+  const { issuedAt, expiresAt } = claims.fresh
+  const now = options.now.getTime() / 1000
+  const limit = Math.min(options.policy.freshness.evidenceSeconds, MAX_EVIDENCE_LIFETIME_S)
+  const detail = {
+    expected: `issued within ${limit} s before ${options.now.toISOString()}, and not expired`,
+    actual: `issued ${instant(issuedAt)}, expires ${instant(expiresAt)}`,
+  }
+  if (expiresAt - issuedAt > MAX_EVIDENCE_LIFETIME_S) return fail('the evidence claims too long a life', detail)
+  if (issuedAt > now + CLOCK_SKEW_S) return fail('the evidence was issued in the future', detail)
+  if (expiresAt <= now || issuedAt + limit <= now) return fail('the evidence has expired', detail)
+  return pass(undefined, { actual: detail.actual })
+}
+
+export interface ReadKey {
+  readonly signed: SignedKeyConfiguration
+  readonly suite: string
+}
+
+export function readKeys(bundle: Bundle): readonly ReadKey[] {
+  return parseSignedKeyConfigurations(bundle.keys).map((signed) => ({
+    signed,
+    suite: suiteNameOf(parseKeyConfiguration(signed.configuration)) ?? 'unknown suite',
+  }))
+}
+
+export function matchKeys(keys: readonly ReadKey[], claims: Claims): Finding {
+  const stray = keys.find(({ signed }) => {
+    const digest = sha256(signed.configuration)
+    return !claims.fresh.keyConfigurations.some((known) => equalBytes(known, digest))
+  })
+  if (stray === undefined) return pass()
+  return fail('a key configuration is not among those the report covers', {
+    expected: claims.fresh.keyConfigurations.map(toHex).join(' '),
+    actual: toHex(sha256(stray.signed.configuration)),
+  })
+}
+
+export async function verifyKeys(keys: readonly ReadKey[], claims: Claims): Promise<Finding> {
+  for (const { signed } of keys) {
+    if (!(await verifyKeyConfiguration(claims.statement.keys.identity, claims.statementDigest, signed))) {
+      return fail('a key configuration is not signed by the attested identity key')
+    }
+  }
+  return pass()
+}
+
+export function matchKeyWindows(keys: readonly ReadKey[], claims: Claims, options: Circumstances): Finding {
+  const now = options.now.getTime() / 1000
+  const limit = Math.min(options.policy.freshness.keySeconds, claims.statement.serving.keyLifetimeS)
+  for (const { signed } of keys) {
+    if (signed.notAfter - signed.notBefore > limit) {
+      return fail('a key configuration lives longer than allowed', {
+        expected: `at most ${limit} s`,
+        actual: `${signed.notAfter - signed.notBefore} s`,
+      })
+    }
+  }
+  const current = keys.filter(({ signed }) => isCurrent(signed, now))
+  if (current.length > 0) return pass()
+  return fail('no key configuration is current', {
+    expected: options.now.toISOString(),
+    actual: keys.map(({ signed }) => `${instant(signed.notBefore)} to ${instant(signed.notAfter)}`).join(', '),
+  })
+}
+
+export function isCurrent(signed: SignedKeyConfiguration, now: number): boolean {
+  return signed.notBefore <= now + CLOCK_SKEW_S && now < signed.notAfter
+}
+
+export function matchSuites(
+  keys: readonly ReadKey[],
+  policy: AppraisalPolicy,
+): Finding<readonly SignedKeyConfiguration[]> {
+  const accepted = policy.channel.suites.flatMap((suite) => keys.filter((key) => key.suite === suite))
+  const detail = { expected: policy.channel.suites.join(' or '), actual: keys.map((key) => key.suite).join(', ') }
+  if (accepted.length === 0) return fail('no key configuration has an accepted suite', detail)
+  return pass(
+    accepted.map((key) => key.signed),
+    { actual: accepted.map((key) => key.suite).join(', ') },
+  )
+}
+
+export function matchPadding(claims: Claims, policy: AppraisalPolicy): Finding {
+  const { padding } = claims.statement.serving
+  const detail = { expected: policy.channel.padding.join(' or '), actual: padding }
+  return policy.channel.padding.includes(padding)
+    ? pass(undefined, { actual: padding })
+    : fail('padding is not accepted', detail)
+}
+
+export function matchModel(claims: Claims, policy: AppraisalPolicy): Finding {
+  const actual = toHex(claims.statement.model.weightsRoot)
+  if (policy.model === 'any') return waived(`model: any; the worker serves ${actual.slice(0, 16)}…`)
+  if (policy.model.digests.includes(actual)) return pass(undefined, { actual })
+  if (policy.model.digests.length === 0) return fail('no model is named in your policy', { actual })
+  return fail('the model is none your policy names', { expected: policy.model.digests.join(' or '), actual })
+}
+
+export function matchSoftware(cpu: CpuFindings | undefined, policy: AppraisalPolicy): Finding {
+  if (cpu === undefined) return fail('the launch digest is not known')
+  const actual = cpu.measurement
+  if (policy.measurements === 'any') return waived('measurements: any; the software is not identified')
+  if (cpu.paravisorMeasurement) {
+    return fail('software not identified: MEASUREMENT names the cloud’s paravisor, not the software inside', { actual })
+  }
+  if (policy.measurements.length === 0) {
+    return fail('software not identified: no reference values are given', { actual })
+  }
+  const match = policy.measurements.find((reference) => reference.digest === actual)
+  if (match === undefined) {
+    return fail('software not identified: the launch digest is none you listed', {
+      expected: policy.measurements.map((reference) => reference.digest).join(' or '),
+      actual,
+    })
+  }
+  return pass(undefined, { actual: match.name === undefined ? actual : `${match.name} (${actual})` })
+}
+
+function instant(seconds: number): string {
+  const date = new Date(seconds * 1000)
+  return Number.isNaN(date.getTime()) ? `${seconds} s` : date.toISOString()
+}

@@ -1,0 +1,153 @@
+/** The command line of `verify-attestation`, as a function of its arguments and streams. Node only. */
+import { writeFile } from 'node:fs/promises'
+import { Command, CommanderError, Option } from 'commander'
+import { verifyEvidence } from './appraise.js'
+import { detectEvidence } from './detect.js'
+import { PolicyError, SubrosaError, UnavailableError, UsageError } from './errors.js'
+import { fetchBundle, parseWorkerUrl } from './fetch-evidence.js'
+import { loadFile } from './files.js'
+import { addVerificationOptions, type ResolvedVerification, resolveFlags, type VerificationFlags } from './options.js'
+import { nearest } from './policy.js'
+import type { Bytes } from './protocol/bytes.js'
+import { ALL_CHECKS } from './registry.js'
+import { type AttestationResult, exitCodeOf, resultToJson } from './result.js'
+import { addEndorsements } from './save.js'
+import { terminalStyle } from './terminal.js'
+import { renderExplanation, renderResult } from './text.js'
+import { VERSION } from './version.js'
+
+interface Output {
+  readonly stdout: NodeJS.WritableStream
+  readonly stderr: NodeJS.WritableStream
+}
+
+interface VerifyFlags extends VerificationFlags {
+  readonly save?: string
+  readonly format: 'text' | 'json'
+  readonly explain?: string | true
+  readonly verbose?: boolean
+}
+
+const MISUSE = 2
+const UNAVAILABLE = 4
+
+/** Runs one command line and returns its exit status. Never throws, never prints a stack unless --verbose. */
+export async function runVerifier(argv: readonly string[], output: Output): Promise<number> {
+  let status = 0
+  const program = new Command('verify-attestation')
+    .description('Check who can read a prompt before you send it: a worker URL, a saved bundle, or a raw SNP report.')
+    .argument('[target]', 'worker URL, bundle file, or raw report (binary, hex or base64)')
+    .version(VERSION, '--version')
+    .option('--save <file>', 'keep a self-contained bundle that re-verifies offline')
+    .addOption(new Option('--format <format>', 'how to print the verdict').choices(['text', 'json']).default('text'))
+    .option('--explain [check]', 'what a check means and what an attacker gains without it')
+    .option('--verbose', 'show the stack of an unexpected error')
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => output.stdout.write(text),
+      writeErr: (text) => output.stderr.write(text),
+      outputError: (text, write) => write(text.replace(/^error: /, 'verify-attestation: ')),
+    })
+    .action(async (target: string | undefined, flags: VerifyFlags) => {
+      status = await verify(target, flags, output)
+    })
+  addVerificationOptions(program)
+  try {
+    await program.parseAsync([...argv])
+    return status
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : MISUSE
+    return report(error, argv.includes('--verbose'), output)
+  }
+}
+
+function report(error: unknown, verbose: boolean, output: Output): number {
+  const known = error instanceof SubrosaError
+  const message = error instanceof Error ? error.message : String(error)
+  output.stderr.write(`verify-attestation: ${known ? message : `unexpected: ${message}`}\n`)
+  if (verbose && error instanceof Error) output.stderr.write(`${error.stack}\n`)
+  if (error instanceof UnavailableError) return UNAVAILABLE
+  return error instanceof UsageError || error instanceof PolicyError ? MISUSE : MISUSE
+}
+
+async function verify(target: string | undefined, flags: VerifyFlags, output: Output): Promise<number> {
+  if (typeof flags.explain === 'string') {
+    output.stdout.write(explain(flags.explain))
+    if (target === undefined) return 0
+  }
+  if (target === undefined)
+    throw new UsageError('target.missing', 'name a worker URL, a bundle or a report; --help shows how')
+  const resolved = await resolveFlags(flags)
+  const { evidence, result } = /^https?:/i.test(target)
+    ? await verifyWorker(target, resolved)
+    : await verifyFile(target, resolved)
+  if (flags.save !== undefined) await save(flags.save, evidence, result, output)
+  const text =
+    flags.format === 'json'
+      ? `${JSON.stringify(resultToJson(result), null, 2)}\n`
+      : renderResult(result, { style: terminalStyle(output.stdout), registry: ALL_CHECKS, all: flags.explain === true })
+  output.stdout.write(text)
+  return exitCodeOf(result)
+}
+
+interface Verified {
+  readonly evidence: Bytes
+  readonly result: AttestationResult
+}
+
+async function verifyWorker(target: string, resolved: ResolvedVerification): Promise<Verified> {
+  if (resolved.reportData !== undefined) {
+    throw new UsageError('option.report-data', '--report-data is for raw reports; a worker’s REPORT_DATA is its claims')
+  }
+  const url = parseWorkerUrl(target)
+  const nonce = resolved.nonce ?? crypto.getRandomValues(new Uint8Array(32))
+  if (nonce.length !== 32) throw new UsageError('option.nonce', '--nonce: a worker takes exactly 32 bytes')
+  const sentAt = new Date()
+  const evidence = await fetchBundle(url, nonce, { fetch })
+  const { policy, endorsements, at } = resolved
+  // A nonce from the command line may have been used before, and --at is not the clock: neither proves that this is live.
+  const live = resolved.nonce === undefined && at === undefined
+  const options = { policy, endorsements, now: at ?? new Date(), ...(live ? { live: { nonce, sentAt } } : { nonce }) }
+  return { evidence, result: await verifyEvidence(evidence, options) }
+}
+
+async function verifyFile(target: string, resolved: ResolvedVerification): Promise<Verified> {
+  const evidence = await loadFile(target, 'evidence')
+  const { policy, endorsements, at, nonce, reportData } = resolved
+  const isBundle = detectEvidence(evidence).kind === 'bundle'
+  if (isBundle && reportData !== undefined) {
+    throw new UsageError('option.report-data', '--report-data is for raw reports; a bundle’s REPORT_DATA is its claims')
+  }
+  const options = {
+    policy,
+    endorsements,
+    now: at ?? new Date(),
+    ...(nonce === undefined ? {} : { nonce }),
+    ...(reportData === undefined ? {} : { reportData }),
+  }
+  return { evidence, result: await verifyEvidence(evidence, options) }
+}
+
+async function save(path: string, evidence: Bytes, result: AttestationResult, output: Output): Promise<void> {
+  const detected = detectEvidence(evidence)
+  if (detected.kind !== 'bundle')
+    throw new UsageError('option.save', '--save keeps bundles; raw evidence is saved already')
+  if (result.verdict === 'malformed') throw new UsageError('option.save', '--save: what came is not a bundle')
+  const bytes = addEndorsements(detected.bytes, result.verdict === 'accepted' ? result.endorsementBytes : [])
+  try {
+    await writeFile(path, bytes)
+  } catch (cause) {
+    throw new UsageError('option.save', `cannot write ${path}: ${(cause as Error).message}`, { cause })
+  }
+  output.stderr.write(`saved ${bytes.length} bytes to ${path}\n`)
+}
+
+function explain(id: string): string {
+  const definition = ALL_CHECKS.get(id)
+  if (definition === undefined) {
+    const near = nearest(id, [...ALL_CHECKS.keys()])
+    const hint = near === undefined ? [...ALL_CHECKS.keys()].join(' ') : `did you mean ${near}?`
+    throw new UsageError('check.unknown', `there is no check ${id}; ${hint}`)
+  }
+  return renderExplanation(definition)
+}

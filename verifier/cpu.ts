@@ -1,0 +1,86 @@
+/**
+ * The CPU's part of a bundle or a raw report, whichever vendor made it: one shape for what the rest of the recipe needs.
+ */
+import type { CheckDefinition, Transcript } from './checks.js'
+import type { EndorsementPool } from './endorsements.js'
+import type { AppraisalPolicy } from './policy.js'
+import type { Bytes } from './protocol/bytes.js'
+import { toHex } from './protocol/bytes.js'
+import type { EndorsementUse, NotProven } from './result.js'
+import { describeSnpReport } from './snp/report.js'
+import { snpPlan, verifySnp } from './snp/verify.js'
+
+/** What a vendor's verifier found, reduced to what claims, keys and reference values are held against. */
+export interface CpuFindings {
+  /** As people know it: `AMD SEV-SNP (Genoa)`. */
+  readonly platform: string
+  readonly reportData: Bytes
+  /** HOST_DATA (SNP, 32 bytes) or MRCONFIGID (TDX, 48 bytes). */
+  readonly configuration: { readonly field: string; readonly value: Bytes }
+  /** Launch digest, lower-case hex. */
+  readonly measurement: string
+  /** The measurement names a cloud's paravisor, never software of the guest's owner. */
+  readonly paravisorMeasurement: boolean
+  readonly privateAnchor: boolean
+  readonly endorsementsUsed: readonly EndorsementUse[]
+  readonly endorsementBytes: readonly Bytes[]
+  readonly validUntil: Date
+  readonly notProven: readonly NotProven[]
+  /** Every parsed field, JSON-ready. */
+  readonly described: Readonly<Record<string, unknown>>
+}
+
+export interface CpuInput {
+  readonly evidence: Bytes
+  readonly endorsements: EndorsementPool
+  readonly policy: AppraisalPolicy
+  readonly now: Date
+  readonly reportData?: Bytes
+  readonly nonce?: Bytes
+}
+
+/** A vendor's verifier, its checks, and which of them says that the evidence is signed. */
+export interface CpuVerifier {
+  readonly kind: 'snp'
+  readonly signatureCheck: string
+  plan(evidence: Uint8Array, withNonce: boolean): readonly CheckDefinition[]
+  verify(t: Transcript, input: CpuInput): Promise<CpuFindings | undefined>
+}
+
+export const SNP: CpuVerifier = {
+  kind: 'snp',
+  signatureCheck: 'snp.report.signature',
+  plan: snpPlan,
+  async verify(t, { evidence, endorsements, policy, now, reportData, nonce }) {
+    const findings = await verifySnp(t, {
+      report: evidence,
+      endorsements,
+      anchors: policy.trustAnchors.filter((anchor) => anchor.kind === 'snp'),
+      now,
+      revocation: policy.revocation,
+      policy: policy.snp,
+      ...(reportData === undefined ? {} : { expectedReportData: reportData }),
+      ...(nonce === undefined ? {} : { nonce }),
+    })
+    if (findings === undefined) return undefined
+    const { report } = findings
+    return {
+      platform: `AMD SEV-SNP (${findings.product})`,
+      reportData: report.reportData,
+      configuration: { field: 'HOST_DATA', value: report.hostData },
+      measurement: toHex(report.measurement),
+      paravisorMeasurement: findings.paravisorMeasurement,
+      privateAnchor: findings.privateAnchor,
+      endorsementsUsed: findings.endorsementsUsed,
+      endorsementBytes: findings.endorsementBytes,
+      validUntil: findings.validUntil,
+      notProven: findings.notProven,
+      described: {
+        product: findings.product,
+        signer: findings.signer ?? null,
+        notes: findings.notes,
+        report: describeSnpReport(report, findings.tcbLayout),
+      },
+    }
+  },
+}

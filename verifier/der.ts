@@ -1,0 +1,186 @@
+/**
+ * Strict DER (ITU-T X.690 §8 and §10): the element reader under certificates, CRLs and their signatures.
+ *
+ * Only what X.509 uses: low tag numbers, definite minimal lengths, minimal INTEGERs, canonical BOOLEANs, no trailing
+ * bytes, bounded depth. Anything else is refused, so two readers of the same bytes cannot disagree about where an
+ * element ends. Elements are views of the received bytes; nothing is ever encoded again.
+ */
+import { type Bytes, toBytes } from './protocol/bytes.js'
+import { FormatError } from './protocol/errors.js'
+
+export const TAG = {
+  boolean: 0x01,
+  integer: 0x02,
+  bitString: 0x03,
+  octetString: 0x04,
+  null: 0x05,
+  oid: 0x06,
+  enumerated: 0x0a,
+  utf8String: 0x0c,
+  ia5String: 0x16,
+  utcTime: 0x17,
+  generalizedTime: 0x18,
+  sequence: 0x30,
+  set: 0x31,
+} as const
+
+export interface DerElement {
+  /** The identifier octet: class, constructed bit and number. */
+  readonly tag: number
+  /** The whole element, header included, as received. */
+  readonly bytes: Bytes
+  /** The contents octets, as received. */
+  readonly content: Bytes
+}
+
+const MAX_DEPTH = 24
+const CONSTRUCTED = 0x20
+
+/**
+ * The one element these bytes are, checked for canonical form all the way down.
+ * @throws FormatError on anything but exactly one strict DER element.
+ */
+export function readDer(bytes: Uint8Array, what: string): DerElement {
+  const element = elementAt(toBytes(bytes), 0, what)
+  if (element.bytes.length !== bytes.length) throw new FormatError('der.trailing', `${what}: bytes after the element`)
+  checkCanonical(element, what, 0)
+  return element
+}
+
+/** The elements inside a constructed one. @throws FormatError when it is not constructed. */
+export function childrenOf(parent: DerElement, what: string): readonly DerElement[] {
+  if ((parent.tag & CONSTRUCTED) === 0)
+    throw new FormatError('der.primitive', `${what}: expected a constructed element`)
+  const out: DerElement[] = []
+  for (let offset = 0; offset < parent.content.length; ) {
+    const child = elementAt(parent.content, offset, what)
+    out.push(child)
+    offset += child.bytes.length
+  }
+  return out
+}
+
+/** The element, once its tag is the expected one. @throws FormatError otherwise, and when it is absent. */
+export function expectTag(element: DerElement | undefined, tag: number, what: string): DerElement {
+  if (element === undefined) throw new FormatError('der.missing', `${what}: missing`)
+  if (element.tag !== tag) {
+    throw new FormatError('der.tag', `${what}: expected tag 0x${tag.toString(16)}, found 0x${element.tag.toString(16)}`)
+  }
+  return element
+}
+
+/** A non-negative INTEGER of at most 31 bits. @throws FormatError otherwise. */
+export function smallInteger(element: DerElement | undefined, what: string): number {
+  const { content } = expectTag(element, TAG.integer, what)
+  if (((content[0] ?? 0) & 0x80) !== 0 || content.length > 4) {
+    throw new FormatError('der.integer', `${what}: expected a small non-negative integer`)
+  }
+  return content.reduce((value, byte) => value * 256 + byte, 0)
+}
+
+/** The bits of a BIT STRING whose length is a whole number of bytes. @throws FormatError otherwise. */
+export function wholeBits(element: DerElement | undefined, what: string): Bytes {
+  const { content } = expectTag(element, TAG.bitString, what)
+  if (content[0] !== 0) throw new FormatError('der.bits', `${what}: expected a bit string of whole bytes`)
+  return content.subarray(1)
+}
+
+/** Dotted form of an OBJECT IDENTIFIER. @throws FormatError on a malformed one or an arc above 2^31. */
+export function oidText(element: DerElement | undefined, what: string): string {
+  const { content } = expectTag(element, TAG.oid, what)
+  const arcs: number[] = []
+  let arc = 0
+  let fresh = true
+  for (const byte of content) {
+    if (fresh && byte === 0x80) throw new FormatError('der.oid', `${what}: padded object identifier`)
+    arc = arc * 128 + (byte & 0x7f)
+    if (arc > 0x7fffffff) throw new FormatError('der.oid', `${what}: object identifier arc out of range`)
+    fresh = (byte & 0x80) === 0
+    if (fresh) {
+      arcs.push(arc)
+      arc = 0
+    }
+  }
+  const [first] = arcs
+  if (first === undefined || !fresh) throw new FormatError('der.oid', `${what}: truncated object identifier`)
+  const root = Math.min(2, Math.floor(first / 40))
+  return [root, first - 40 * root, ...arcs.slice(1)].join('.')
+}
+
+/** UTCTime or GeneralizedTime as RFC 5280 §4.1.2.5 profiles them: seconds present, `Z`. @throws FormatError otherwise. */
+export function timeOf(element: DerElement | undefined, what: string): Date {
+  if (element === undefined) throw new FormatError('der.missing', `${what}: missing`)
+  const text = String.fromCharCode(...element.content.subarray(0, 16))
+  const match =
+    element.tag === TAG.utcTime
+      ? /^()(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/.exec(text)
+      : element.tag === TAG.generalizedTime
+        ? /^(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/.exec(text)
+        : null
+  if (match === null) throw new FormatError('der.time', `${what}: expected a time in seconds, UTC`)
+  const [century, year, month, day, hour, minute, second] = match.slice(1).map(Number) as [
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+  ]
+  const fullYear = element.tag === TAG.utcTime ? year + (year < 50 ? 2000 : 1900) : century * 100 + year
+  const date = new Date(0)
+  date.setUTCFullYear(fullYear, month - 1, day)
+  date.setUTCHours(hour, minute, second)
+  const same =
+    date.getUTCFullYear() === fullYear &&
+    date.getUTCMonth() === month - 1 &&
+    date.getUTCDate() === day &&
+    date.getUTCHours() === hour &&
+    date.getUTCMinutes() === minute &&
+    date.getUTCSeconds() === second
+  if (!same) throw new FormatError('der.time', `${what}: no such time`)
+  return date
+}
+
+function elementAt(bytes: Bytes, start: number, what: string): DerElement {
+  const tag = bytes[start]
+  const first = bytes[start + 1]
+  if (tag === undefined || first === undefined) throw new FormatError('der.truncated', `${what}: truncated element`)
+  if ((tag & 0x1f) === 0x1f) throw new FormatError('der.tag', `${what}: high tag numbers are not used here`)
+  let header = 2
+  let length = first
+  if (first >= 0x80) {
+    const octets = first & 0x7f
+    if (octets === 0 || octets > 4) throw new FormatError('der.length', `${what}: indefinite or oversized length`)
+    length = 0
+    for (let i = 0; i < octets; i++) length = length * 256 + (bytes[start + 2 + i] ?? 0)
+    header += octets
+    const minimal = length >= 0x80 && (octets === 1 || length >= 256 ** (octets - 1))
+    if (!minimal) throw new FormatError('der.length', `${what}: length not in its shortest form`)
+  }
+  const end = start + header + length
+  if (end > bytes.length) throw new FormatError('der.truncated', `${what}: element runs past the end`)
+  return { tag, bytes: bytes.subarray(start, end), content: bytes.subarray(start + header, end) }
+}
+
+function checkCanonical(element: DerElement, what: string, depth: number): void {
+  const { tag, content } = element
+  if (depth > MAX_DEPTH) throw new FormatError('der.depth', `${what}: nested too deeply`)
+  if ((tag & CONSTRUCTED) !== 0) {
+    for (const child of childrenOf(element, what)) checkCanonical(child, what, depth + 1)
+    return
+  }
+  if (tag === TAG.integer || tag === TAG.enumerated) {
+    const [first, second] = content
+    const padded = second !== undefined && ((first === 0x00 && second < 0x80) || (first === 0xff && second >= 0x80))
+    if (first === undefined || padded) throw new FormatError('der.integer', `${what}: integer not in its shortest form`)
+  } else if (tag === TAG.boolean) {
+    if (content.length !== 1 || (content[0] !== 0x00 && content[0] !== 0xff)) {
+      throw new FormatError('der.boolean', `${what}: boolean that is neither 00 nor FF`)
+    }
+  } else if (tag === TAG.null && content.length !== 0) {
+    throw new FormatError('der.null', `${what}: null with contents`)
+  } else if (tag === TAG.bitString && (content[0] === undefined || content[0] > 7)) {
+    throw new FormatError('der.bits', `${what}: malformed bit string`)
+  }
+}

@@ -1,0 +1,32 @@
+/**
+ * What a piece of evidence is, by its bytes: a bundle or raw SNP evidence, binary or as hex or base64 text. Says nothing
+ * about validity; whatever is not recognised is handed to the SNP reader, which refuses it by name.
+ */
+import { looksLikeBundle } from './protocol/bundle.js'
+import { type Bytes, fromBase64, fromHex } from './protocol/bytes.js'
+
+export interface DetectedEvidence {
+  readonly kind: 'bundle' | 'snp'
+  readonly bytes: Bytes
+}
+
+export function detectEvidence(bytes: Bytes): DetectedEvidence {
+  const decoded = undoText(bytes)
+  return { kind: looksLikeBundle(decoded) ? 'bundle' : 'snp', bytes: decoded }
+}
+
+/** Hex or base64 (either alphabet's padded form, line breaks allowed) back to bytes; anything else is left as it is. */
+function undoText(bytes: Bytes): Bytes {
+  if (bytes.length === 0 || bytes.length > 64 * 1024 * 1024) return bytes
+  const printable = (byte: number) => (byte >= 0x20 && byte < 0x7f) || byte === 0x0a || byte === 0x0d || byte === 0x09
+  if (!bytes.every(printable)) return bytes
+  const text = new TextDecoder().decode(bytes).replace(/\s+/g, '')
+  const hex = text.startsWith('0x') ? text.slice(2) : text
+  if (hex.length > 0 && hex.length % 2 === 0 && /^[0-9a-fA-F]+$/.test(hex)) return fromHex(hex)
+  try {
+    const standard = text.replaceAll('-', '+').replaceAll('_', '/')
+    return fromBase64(standard + '='.repeat((4 - (standard.length % 4)) % 4))
+  } catch {
+    return bytes
+  }
+}

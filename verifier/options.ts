@@ -1,0 +1,113 @@
+/**
+ * The verification options that `verify-attestation`, `connect`-style commands and `proxy` share, and how they become a
+ * policy. A command line can only ever change what it names; everything else stays as the policy, or strict.
+ */
+import type { Command } from 'commander'
+import { type EndorsementPool, sortEndorsements } from './endorsements.js'
+import { UsageError } from './errors.js'
+import { loadEndorsements, loadFile, loadPolicyDocument } from './files.js'
+import { type AppraisalPolicy, POLICY_SCHEMA, type Revocation, resolvePolicy } from './policy.js'
+import { type Bytes, fromHex } from './protocol/bytes.js'
+import { parseTcbFloor } from './snp/policy.js'
+import { parseTrustAnchors } from './trust-anchors.js'
+
+/** As commander hands them over. */
+export interface VerificationFlags {
+  readonly policy?: string
+  readonly endorsements?: readonly string[]
+  readonly offline?: boolean
+  readonly at?: string
+  readonly nonce?: string
+  readonly reportData?: string
+  readonly anyMeasurement?: boolean
+  readonly revocation?: string
+  readonly tcbFloor?: string
+  readonly gpu?: string
+  readonly modelDigest?: string
+  readonly trustAnchor?: readonly string[]
+}
+
+/** Adds the options to a command, in the order the help shows them. */
+export function addVerificationOptions(command: Command): Command {
+  return command
+    .option('--policy <file>', 'appraisal policy, YAML or JSON; what it leaves out is strict')
+    .option('--endorsements <path...>', 'files or folders with certificates, revocation lists and the like')
+    .option('--offline', 'never touch the network for endorsements')
+    .option('--at <time>', 'judge by this RFC 3339 time instead of now')
+    .option('--nonce <hex>', 'nonce the evidence must contain')
+    .option('--report-data <hex>', 'REPORT_DATA a raw report must carry')
+    .option('--any-measurement', 'prove the hardware, leave the software unidentified')
+    .option('--revocation <mode>', 'required (default), available or off')
+    .option('--tcb-floor <value>', 'minimum SNP TCB, such as bl=4,tee=0,snp=22,ucode=211, or none')
+    .option('--gpu <mode>', 'required (default for workers and bundles) or none')
+    .option('--model-digest <hex>', 'weights digest the worker must serve, or any')
+    .option('--trust-anchor <file...>', 'extra root for private or simulated hardware')
+}
+
+export interface ResolvedVerification {
+  readonly policy: AppraisalPolicy
+  readonly endorsements: EndorsementPool
+  readonly at?: Date
+  readonly nonce?: Bytes
+  readonly reportData?: Bytes
+}
+
+/** @throws UsageError or PolicyError, before any network, on anything that cannot be meant. */
+export async function resolveFlags(flags: VerificationFlags): Promise<ResolvedVerification> {
+  const base = resolvePolicy(
+    flags.policy === undefined ? { schema: POLICY_SCHEMA } : await loadPolicyDocument(flags.policy),
+  )
+  const anchors = []
+  for (const path of flags.trustAnchor ?? []) anchors.push(...parseTrustAnchors(await loadFile(path, 'trust anchor')))
+  const policy: AppraisalPolicy = {
+    ...base,
+    trustAnchors: [...base.trustAnchors, ...anchors],
+    ...(flags.anyMeasurement === true ? { measurements: 'any' as const } : {}),
+    ...(flags.revocation === undefined
+      ? {}
+      : { revocation: oneOf<Revocation>('--revocation', flags.revocation, ['required', 'available', 'off']) }),
+    ...(flags.gpu === undefined ? {} : { gpu: oneOf('--gpu', flags.gpu, ['required', 'none']) }),
+    ...(flags.modelDigest === undefined ? {} : { model: parseModelDigest(flags.modelDigest) }),
+    ...(flags.tcbFloor === undefined ? {} : { snp: { ...base.snp, tcbFloor: parseTcbFloor(flags.tcbFloor) } }),
+  }
+  return {
+    policy,
+    endorsements: sortEndorsements(await loadEndorsements(flags.endorsements ?? [])),
+    ...(flags.at === undefined ? {} : { at: parseTime(flags.at) }),
+    ...(flags.nonce === undefined ? {} : { nonce: parseHex('--nonce', flags.nonce, 1, 64) }),
+    ...(flags.reportData === undefined ? {} : { reportData: parseHex('--report-data', flags.reportData, 1, 64) }),
+  }
+}
+
+/** RFC 3339, with a time zone. */
+export function parseTime(text: string): Date {
+  const shape = /^\d{4}-\d{2}-\d{2}([Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2}))?$/
+  const date = new Date(text)
+  if (!shape.test(text) || Number.isNaN(date.getTime())) {
+    throw new UsageError('option.time', `--at: expected an RFC 3339 time such as 2026-03-01T00:00:00Z, got ${text}`)
+  }
+  return date
+}
+
+function parseHex(option: string, text: string, min: number, max: number): Bytes {
+  const digits = text.startsWith('0x') ? text.slice(2) : text
+  if (digits.length % 2 !== 0 || !/^[0-9a-fA-F]*$/.test(digits) || digits.length < 2 * min || digits.length > 2 * max) {
+    throw new UsageError('option.hex', `${option}: expected ${min} to ${max} bytes of hexadecimal`)
+  }
+  return fromHex(digits)
+}
+
+function parseModelDigest(text: string): AppraisalPolicy['model'] {
+  if (text === 'any') return 'any'
+  if (!/^[0-9a-fA-F]{64}$/.test(text)) {
+    throw new UsageError('option.model', '--model-digest: expected 64 hexadecimal digits, or any')
+  }
+  return { digests: [text.toLowerCase()] }
+}
+
+function oneOf<T extends string>(option: string, text: string, allowed: readonly T[]): T {
+  const found = allowed.find((value) => value === text)
+  if (found === undefined)
+    throw new UsageError('option.value', `${option}: expected ${allowed.join(', ')}; got ${text}`)
+  return found
+}

@@ -1,0 +1,208 @@
+/**
+ * Appraisal policy (PROTOCOL.md §9): the one document, owned by the user, that decides what is acceptable.
+ *
+ * A member that is absent takes its strict value. Unknown members, impossible combinations and empty expectations are
+ * errors. Weakening anything takes an explicit entry, which every verdict repeats.
+ */
+import * as v from 'valibot'
+import { PolicyError } from './errors.js'
+import { MAX_EVIDENCE_LIFETIME_S, MAX_KEY_LIFETIME_S } from './protocol/constants.js'
+import type { PaddingMode } from './protocol/statement.js'
+import { type SnpPolicy, snpPolicySchema } from './snp/policy.js'
+import { parseTrustAnchors, type TrustAnchor } from './trust-anchors.js'
+
+export const POLICY_SCHEMA = 'subrosa-policy/1'
+
+export type Revocation = 'required' | 'available' | 'off'
+export type SuiteName = 'MLKEM768-X25519' | 'X25519'
+
+/** A launch digest the user is willing to talk to, and the name it goes by in verdicts. */
+export interface ReferenceMeasurement {
+  /** 48 bytes, lower-case hex: MEASUREMENT (SNP). */
+  readonly digest: string
+  readonly name?: string
+}
+
+/** A policy with every member in place. Only `resolvePolicy` makes one. */
+export interface AppraisalPolicy {
+  /** Launch digests that identify software; `any` proves the hardware and leaves the software unidentified. */
+  readonly measurements: 'any' | readonly ReferenceMeasurement[]
+  /** Roots for private or simulated hardware. With any of them a verdict says SIMULATED OR PRIVATE. */
+  readonly trustAnchors: readonly TrustAnchor[]
+  readonly revocation: Revocation
+  readonly snp: SnpPolicy
+  /** `none` gives up knowing what computes on the decrypted prompt outside the CPU. */
+  readonly gpu: 'required' | 'none'
+  /** Weights roots (32 bytes, hex) the worker may serve; `any` lets the provider choose the model. */
+  readonly model: 'any' | { readonly digests: readonly string[] }
+  /** Only `any` so far: the seal ends in the enclave, whoever owns the machine. */
+  readonly operator: 'any'
+  readonly channel: { readonly suites: readonly SuiteName[]; readonly padding: readonly PaddingMode[] }
+  readonly freshness: { readonly evidenceSeconds: number; readonly keySeconds: number }
+}
+
+const hex = (bytes: number, what: string) =>
+  v.pipe(
+    v.string(),
+    v.toLowerCase(),
+    v.regex(new RegExp(`^[0-9a-f]{${2 * bytes}}$`), `expected ${what}: ${2 * bytes} hexadecimal digits`),
+    v.check((text) => !/^0*$/.test(text), `${what} of all zeros expects nothing`),
+  )
+const nonEmpty = <const S extends v.GenericSchema>(item: S) =>
+  v.pipe(v.array(item), v.minLength(1, 'an empty list expects nothing; leave the member out or name what is accepted'))
+const seconds = (limit: number) => v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(limit))
+
+const documentSchema = v.strictObject({
+  schema: v.literal(POLICY_SCHEMA, `expected schema: ${POLICY_SCHEMA}`),
+  measurements: v.optional(
+    v.union([
+      v.literal('any'),
+      nonEmpty(
+        v.strictObject({
+          digest: hex(48, 'a launch digest'),
+          name: v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(100))),
+        }),
+      ),
+    ]),
+  ),
+  trustAnchors: v.optional(nonEmpty(v.pipe(v.string(), v.minLength(1)))),
+  allowNonVendorRoot: v.optional(v.boolean()),
+  revocation: v.optional(v.picklist(['required', 'available', 'off'])),
+  snp: v.optional(snpPolicySchema, {}),
+  gpu: v.optional(v.picklist(['required', 'none'])),
+  model: v.optional(
+    v.union([v.literal('any'), v.strictObject({ digests: nonEmpty(hex(32, 'a model weights digest')) })]),
+  ),
+  operator: v.optional(v.literal('any')),
+  channel: v.optional(
+    v.strictObject({
+      suites: v.optional(nonEmpty(v.picklist(['MLKEM768-X25519', 'X25519']))),
+      padding: v.optional(nonEmpty(v.picklist(['off', 'tick']))),
+    }),
+  ),
+  freshness: v.optional(
+    v.strictObject({
+      evidenceSeconds: v.optional(seconds(MAX_EVIDENCE_LIFETIME_S)),
+      keySeconds: v.optional(seconds(MAX_KEY_LIFETIME_S)),
+    }),
+  ),
+})
+
+/** Any members of a section, at any depth. */
+type Partly<T> = T extends string | number | boolean | readonly unknown[]
+  ? T
+  : { readonly [K in keyof T]?: Partly<T[K]> }
+
+/** A policy as a user writes it (PROTOCOL.md §9). Absent members take their strict values. */
+export interface PolicyDocument {
+  readonly schema: typeof POLICY_SCHEMA
+  readonly measurements?: 'any' | readonly ReferenceMeasurement[]
+  /** PEM texts. */
+  readonly trustAnchors?: readonly string[]
+  readonly allowNonVendorRoot?: boolean
+  readonly revocation?: Revocation
+  readonly snp?: Partly<SnpPolicy>
+  readonly gpu?: 'required' | 'none'
+  readonly model?: 'any' | { readonly digests: readonly string[] }
+  readonly operator?: 'any'
+  readonly channel?: { readonly suites?: readonly SuiteName[]; readonly padding?: readonly PaddingMode[] }
+  readonly freshness?: { readonly evidenceSeconds?: number; readonly keySeconds?: number }
+}
+
+/**
+ * Fills in strict values and checks that the document makes sense.
+ * @throws PolicyError naming the first member that is unknown, empty, of the wrong type, or impossible together.
+ */
+export function resolvePolicy(document: unknown): AppraisalPolicy {
+  const parsed = v.safeParse(documentSchema, document)
+  if (!parsed.success) throw new PolicyError('policy.invalid', describeIssue(parsed.issues[0]))
+  const d = parsed.output
+  const trustAnchors = (d.trustAnchors ?? []).flatMap((pem) => anchorsOf(pem))
+  if (trustAnchors.length > 0 && d.allowNonVendorRoot !== true) {
+    throw new PolicyError(
+      'policy.private-root',
+      'trustAnchors are roots of private or simulated hardware: they also need allowNonVendorRoot: true',
+    )
+  }
+  if (d.allowNonVendorRoot === true && trustAnchors.length === 0) {
+    throw new PolicyError(
+      'policy.private-root',
+      'allowNonVendorRoot: true names no root; add trustAnchors or leave it out',
+    )
+  }
+  return {
+    measurements: d.measurements === 'any' ? 'any' : (d.measurements ?? []).map(withoutUndefined),
+    trustAnchors,
+    revocation: d.revocation ?? 'required',
+    snp: d.snp,
+    gpu: d.gpu ?? 'required',
+    model: d.model ?? { digests: [] },
+    operator: 'any',
+    channel: { suites: d.channel?.suites ?? ['MLKEM768-X25519'], padding: d.channel?.padding ?? ['tick'] },
+    freshness: {
+      evidenceSeconds: d.freshness?.evidenceSeconds ?? MAX_EVIDENCE_LIFETIME_S,
+      keySeconds: d.freshness?.keySeconds ?? MAX_KEY_LIFETIME_S,
+    },
+  }
+}
+
+/** The built-in policy: strict everywhere, and no software identified until reference values are given. */
+export const STRICT_POLICY: AppraisalPolicy = resolvePolicy({ schema: POLICY_SCHEMA })
+
+function anchorsOf(pem: string): readonly TrustAnchor[] {
+  try {
+    return parseTrustAnchors(new TextEncoder().encode(pem))
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : 'unreadable'
+    throw new PolicyError('policy.trust-anchor', `trustAnchors: ${reason}`, { cause })
+  }
+}
+
+function withoutUndefined<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(value).filter(([, item]) => item !== undefined)) as never
+}
+
+function describeIssue(issue: v.BaseIssue<unknown>): string {
+  const path = issue.path?.map((item) => String(item.key)).join('.') ?? ''
+  const last = issue.path?.at(-1)
+  if (issue.type === 'strict_object' && issue.expected === 'never' && last !== undefined) {
+    const known = knownKeys(path.split('.').slice(0, -1))
+    const near = nearest(String(last.key), known)
+    return `unknown key "${path}"${near === undefined ? '' : ` (did you mean "${near}"?)`}`
+  }
+  return path === '' ? issue.message : `${path}: ${issue.message}`
+}
+
+function knownKeys(parents: readonly string[]): string[] {
+  let schema: unknown = documentSchema
+  for (const parent of parents) schema = unwrap((schema as { entries?: Record<string, unknown> }).entries?.[parent])
+  const entries = (schema as { entries?: Record<string, unknown> } | undefined)?.entries
+  return entries === undefined ? [] : Object.keys(entries)
+}
+
+function unwrap(schema: unknown): unknown {
+  const inner = (schema as { wrapped?: unknown } | undefined)?.wrapped
+  return inner === undefined ? schema : unwrap(inner)
+}
+
+/** The known name within two edits, if there is exactly one nearest. */
+export function nearest(word: string, known: readonly string[]): string | undefined {
+  const ranked = known
+    .map((name) => ({ name, distance: editDistance(word, name) }))
+    .sort((a, b) => a.distance - b.distance)
+  const best = ranked[0]
+  return best !== undefined && best.distance <= 2 ? best.name : undefined
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const substitute = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)
+      next.push(Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, substitute))
+    }
+    row = next
+  }
+  return row[b.length] ?? 0
+}

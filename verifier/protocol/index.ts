@@ -1,0 +1,10 @@
+/** `subrosa/protocol`: the formats that a worker, a client and a verifier agree on (PROTOCOL.md). */
+export * from './bundle.js'
+export * from './bytes.js'
+export * from './cbor.js'
+export * from './constants.js'
+export * from './errors.js'
+export * from './key-configuration.js'
+export * from './merkle.js'
+export * from './receipt.js'
+export * from './statement.js'

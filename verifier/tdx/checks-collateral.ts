@@ -1,0 +1,127 @@
+/** Checks of Intel's collateral and of the TCB it leads to. They follow the quote's own signatures. */
+import type { CheckDefinition } from '../checks.js'
+
+const PCS = 'Intel PCS API v4'
+const QVL = 'Intel SGX/TDX DCAP Quote Verification'
+
+export const COLLATERAL_CHECKS: readonly CheckDefinition[] = [
+  {
+    id: 'tdx.collateral.signer',
+    title: 'A TCB Signing certificate of the same root is at hand, in order and in validity',
+    spec: `${PCS}, TCB-Info-Issuer-Chain, SGX-Enclave-Identity-Issuer-Chain`,
+    gain: 'Anyone could sign collateral that calls any platform current.',
+    advice: 'Pass the issuer chain that Intel’s service sends beside the collateral.',
+    needs: ['tdx.pck.root'],
+  },
+  {
+    id: 'tdx.crl.signer-status',
+    title: 'The TCB Signing certificate is not revoked',
+    spec: 'RFC 5280 §6.3',
+    gain: 'A signer Intel has given up could still vouch for platforms.',
+    needs: ['tdx.collateral.signer', 'tdx.crl.root-window'],
+  },
+  {
+    id: 'tdx.collateral.tcb-info',
+    title: 'TDX TCB info of version 3 is at hand and well-formed, without a member twice',
+    spec: `${PCS}, Get TDX TCB Info; Appendix A, TCB info V3`,
+    gain: 'An SGX document, or one read two ways, could judge a TDX platform.',
+    advice: 'Fetch the TCB info for this platform’s FMSPC from Intel, or pass it with --endorsements.',
+    needs: ['tdx.quote.key-type'],
+  },
+  {
+    id: 'tdx.collateral.tcb-info-signature',
+    title: 'The TCB info is signed by the TCB Signing key, over the exact bytes served',
+    spec: `${PCS}, TCB info signature`,
+    gain: 'Levels could be invented.',
+    needs: ['tdx.collateral.signer', 'tdx.collateral.tcb-info'],
+  },
+  {
+    id: 'tdx.collateral.tcb-info-window',
+    title: 'The TCB info is current',
+    spec: `${PCS}, TCB info issueDate, nextUpdate`,
+    gain: 'Levels from before a vulnerability could be replayed for ever.',
+    advice: 'Fetch current collateral, or judge old evidence at its own time with --at.',
+    needs: ['tdx.collateral.tcb-info'],
+  },
+  {
+    id: 'tdx.collateral.platform',
+    title: 'The TCB info is for the FMSPC and PCEID of the PCK certificate',
+    spec: `${QVL}, TCB info verification`,
+    gain: 'Another processor’s levels could judge this one.',
+    needs: ['tdx.collateral.tcb-info', 'tdx.pck.extension'],
+  },
+  {
+    id: 'tdx.collateral.qe-identity',
+    title: 'The identity of the TD quoting enclave, version 2, is at hand and well-formed, without a member twice',
+    spec: `${PCS}, Get TDX QE Identity; Appendix, Enclave Identity V2`,
+    gain: 'The SGX quoting enclave’s identity could stand in for the TD one.',
+    advice: 'Fetch the TD QE identity from Intel, or pass it with --endorsements.',
+    needs: ['tdx.quote.key-type'],
+  },
+  {
+    id: 'tdx.collateral.qe-identity-signature',
+    title: 'The QE identity is signed by the TCB Signing key, over the exact bytes served',
+    spec: `${PCS}, Enclave Identity signature`,
+    gain: 'Any enclave could be declared the quoting enclave.',
+    needs: ['tdx.collateral.signer', 'tdx.collateral.qe-identity'],
+  },
+  {
+    id: 'tdx.collateral.qe-identity-window',
+    title: 'The QE identity is current',
+    spec: `${PCS}, Enclave Identity issueDate, nextUpdate`,
+    gain: 'A quoting enclave with a known hole could be called current for ever.',
+    advice: 'Fetch current collateral, or judge old evidence at its own time with --at.',
+    needs: ['tdx.collateral.qe-identity'],
+  },
+  {
+    id: 'tdx.collateral.evaluation-number',
+    title: 'TCB info and QE identity are of one evaluation, and not of an older one than you accept',
+    spec: `${PCS}, tcbEvaluationDataNumber`,
+    gain: 'An unexpired set from before the last recovery could call an unpatched platform current.',
+    advice: 'Fetch both documents again at the same time.',
+    needs: ['tdx.collateral.tcb-info', 'tdx.collateral.qe-identity'],
+  },
+  {
+    id: 'tdx.qe.identity',
+    title: 'The quoting enclave has the signer, product, MISCSELECT and ATTRIBUTES Intel lists',
+    spec: `${QVL}, QE identity verification`,
+    gain: 'Any enclave that runs on the platform could sign quotes.',
+    needs: ['tdx.qe.signature', 'tdx.collateral.qe-identity-signature'],
+  },
+  {
+    id: 'tdx.tcb.platform',
+    title: 'The platform reaches a TCB level Intel lists',
+    spec: `${QVL}, TCB level matching`,
+    gain: 'A platform older than everything Intel still knows could answer.',
+    needs: ['tdx.pck.chain', 'tdx.collateral.tcb-info-signature', 'tdx.collateral.platform'],
+  },
+  {
+    id: 'tdx.tcb.module',
+    title: 'The TDX module is one Intel lists, signed as listed, and reaches a level of it',
+    spec: `${QVL}, TDX module identity and TCB level`,
+    gain: 'A module Intel never released could run the TD.',
+    needs: ['tdx.quote.signature', 'tdx.collateral.tcb-info-signature', 'tdx.collateral.platform'],
+  },
+  {
+    id: 'tdx.tcb.qe',
+    title: 'The quoting enclave reaches a level Intel lists',
+    spec: `${QVL}, QE identity TCB level`,
+    gain: 'A quoting enclave with a known hole could sign.',
+    needs: ['tdx.qe.signature', 'tdx.collateral.qe-identity-signature'],
+  },
+  {
+    id: 'tdx.tcb.status',
+    title: 'Platform, module and quoting enclave together have a status your policy accepts',
+    spec: `${QVL}, TCB status convergence`,
+    gain: 'A platform with published, unpatched holes could answer.',
+    advice: 'Ask the provider to update, or accept the status knowing its advisories (--tcb-status).',
+    needs: ['tdx.tcb.platform', 'tdx.tcb.module', 'tdx.tcb.qe'],
+  },
+  {
+    id: 'tdx.tcb.advisories',
+    title: 'Every advisory that applies is one your policy lists, if it lists any',
+    spec: `${PCS}, advisoryIDs`,
+    gain: 'Accepting a status for one known reason would accept it for any other.',
+    needs: ['tdx.tcb.status'],
+  },
+]

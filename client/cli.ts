@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 /** `subrosa`: one name for every command; each is loaded only when it is asked for. */
+import '../verifier/node-version.js'
 import { runSubrosa } from './cli-run.js'
 
 process.exitCode = await runSubrosa(process.argv, { stdout: process.stdout, stderr: process.stderr })

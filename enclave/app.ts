@@ -45,7 +45,7 @@ export function createApp(deps: AppDeps): Hono {
   const open = cors({
     origin: '*',
     allowMethods: ['GET', 'POST'],
-    allowHeaders: ['content-type', 'accept', ROUTING_HINT_HEADER],
+    allowHeaders: ['content-type', 'accept', 'incremental', ROUTING_HINT_HEADER],
     maxAge: 600,
   })
   app.use('/.well-known/*', open)

@@ -11,14 +11,14 @@ import type { Engine, EngineEvent, FinishReason, GenerateOptions } from './infer
 import { EngineError } from './inference/errors.js'
 import { errorCode, type Logger } from './log.js'
 import type { Metrics } from './metrics.js'
-import { errorBody, OpenAIError } from './openai-error.js'
+import { asOpenAIError, errorBody, OpenAIError, openAIErrorOf } from './openai-error.js'
 import type { ChatRequest } from './openai-request.js'
 import { padBody, padRecord, TICK_MS } from './padding.js'
 import type { OpenReceipt } from './receipts.js'
 import { coalesce, DONE_EVENT, encodeEvent } from './sse.js'
 
 /** Inner header naming the receipt of an answer, for clients that cannot read trailers. */
-export const RECEIPT_ID_HEADER = 'subrosa-receipt-id'
+const RECEIPT_ID_HEADER = 'subrosa-receipt-id'
 
 export interface CompletionDeps {
   readonly engine: Engine
@@ -270,36 +270,5 @@ function usageOf({ promptTokens, completionTokens }: Answer): object {
     prompt_tokens: promptTokens,
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
-  }
-}
-
-function asOpenAIError<T>(run: () => T): T {
-  try {
-    return run()
-  } catch (error) {
-    throw openAIErrorOf(error)
-  }
-}
-
-/** What a client may know of an error. Messages of other errors stay out: they may quote what they choked on. */
-function openAIErrorOf(error: unknown): OpenAIError {
-  if (error instanceof OpenAIError) return error
-  if (!(error instanceof EngineError)) return new OpenAIError(500, 'internal_error', 'internal error')
-  switch (error.code) {
-    case 'chat.invalid':
-      return new OpenAIError(
-        400,
-        'invalid_value',
-        "messages: the model's template does not allow this chat",
-        'messages',
-      )
-    case 'options.invalid':
-      return new OpenAIError(400, 'invalid_value', 'a sampling parameter is out of range')
-    case 'context.overflow':
-      return new OpenAIError(400, 'context_length_exceeded', 'messages and answer do not fit the context', 'messages')
-    case 'closed':
-      return new OpenAIError(503, 'overloaded', 'the worker is shutting down')
-    default:
-      return new OpenAIError(500, 'internal_error', 'internal error')
   }
 }

@@ -73,9 +73,6 @@ export function createLogger({ write, level = 'info', now }: LoggerOptions): Log
   }
 }
 
-/** A logger that says nothing. */
-export const silentLogger: Logger = { info: () => undefined, error: () => undefined }
-
 /** What may be logged of an error: its code where it is ours, its class name otherwise. */
 export function errorCode(error: unknown): string {
   if (!(error instanceof Error)) return 'unknown'

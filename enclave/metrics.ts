@@ -1,7 +1,7 @@
 /**
  * Public metrics in the Prometheus text format (version 0.0.4). They are coarse on purpose: published once a minute,
- * with wide buckets and no token, byte or cache counters, which would undo the padding of answers. Decoding speed is
- * one mean over the whole boot, rounded. No label is ever taken from a request.
+ * with wide buckets and no token, byte or cache counters, which would undo the padding of answers. Speed is one
+ * mean over the whole boot, rounded. No label is ever taken from a request.
  */
 
 /** What requests can end as, from outside the encryption. */
@@ -11,7 +11,7 @@ export interface Metrics {
   request(route: MetricRoute, status: number, durationMs: number): void
   /** One batch of client nonces that became one report. */
   report(nonces: number): void
-  /** One finished answer: tokens decoded in that time. */
+  /** One finished answer: tokens generated in that time. */
   answer(tokens: number, durationMs: number): void
   /** The latest published snapshot. */
   text(): string
@@ -63,12 +63,12 @@ export function createMetrics(now: () => number): Metrics {
       '# HELP subrosa_nonces_total Client nonces those reports cover.',
       '# TYPE subrosa_nonces_total counter',
       `subrosa_nonces_total ${reports.nonces}`,
-      '# HELP subrosa_decode_tokens_per_second Mean decoding speed of one answer since start, rounded to 5.',
-      '# TYPE subrosa_decode_tokens_per_second gauge',
+      '# HELP subrosa_answer_tokens_per_second Mean speed of answers since start, prompt included, rounded to 5.',
+      '# TYPE subrosa_answer_tokens_per_second gauge',
     )
     if (answers.count >= MIN_ANSWERS && answers.durationMs > 0) {
       const speed = (1000 * answers.tokens) / answers.durationMs
-      lines.push(`subrosa_decode_tokens_per_second ${5 * Math.round(speed / 5)}`)
+      lines.push(`subrosa_answer_tokens_per_second ${5 * Math.round(speed / 5)}`)
     }
     return `${lines.join('\n')}\n`
   }

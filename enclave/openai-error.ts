@@ -2,6 +2,7 @@
  * Errors inside the encryption, in the shape OpenAI's clients read. Messages are fixed texts of ours with names of
  * request fields in them, never anything a client sent.
  */
+import { EngineError } from './inference/errors.js'
 
 export type OpenAIErrorCode =
   | 'invalid_json'
@@ -44,4 +45,36 @@ export interface OpenAIErrorBody {
 
 export function errorBody({ status, code, message, param }: OpenAIError): OpenAIErrorBody {
   return { error: { message, type: status < 500 ? 'invalid_request_error' : 'server_error', param, code } }
+}
+
+/** Runs what an engine may refuse at once. @throws OpenAIError */
+export function asOpenAIError<T>(run: () => T): T {
+  try {
+    return run()
+  } catch (error) {
+    throw openAIErrorOf(error)
+  }
+}
+
+/** What a client may know of an error. Messages of other errors stay out: they may quote what they choked on. */
+export function openAIErrorOf(error: unknown): OpenAIError {
+  if (error instanceof OpenAIError) return error
+  if (!(error instanceof EngineError)) return new OpenAIError(500, 'internal_error', 'internal error')
+  switch (error.code) {
+    case 'chat.invalid':
+      return new OpenAIError(
+        400,
+        'invalid_value',
+        "messages: the model's template does not allow this chat",
+        'messages',
+      )
+    case 'options.invalid':
+      return new OpenAIError(400, 'invalid_value', 'a sampling parameter is out of range')
+    case 'context.overflow':
+      return new OpenAIError(400, 'context_length_exceeded', 'messages and answer do not fit the context', 'messages')
+    case 'closed':
+      return new OpenAIError(503, 'overloaded', 'the worker is shutting down')
+    default:
+      return new OpenAIError(500, 'internal_error', 'internal error')
+  }
 }

@@ -61,6 +61,8 @@ export interface RunningWorker {
 export const DEFAULT_PORT = 8080
 const REFRESH_INTERVAL_MS = 5000
 const CLOSE_GRACE_MS = 2000
+/** Longer than an unstreamed answer may take, because nothing is written until it is whole. */
+const IDLE_TIMEOUT_MS = 330_000
 
 /** @throws WorkerError, one sentence for whoever typed the command. */
 export async function serve(options: ServeOptions = {}): Promise<RunningWorker> {
@@ -150,11 +152,13 @@ async function listen(worker: Worker, log: Logger, host: string, port: number): 
     // Slow senders hold a socket, not a prompt: nothing is handled before it is whole.
     serverOptions: { headersTimeout: 10_000, requestTimeout: 60_000, keepAliveTimeout: 5000, maxHeaderSize: 16 * 1024 },
   }) as Server
+  // A reader that stopped reading holds a place until then.
+  server.setTimeout(IDLE_TIMEOUT_MS)
   try {
-    const failed = once(server, 'error').then(([error]) => Promise.reject(error))
     server.listen(port, host)
-    await Promise.race([once(server, 'listening'), failed])
-    failed.catch(() => undefined)
+    // Rejects with the server's error, if that comes first.
+    await once(server, 'listening')
+    server.on('error', (error) => log.error('request.failed', { code: errorCode(error) }))
     return server
   } catch (cause) {
     throw portError(cause, host, port)
@@ -166,7 +170,8 @@ async function listen(worker: Worker, log: Logger, host: string, port: number): 
  * error and send its message in the clear.
  */
 function guarded(response: Response, outgoing: ServerResponse, log: Logger): Response {
-  if (response.body === null) return response
+  // Only sealed answers stream; everything else is whole already.
+  if (response.body === null || !isSealed(response)) return response
   const body = watchedBody(response.body, {
     onFailure(error) {
       log.error('request.failed', { code: errorCode(error) })
@@ -174,6 +179,10 @@ function guarded(response: Response, outgoing: ServerResponse, log: Logger): Res
     },
   })
   return new Response(body, { status: response.status, headers: response.headers })
+}
+
+function isSealed(response: Response): boolean {
+  return response.headers.get('content-type')?.startsWith('message/ohttp') === true
 }
 
 async function shutDown(server: Server, worker: Worker, timer: NodeJS.Timeout, log: Logger): Promise<void> {

@@ -2,9 +2,7 @@
  * A worker put together: keys, attester, gateway, and the two applications outside and inside the encryption. It has no
  * socket and reads no clock of its own; `serve.ts` gives it both.
  */
-
-import type { Bytes } from '../verifier/protocol/bytes.js'
-import { equalBytes } from '../verifier/protocol/bytes.js'
+import { type Bytes, equalBytes } from '../verifier/protocol/bytes.js'
 import { MAX_KEY_LIFETIME_S } from '../verifier/protocol/constants.js'
 import type { ModelClaims, PaddingMode } from '../verifier/protocol/statement.js'
 import { createApp } from './app.js'
@@ -42,6 +40,8 @@ export interface WorkerOptions extends HostChoices {
   readonly limits?: Partial<GatewayLimits>
   /** Longest time one answer may take, in milliseconds. */
   readonly answerTimeoutMs?: number
+  /** Answers in progress at once. */
+  readonly maxAnswers?: number
 }
 
 export interface Worker {
@@ -124,6 +124,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
       log,
       now: nowS,
       ...(options.answerTimeoutMs === undefined ? {} : { timeoutMs: options.answerTimeoutMs }),
+      ...(options.maxAnswers === undefined ? {} : { maxAnswers: options.maxAnswers }),
     }),
     limits: { maxRequestBytes: 2 * 1024 * 1024, maxPlainResponseBytes: 2 * 1024 * 1024, ...options.limits },
     onRefusal: (code) => log.info('request.refused', { route: 'ohttp', code }),

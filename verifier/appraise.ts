@@ -53,7 +53,7 @@ async function verifyRaw(vendor: CpuVerifier, evidence: Bytes, options: VerifyOp
     ...(nonce === undefined ? {} : { nonce }),
   })
   t.check('reference.measurement', () => claimed.matchSoftware(cpu, policy))
-  return conclude(t, options, cpu, { kind: vendor.kind, platform: cpu?.platform ?? null, ...cpu?.described })
+  return conclude(t, vendor, options, cpu, { kind: vendor.kind, platform: cpu?.platform ?? null, ...cpu?.described })
 }
 
 /** The plan for a bundle whose CPU evidence this vendor made, in order. */
@@ -87,7 +87,7 @@ async function verifyBundle(bytes: Bytes, options: VerifyOptions): Promise<Attes
     gpus: bundle?.gpus.length ?? 0,
   }
   const worker = claims && cpu && keys && liveWorker(t, claims, cpu, keys, options)
-  return conclude(t, options, cpu, evidence, worker)
+  return conclude(t, SNP, options, cpu, evidence, worker)
 }
 
 async function verifyBundleCpu(
@@ -163,6 +163,7 @@ function liveWorker(
 
 function conclude(
   t: Transcript,
+  vendor: CpuVerifier,
   options: VerifyOptions,
   cpu: CpuFindings | undefined,
   evidence: AttestationResult['evidence'],
@@ -171,6 +172,7 @@ function conclude(
   const verdict = t.verdict()
   const base = {
     checks: t.checks(),
+    authentic: vendor.authenticity.every((check) => t.satisfied(check.id)),
     waived: t.waivers().map((check) => check.id),
     evidence,
     notProven: [...labels(cpu), ...waiversOf(t), ...(cpu?.notProven ?? []), ...ALWAYS_OPEN],

@@ -3,6 +3,7 @@
  * `verify-attestation`: re-does every check on a live worker, a saved bundle or raw evidence, and says why.
  * Exit status: 0 accepted, 1 rejected, 2 misuse, 3 malformed, 4 unavailable. On misuse nothing goes to standard output.
  */
+import './node-version.js'
 import { runVerifier } from './cli-verify.js'
 
 process.exitCode = await runVerifier(process.argv, { stdout: process.stdout, stderr: process.stderr })

@@ -7,6 +7,7 @@ import type { AppraisalPolicy } from './policy.js'
 import type { Bytes } from './protocol/bytes.js'
 import { toHex } from './protocol/bytes.js'
 import type { EndorsementUse, NotProven } from './result.js'
+import { AUTHENTICITY_CHECKS } from './snp/checks-authenticity.js'
 import { describeSnpReport } from './snp/report.js'
 import { snpPlan, verifySnp } from './snp/verify.js'
 
@@ -43,6 +44,8 @@ export interface CpuInput {
 export interface CpuVerifier {
   readonly kind: 'snp'
   readonly signatureCheck: string
+  /** The checks that together say the evidence is authentic, whatever the policy makes of it. */
+  readonly authenticity: readonly CheckDefinition[]
   plan(evidence: Uint8Array, withNonce: boolean): readonly CheckDefinition[]
   verify(t: Transcript, input: CpuInput): Promise<CpuFindings | undefined>
 }
@@ -50,6 +53,7 @@ export interface CpuVerifier {
 export const SNP: CpuVerifier = {
   kind: 'snp',
   signatureCheck: 'snp.report.signature',
+  authenticity: AUTHENTICITY_CHECKS,
   plan: snpPlan,
   async verify(t, { evidence, endorsements, policy, now, reportData, nonce }) {
     const findings = await verifySnp(t, {

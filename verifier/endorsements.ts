@@ -10,6 +10,7 @@ import { looksLikePem, readPem } from './pem.js'
 import { type Bytes, fromUtf8, toBytes } from './protocol/bytes.js'
 import { FormatError } from './protocol/errors.js'
 import { looksLikeCertificateTable, readCertificateTable } from './snp/certificate-table.js'
+import { collateralParts } from './tdx/collateral-set.js'
 import {
   type Certificate,
   inValidity,
@@ -98,6 +99,11 @@ function sortOne(name: string, bytes: Bytes, collector: Collector): void {
       for (const entry of readCertificateTable(bytes)) sortOne(`${name} (${entry.guid})`, entry.bytes, collector)
       return
     }
+    const parts = collateralParts(bytes)
+    if (parts !== undefined) {
+      for (const part of parts) sortOne(`${name} (${part.name})`, part.bytes, collector)
+      return
+    }
     const kind = kindOfText(bytes)
     if (kind !== undefined) {
       collector.documents.push({ kind, name, bytes })
@@ -146,6 +152,9 @@ function kindOfText(bytes: Bytes): EndorsementDocument['kind'] | undefined {
   const first = bytes.find((byte) => byte > 0x20)
   if (bytes.length > MAX_TEXT_BYTES || (first !== 0x7b && first !== 0x3c)) return undefined
   if (first === 0x3c) return /<(\w+:)?SoftwareIdentity[\s>]/.test(asText(bytes)) ? 'rim' : undefined
+  // Damaged collateral stays collateral: it is then refused by name instead of being nowhere.
+  if (/^\s*\{\s*"(tcbInfo|enclaveIdentity)"/.test(String.fromCharCode(...bytes.subarray(0, 64))))
+    return 'tdx-collateral'
   const members = jsonMembers(bytes)
   if (members.includes('tcbInfo') || members.includes('enclaveIdentity')) return 'tdx-collateral'
   return members.includes('keys') ? 'jwks' : undefined

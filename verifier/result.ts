@@ -36,6 +36,8 @@ export interface VerifiedWorker {
 
 interface ResultBase {
   readonly checks: readonly Check[]
+  /** Whether the CPU evidence is authentic, leaving aside whether it is acceptable. */
+  readonly authentic: boolean
   /** Ids of the checks the policy gave up. */
   readonly waived: readonly string[]
   /** Parsed fields of the evidence, JSON-ready, whatever the verdict. */

@@ -143,15 +143,17 @@ function refused(result: AttestationResult, style: Style, registry: ReadonlyMap<
     '',
     ...(first === undefined
       ? []
-      : wrap(`Next: ${advice === undefined ? '' : `${advice}; `}verify-attestation --explain ${first.id}`, '')),
+      : wrap(
+          `Next: ${advice === undefined ? '' : `${advice.replace(/\.$/, '')}; `}verify-attestation --explain ${first.id}`,
+          '',
+        )),
   ]
 }
 
 function headline(result: AttestationResult): string {
   if (result.verdict === 'malformed') return 'this is not evidence that can be read'
   if (result.verdict === 'unavailable') return 'nothing wrong was found, but something needed is not at hand'
-  const genuine = result.checks.some((check) => check.id.endsWith('report.signature') && check.status === 'pass')
-  return genuine ? `genuine: ${subject(result)}; but not acceptable to your policy` : 'not proven genuine'
+  return result.authentic ? `genuine: ${subject(result)}; but not acceptable to your policy` : 'not proven genuine'
 }
 
 function standing(check: Check, style: Style, definition: CheckDefinition | undefined): string[] {

@@ -81,12 +81,11 @@ const OID = {
   subjectKeyIdentifier: '2.5.29.14',
   keyUsage: '2.5.29.15',
   basicConstraints: '2.5.29.19',
-  cRLNumber: '2.5.29.20',
   authorityKeyIdentifier: '2.5.29.35',
 } as const
 
 const MAX_CERTIFICATE_BYTES = 64 * 1024
-const MAX_CRL_BYTES = 8 * 1024 * 1024
+const MAX_CRL_BYTES = 2 * 1024 * 1024
 
 /** @throws FormatError on anything but one strict DER version 3 certificate. */
 export function parseCertificate(bytes: Uint8Array): Certificate {
@@ -136,13 +135,6 @@ export function authorityKeyId(item: { readonly extensions: ReadonlyMap<string, 
   if (extension === undefined) return undefined
   const parts = childrenOf(readDer(extension.value, 'authorityKeyIdentifier'), 'authorityKeyIdentifier')
   return parts.find((part) => part.tag === 0x80)?.content
-}
-
-/** The cRLNumber in lower-case hex, when there is one: it only ever grows. @throws FormatError on a malformed one. */
-export function crlNumberHex(list: RevocationList): string | undefined {
-  const extension = list.extensions.get(OID.cRLNumber)
-  if (extension === undefined) return undefined
-  return toHex(expectTag(readDer(extension.value, 'cRLNumber'), TAG.integer, 'cRLNumber').content)
 }
 
 /** Critical extensions that are none of `known`: RFC 5280 §4.2 says to reject what carries one. */

@@ -33,9 +33,13 @@ export type SignatureHash = 'sha256' | 'sha384' | 'sha512'
 export interface DistinguishedName {
   readonly commonName: string
   readonly organization: string
-  /** Whose order of attributes: AMD's OU, C, L, ST, O, CN unless `intel`: CN, O, L, ST, C. */
-  readonly order?: 'amd' | 'intel'
+  /** Whose order of attributes: AMD's OU, C, L, ST, O, CN unless `intel`: CN, O, L, ST, C; or a list of its own. */
+  readonly order?: 'amd' | 'intel' | readonly NameAttribute[]
+  /** The serialNumber attribute, where the order names it. */
+  readonly serial?: string
 }
+
+export type NameAttribute = 'C' | 'ST' | 'L' | 'O' | 'CN' | 'serialNumber'
 
 export interface Extension {
   readonly oid: string
@@ -199,15 +203,21 @@ function crlReason(code: number): Extension {
   return { oid: '2.5.29.21', critical: false, value: encodeDer(enumerated(code)) }
 }
 
-/** Country is a PrintableString, the rest UTF8String; both vendors are in Santa Clara. */
-function encodeName(name: DistinguishedName): DerNode {
+/** Country and serial number are PrintableStrings, the rest UTF8String; all three vendors are in Santa Clara. */
+export function encodeName(name: DistinguishedName): DerNode {
   const attribute = (type: string, value: DerNode): DerNode => set(sequence(oid(type), value))
-  const country = attribute('2.5.4.6', printableString('US'))
-  const place = [attribute('2.5.4.7', utf8String('Santa Clara')), attribute('2.5.4.8', utf8String('CA'))]
-  const organization = attribute('2.5.4.10', utf8String(name.organization))
-  const commonName = attribute('2.5.4.3', utf8String(name.commonName))
-  if (name.order === 'intel') return sequence(commonName, organization, ...place, country)
-  return sequence(attribute('2.5.4.11', utf8String('Engineering')), country, ...place, organization, commonName)
+  const attributes: Readonly<Record<NameAttribute, DerNode>> = {
+    C: attribute('2.5.4.6', printableString('US')),
+    ST: attribute('2.5.4.8', utf8String('CA')),
+    L: attribute('2.5.4.7', utf8String('Santa Clara')),
+    O: attribute('2.5.4.10', utf8String(name.organization)),
+    CN: attribute('2.5.4.3', utf8String(name.commonName)),
+    serialNumber: attribute('2.5.4.5', printableString(name.serial ?? '')),
+  }
+  const { C, ST, L, O, CN } = attributes
+  if (name.order === 'intel') return sequence(CN, O, L, ST, C)
+  if (Array.isArray(name.order)) return sequence(...name.order.map((type: NameAttribute) => attributes[type]))
+  return sequence(attribute('2.5.4.11', utf8String('Engineering')), C, L, ST, O, CN)
 }
 
 const HASH_OID: Readonly<Record<SignatureHash, string>> = {

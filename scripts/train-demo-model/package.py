@@ -210,7 +210,7 @@ streaming, receipts and verification can be tried with a model that fits in the 
 | Shape | {layers} layers, hidden {hidden}, {heads} heads ({kv_heads} for keys and values), feed-forward {feed_forward} |
 | Vocabulary | {vocabulary} byte-level BPE entries, digits one by one |
 | Context | {context} tokens; training rows had 192, one in eight batches 768 |
-| Training | {steps} steps of Muon and AdamW on one CPU thread, from random weights |
+| Training | {steps} steps of Muon and AdamW on one CPU thread, in two rounds, from random weights |
 | Licence | Apache-2.0: weights, tokenizer, template and training script |
 
 ## Data
@@ -237,6 +237,22 @@ The largest difference between the graph's logits and PyTorch's was {difference:
 - Its answers about attestation are short, fixed and simplified; the specification is right where they differ.
 - It can be wrong, cannot reason, and must not be used for decisions. That an answer is attested says which model gave it, not that it is true.
 """
+
+
+def align(markdown):
+    """Pads table cells as the repository's formatter would, so that formatting never changes the card's digest."""
+    out, table = [], []
+    for line in markdown.split("\n") + [""]:
+        if line.startswith("|"):
+            table.append([cell.strip() for cell in line.strip("|").split("|")])
+            continue
+        widths = [max(3, *(len(row[i]) for row in table)) for i in range(len(table[0]))] if table else []
+        for row in table:
+            cells = ["-" * w if set(c) == {"-"} else c.ljust(w) for c, w in zip(row, widths)]
+            out.append("| " + " | ".join(cells) + " |")
+        table = []
+        out.append(line)
+    return "\n".join(out[:-1])
 
 
 def main():
@@ -273,12 +289,12 @@ def main():
     (package / "tokenizer_config.json").write_text(json.dumps({
         "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>",
         "clean_up_tokenization_spaces": False, "model_max_length": shape.context}, indent=2) + "\n")
-    (package / "MODEL_CARD.md").write_text(CARD.format(
+    (package / "MODEL_CARD.md").write_text(align(CARD.format(
         **shape.as_dict(), parameters=parameters, steps=saved["steps"], subjects=len(corpus.SUBJECTS), difference=difference,
         runtime=onnxruntime.__version__,
         scores="\n".join(f"| {kind} | {right} of {total} |" for kind, (right, total) in scores.items()),
         invariance=("A decode step gave the same bits for a row alone and in a batch of eight unequal rows." if invariant
-                    else "Rows were not bit-identical between batches: it must run one request at a time.")))
+                    else "Rows were not bit-identical between batches: it must run one request at a time."))))
     files = []
     for name in sorted(ROLES):
         data = (package / name).read_bytes()

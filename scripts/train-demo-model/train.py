@@ -1,6 +1,7 @@
 """Train the demo model. Writes tokenizer.json and checkpoint.pt to --out; package.py turns them into a model package.
 
     python train.py --out /tmp/demo-model --steps 1900
+    python train.py --out /tmp/demo-model --steps 700 --resume
 
 One thread and fixed seeds, so the same versions on the same processor family repeat the run.
 """
@@ -108,18 +109,26 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=1900)
+    parser.add_argument("--resume", action="store_true", help="another round from checkpoint.pt, at half the rate, on new data")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
     shape = Shape()
-    tokenizer = train_tokenizer(shape)
-    tokenizer.save(str(arguments.out / "tokenizer.json"))
     model = DemoModel(shape)
+    before, height = 0, 1.0
+    if arguments.resume:
+        tokenizer = Tokenizer.from_file(str(arguments.out / "tokenizer.json"))
+        saved = torch.load(arguments.out / "checkpoint.pt", weights_only=True)
+        model.load_state_dict(saved["weights"])
+        before, height = saved["steps"], 0.5
+    else:
+        tokenizer = train_tokenizer(shape)
+        tokenizer.save(str(arguments.out / "tokenizer.json"))
     print("parameters", sum(p.numel() for p in model.parameters()), flush=True)
 
-    rng = random.Random(SEED + 1)
+    rng = random.Random(SEED + 1 + before)
     matrices = [p for name, p in model.named_parameters() if name.endswith("weight")]
     others = [p for name, p in model.named_parameters() if not name.endswith("weight")]
     optimizers = [(Muon(matrices, lr=PEAK_MATRIX_RATE), PEAK_MATRIX_RATE),
@@ -127,7 +136,7 @@ def main():
     started = time.time()
     for step in range(arguments.steps):
         done = step / arguments.steps
-        share = min(1, (step + 1) / 60) * (0.5 * (1 + math.cos(math.pi * done)) * 0.98 + 0.02)
+        share = height * min(1, (step + 1) / 60) * (0.5 * (1 + math.cos(math.pi * done)) * 0.98 + 0.02)
         for optimizer, peak in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = peak * share
@@ -143,7 +152,7 @@ def main():
         if step % 50 == 49:
             print(step + 1, round(time.time() - started), "s  loss", round(loss.item(), 4), flush=True)
         if step % 500 == 499 or step + 1 == arguments.steps:
-            torch.save({"shape": shape.as_dict(), "steps": step + 1, "weights": model.state_dict()},
+            torch.save({"shape": shape.as_dict(), "steps": before + step + 1, "weights": model.state_dict()},
                        arguments.out / "checkpoint.pt")
 
 

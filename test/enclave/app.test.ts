@@ -1,5 +1,6 @@
 /** What anyone can reach outside the encryption. */
 import { describe, expect, it } from 'vitest'
+import { createMetrics } from '../../enclave/metrics.js'
 import { parseBundle } from '../../verifier/protocol/bundle.js'
 import { toBase64Url } from '../../verifier/protocol/bytes.js'
 import { parseSignedKeyConfigurations } from '../../verifier/protocol/key-configuration.js'
@@ -182,9 +183,22 @@ describe('/metrics', () => {
     expect(after).toContain('subrosa_requests_total{route="ohttp",status="2xx"} 1\n')
     expect(after).toContain('subrosa_reports_total 1\n')
     expect(after).not.toMatch(/tokens_total|bytes/)
-    expect(after).not.toMatch(/^subrosa_decode_tokens_per_second/m)
+    expect(after).not.toMatch(/^subrosa_answer_tokens_per_second/m)
     for (const line of after.trimEnd().split('\n')) {
       expect(line).toMatch(/^(# (HELP|TYPE) .+|[a-z_]+(\{[a-z]+="[^"]+"(,[a-z]+="[^"]+")*\})? \d+)$/)
     }
+  })
+
+  it('gives a speed only once it says nothing of one answer', () => {
+    let at = 0
+    const metrics = createMetrics(() => at)
+    const speed = () => {
+      at += 60_000
+      return /^subrosa_answer_tokens_per_second (\d+)$/m.exec(metrics.text())?.[1]
+    }
+    for (let i = 0; i < 19; i++) metrics.answer(83, 1000)
+    expect(speed()).toBeUndefined()
+    metrics.answer(83, 1000)
+    expect(speed()).toBe('85')
   })
 })

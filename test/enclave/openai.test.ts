@@ -223,6 +223,49 @@ describe('chat completions', () => {
   })
 })
 
+describe('keys in use', () => {
+  const later = (worker: Awaited<ReturnType<typeof testWorker>>, seconds: number): void => {
+    worker.clock.at = new Date(worker.clock.at.getTime() + 1000 * seconds)
+  }
+
+  it('open requests and vouch for answers until their end, and not after it (P-5.2, P-5.3)', async () => {
+    const worker = await testWorker()
+    later(worker, 400)
+    await worker.worker.refresh()
+    expect((await worker.chat(HELLO)).status).toBe(200)
+    later(worker, 200)
+    await expect(worker.chat(HELLO)).rejects.toThrow()
+    expect(worker.lines.join('')).toContain('key-unknown')
+  })
+
+  it('are all forgotten when the worker closes', async () => {
+    const worker = await testWorker()
+    await worker.worker.close()
+    await expect(worker.chat(HELLO)).rejects.toThrow()
+    expect(worker.engine.closed).toBe(true)
+  })
+})
+
+describe('limits', () => {
+  it('refuses what it has no room for, and has room again afterwards', async () => {
+    let wake = (): void => undefined
+    const held = new Promise<void>((resolve) => {
+      wake = resolve
+    })
+    const { chat } = await testWorker({ engine: stubEngine({ step: () => held }), worker: { maxAnswers: 2 } })
+    const first = [chat(HELLO), chat(HELLO)]
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    const third = await chat(HELLO)
+    expect(third.status).toBe(503)
+    expect(await third.json()).toMatchObject({ error: { type: 'server_error', code: 'overloaded' } })
+    wake()
+    for (const response of await Promise.all(first)) expect(response.status).toBe(200)
+    expect((await chat(HELLO)).status).toBe(200)
+    expect((await chat({ ...HELLO, n: 2 })).status).toBe(400)
+    expect((await chat(HELLO)).status).toBe(200)
+  })
+})
+
 describe('the other paths inside', () => {
   it('lists the one model', async () => {
     const { transport } = await testWorker()

@@ -7,7 +7,7 @@ import { type Check, type CheckDefinition, fail, pass, Transcript, type Verdict 
 import { type EndorsementFile, sortEndorsements } from '../../verifier/endorsements.js'
 import { type Bytes, fromBase64, fromHex, toBytes, utf8 } from '../../verifier/protocol/bytes.js'
 import { parseTcbFloor, snpPolicySchema } from '../../verifier/snp/policy.js'
-import { matchMeasurement, parseSnpReport } from '../../verifier/snp/report.js'
+import { matchMeasurement } from '../../verifier/snp/report.js'
 import { type SnpFindings, type SnpInput, snpPlan, verifySnp } from '../../verifier/snp/verify.js'
 import { parseTrustAnchors, type TrustAnchor } from '../../verifier/trust-anchors.js'
 

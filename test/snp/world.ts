@@ -14,12 +14,7 @@ import {
   type VlekRequest,
 } from '../../scripts/simulated/amd.js'
 import { PRODUCTS } from '../../scripts/simulated/product.js'
-import {
-  buildSnpReport,
-  type SnpReportFields,
-  signSnpReport,
-  snpKeyInfo,
-} from '../../scripts/simulated/snp-report.js'
+import { buildSnpReport, type SnpReportFields, signSnpReport, snpKeyInfo } from '../../scripts/simulated/snp-report.js'
 import { type CheckDefinition, Transcript } from '../../verifier/checks.js'
 import { sortEndorsements } from '../../verifier/endorsements.js'
 import { type Bytes, concat, utf8 } from '../../verifier/protocol/bytes.js'

@@ -1,6 +1,5 @@
 /** What verification found besides verdicts: which product, which key, what it rests on, until when, and what stays open. */
-import type { Bytes } from '../protocol/bytes.js'
-import { isZero } from '../protocol/bytes.js'
+import { type Bytes, isZero } from '../protocol/bytes.js'
 import type { TrustAnchor } from '../trust-anchors.js'
 import type { RevocationList } from '../x509.js'
 import { isProvisional } from './appraise.js'
@@ -60,9 +59,10 @@ export function describeFindings(
       ...path.map((item) => used(item.subjectCommonName ?? 'certificate', item.notBefore, item.notAfter)),
       ...lists.map((list) => used(`CRL of ${list.issuerCommonName ?? '?'}`, list.thisUpdate, list.nextUpdate)),
     ],
-    endorsementBytes: [...path, ...lists].map((item) => item.der),
+    // Copies: what was parsed is remembered, and callers own what they are given.
+    endorsementBytes: [...path, ...lists].map((item) => new Uint8Array(item.der)),
     validUntil: new Date(chain === undefined ? 0 : Math.min(...expiries.map((date) => date.getTime()))),
-    notProven: limitsOf(report, hcl !== undefined),
+    notProven: limitsOf(report, known, hcl !== undefined),
     notes: notesOf(report, known),
   }
 }
@@ -72,12 +72,18 @@ function used(kind: string, from: Date, to: Date): SnpFindings['endorsementsUsed
 }
 
 /** What this evidence cannot show, however genuine. */
-function limitsOf(report: SnpReport, paravisor: boolean): SnpFindings['notProven'] {
+function limitsOf(report: SnpReport, product: Product | undefined, paravisor: boolean): SnpFindings['notProven'] {
   const out: { id: string; text: string }[] = []
   if (roleOfReport(report) === 'VLEK') {
     out.push({
       id: 'snp.vlek-shared',
       text: 'which machine this is: the signing key is held by a cloud provider and shared by many of its hosts',
+    })
+  }
+  if (product?.name === 'Milan') {
+    out.push({
+      id: 'snp.milan-chip-secrets',
+      text: 'that this chip’s secrets are still secret: attacks that extract them from Milan parts have been published',
     })
   }
   if (isZero(report.chipId)) out.push({ id: 'snp.chip-id-masked', text: 'which chip this is: CHIP_ID is not reported' })

@@ -57,6 +57,8 @@ export function matchPcrs(quote: TpmQuote, pcrs: readonly Uint8Array[]): boolean
       selected.push(value)
     }
   }
+  // A quote of no PCRs says nothing about any.
+  if (selected.length === 0) return false
   return equalBytes(sha256(concat(...selected)), quote.pcrDigest)
 }
 

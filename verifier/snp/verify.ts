@@ -86,7 +86,7 @@ export async function verifySnp(t: Transcript, input: SnpInput): Promise<SnpFind
   const pool = mergePools(carried, input.endorsements)
   const vek = await t.checkAsync('snp.vek.present', async () => {
     const choice = await chooseVek(report, signature, { pool, carried }, now)
-    if ('found' in choice) return pass(choice.found)
+    if ('found' in choice) return pass(choice.found, { actual: describeLeaf(choice.found) })
     return 'damaged' in choice ? fail(`the VEK certificate is damaged: ${choice.damaged}`) : unavailable(choice.missing)
   })
   const chain = await t.checkAsync('snp.chain.complete', () => completeChain(vek, pool, anchors, now))
@@ -116,6 +116,10 @@ function readEvidence(t: Transcript, bytes: Bytes): Finding<SnpEvidence> {
   const evidence = readSnpEvidence(bytes)
   const unplanned = evidence.hcl !== undefined && !t.plans('snp.hcl.claims')
   return unplanned ? fail('this is an envelope, and only a bare report is expected here') : pass(evidence)
+}
+
+function describeLeaf({ subjectCommonName, issuerCommonName }: Certificate): string {
+  return `${subjectCommonName ?? 'unnamed'} issued by ${issuerCommonName ?? 'unnamed'}`
 }
 
 async function completeChain(

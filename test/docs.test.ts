@@ -1,0 +1,72 @@
+/** The documents say what is so: the transcript is the demo's own output, examples parse, links lead somewhere. */
+import { execFile } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { describe, expect, it } from 'vitest'
+import { parse } from 'yaml'
+import { resolvePolicy } from '../verifier/policy.js'
+import { ALL_CHECKS } from '../verifier/registry.js'
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..')
+const read = (name: string) => readFileSync(join(root, name), 'utf8')
+const documents = ['README.md', 'PROTOCOL.md', 'SECURITY.md', 'CONTRIBUTING.md', 'CHANGELOG.md']
+
+/** What differs from run to run: ports, digests, instants, seeds, signatures. Line breaks move with them. */
+function steady(transcript: string): string {
+  return transcript
+    .replaceAll(/127\.0\.0\.1:\d+/g, '127.0.0.1:PORT')
+    .replaceAll(/\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?Z/g, 'INSTANT')
+    .replaceAll(/list of \d{4}-\d{2}-\d{2}/g, 'list of DATE')
+    .replaceAll(/\b[0-9a-f]{16}…/g, 'DIGEST…')
+    .replaceAll(/seed \d+/g, 'seed N')
+    .replaceAll(/eyJ[\w.-]+…/g, 'JWS…')
+    .replaceAll(/^\d+ pieces/gm, 'N pieces')
+    .trim()
+}
+
+describe('README', () => {
+  it('shows what the demo really prints', async () => {
+    const block = /## What the demo prints\n\n```text\n([\s\S]*?)\n```/.exec(read('README.md'))?.[1] ?? ''
+    const { stdout } = await promisify(execFile)(process.execPath, [join(root, 'dist', 'scripts', 'demo.js')])
+    expect(steady(stdout)).toBe(steady(block))
+  })
+
+  it('has a policy that resolves', () => {
+    const block = /```yaml\n([\s\S]*?)```/.exec(read('README.md'))?.[1] ?? ''
+    expect(resolvePolicy(parse(block))).toMatchObject({ gpu: 'none', revocation: 'required' })
+  })
+})
+
+describe('all documents', () => {
+  it.each(documents)('%s links to files that exist', (name) => {
+    const links = [...read(name).matchAll(/\]\(([^)#]+)\)/g)].map((match) => match[1] ?? '')
+    expect(links.filter((link) => !link.startsWith('http') && !existsSync(join(root, link)))).toEqual([])
+  })
+
+  it.each(documents)('%s names only checks that exist', (name) => {
+    const areas = [...new Set([...ALL_CHECKS.keys()].map((id) => id.split('.')[0]))].join('|')
+    const cited = [...read(name).matchAll(new RegExp(`\\x60((?:${areas})\\.[a-z.-]+)\\x60`, 'g'))].map(
+      (m) => m[1] ?? '',
+    )
+    expect(
+      cited.filter(
+        (id) => !ALL_CHECKS.has(id) && !/\.(md|json|digest|digests|suites|padding|chunks|final)$|Seconds$/.test(id),
+      ),
+    ).toEqual([])
+  })
+
+  it('every check cites a document and a section', () => {
+    for (const check of ALL_CHECKS.values()) {
+      expect(check.spec).toMatch(/^\S+ .{2,}/)
+      expect(check.gain.length).toBeGreaterThan(20)
+    }
+  })
+
+  it('PROTOCOL.md has every requirement that a check cites', () => {
+    const protocol = read('PROTOCOL.md')
+    const cited = [...ALL_CHECKS.values()].flatMap((check) => check.spec.match(/P-\d+\.\d+/g) ?? [])
+    expect(cited.filter((requirement) => !protocol.includes(`**${requirement}**`))).toEqual([])
+  })
+})

@@ -1,0 +1,74 @@
+/** A SIMULATED worker on a real socket, the policy of someone who trusts it for a test, and a wire tap before it. */
+import { once } from 'node:events'
+import type { AddressInfo } from 'node:net'
+import { connect as connectSocket, createServer, type Server, type Socket } from 'node:net'
+import type { PolicyDocument } from '../../client/index.js'
+import { loadModelPackage, modelClaims } from '../../enclave/inference/package.js'
+import { defaultModelDirectory, type RunningWorker, type ServeOptions, serve } from '../../enclave/serve.js'
+import { SIMULATED_LAUNCH_DIGEST } from '../../scripts/simulated/snp-platform.js'
+import { toHex } from '../../verifier/protocol/bytes.js'
+
+export type { RunningWorker }
+
+export function startWorker(options: ServeOptions = {}): Promise<RunningWorker> {
+  return serve({ simulated: true, port: 0, writeLog: () => undefined, ...options })
+}
+
+/** Names the workers' throw-away roots, the simulated launch digest and the demo model. */
+export async function policyFor(...workers: readonly Pick<RunningWorker, 'rootsPem'>[]): Promise<PolicyDocument> {
+  const model = modelClaims(await loadModelPackage(defaultModelDirectory()))
+  return {
+    schema: 'subrosa-policy/1',
+    trustAnchors: workers.map((worker) => worker.rootsPem ?? ''),
+    allowNonVendorRoot: true,
+    measurements: [{ digest: toHex(SIMULATED_LAUNCH_DIGEST) }],
+    model: { digests: [toHex(model.weightsRoot)] },
+    gpu: 'none',
+  }
+}
+
+export interface WireTap {
+  readonly url: string
+  /** Every byte seen so far, both directions. */
+  bytes(): Buffer
+  /** Number of TCP connections opened. */
+  connections(): number
+  close(): Promise<void>
+}
+
+/** A TCP proxy that keeps everything it forwards. */
+export async function tapWire(worker: string): Promise<WireTap> {
+  const { port, hostname } = new URL(worker)
+  const seen: Buffer[] = []
+  const sockets = new Set<Socket>()
+  let connections = 0
+  const server: Server = createServer((client) => {
+    connections++
+    const upstream = connectSocket(Number(port), hostname)
+    for (const [from, to] of [
+      [client, upstream],
+      [upstream, client],
+    ] as const) {
+      sockets.add(from)
+      from.on('data', (piece: Buffer) => {
+        seen.push(piece)
+        to.write(piece)
+      })
+      from.on('end', () => to.end())
+      from.on('error', () => to.destroy())
+      from.on('close', () => to.destroy())
+    }
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    bytes: () => Buffer.concat(seen),
+    connections: () => connections,
+    async close() {
+      for (const socket of sockets) socket.destroy()
+      server.close()
+      await once(server, 'close')
+    },
+  }
+}

@@ -1,7 +1,7 @@
 /** The command line of `verify-attestation`, as a function of its arguments and streams. Node only. */
 import { writeFile } from 'node:fs/promises'
 import { Command, CommanderError, Option } from 'commander'
-import { verifyEvidence } from './appraise.js'
+import { type VerifyOptions, verifyEvidence } from './appraise.js'
 import { detectEvidence } from './detect.js'
 import { PolicyError, SubrosaError, UnavailableError, UsageError } from './errors.js'
 import { fetchBundle, parseWorkerUrl } from './fetch-evidence.js'
@@ -79,8 +79,8 @@ async function verify(target: string | undefined, flags: VerifyFlags, output: Ou
     throw new UsageError('target.missing', 'name a worker URL, a bundle or a report; --help shows how')
   const resolved = await resolveFlags(flags)
   const { evidence, result } = /^https?:/i.test(target)
-    ? await verifyWorker(target, resolved)
-    : await verifyFile(target, resolved)
+    ? await verifyWorker(target, resolved, appraiserFor(flags, output))
+    : await verifyFile(target, resolved, appraiserFor(flags, output))
   if (flags.save !== undefined) await save(flags.save, evidence, result, output)
   const text =
     flags.format === 'json'
@@ -90,12 +90,35 @@ async function verify(target: string | undefined, flags: VerifyFlags, output: Ou
   return exitCodeOf(result)
 }
 
+type Appraise = (evidence: Bytes, options: VerifyOptions) => Promise<AttestationResult>
+
+/** With a network, hardware makers are asked for what is missing and for the newest revocation lists. */
+function appraiserFor(flags: VerifyFlags, output: Output): Appraise {
+  if (flags.offline === true) return verifyEvidence
+  return async (evidence, options) => {
+    const [{ createEndorsementFetcher }, { createEndorsementStore, defaultStoreFolder }, { verifyOnline }] =
+      await Promise.all([import('./endorsement-fetch.js'), import('./endorsement-store.js'), import('./online.js')])
+    const isTerminal = (output.stderr as { isTTY?: boolean }).isTTY === true
+    const fetcher = createEndorsementFetcher({
+      fetch,
+      sleep: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+      store: createEndorsementStore(defaultStoreFolder(process.env), () => new Date()),
+      onRequest: (url) => {
+        if (isTerminal) output.stderr.write(`asking ${url.host} for ${url.pathname.split('/').at(-1)}…\n`)
+      },
+    })
+    const { result, notice } = await verifyOnline(evidence, options, fetcher)
+    if (notice !== undefined) output.stderr.write(`verify-attestation: ${notice}\n`)
+    return result
+  }
+}
+
 interface Verified {
   readonly evidence: Bytes
   readonly result: AttestationResult
 }
 
-async function verifyWorker(target: string, resolved: ResolvedVerification): Promise<Verified> {
+async function verifyWorker(target: string, resolved: ResolvedVerification, appraise: Appraise): Promise<Verified> {
   if (resolved.reportData !== undefined) {
     throw new UsageError('option.report-data', '--report-data is for raw reports; a worker’s REPORT_DATA is its claims')
   }
@@ -108,10 +131,10 @@ async function verifyWorker(target: string, resolved: ResolvedVerification): Pro
   // A nonce from the command line may have been used before, and --at is not the clock: neither proves that this is live.
   const live = resolved.nonce === undefined && at === undefined
   const options = { policy, endorsements, now: at ?? new Date(), ...(live ? { live: { nonce, sentAt } } : { nonce }) }
-  return { evidence, result: await verifyEvidence(evidence, options) }
+  return { evidence, result: await appraise(evidence, options) }
 }
 
-async function verifyFile(target: string, resolved: ResolvedVerification): Promise<Verified> {
+async function verifyFile(target: string, resolved: ResolvedVerification, appraise: Appraise): Promise<Verified> {
   const evidence = await loadFile(target, 'evidence')
   const { policy, endorsements, at, nonce, reportData } = resolved
   const isBundle = detectEvidence(evidence).kind === 'bundle'
@@ -125,7 +148,7 @@ async function verifyFile(target: string, resolved: ResolvedVerification): Promi
     ...(nonce === undefined ? {} : { nonce }),
     ...(reportData === undefined ? {} : { reportData }),
   }
-  return { evidence, result: await verifyEvidence(evidence, options) }
+  return { evidence, result: await appraise(evidence, options) }
 }
 
 async function save(path: string, evidence: Bytes, result: AttestationResult, output: Output): Promise<void> {

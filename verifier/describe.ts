@@ -15,6 +15,7 @@ export function describeClaims(claims: Claims): Record<string, unknown> {
         weightsRoot: toHex(statement.model.weightsRoot),
         tokenizerDigest: toHex(statement.model.tokenizerDigest),
         templateDigest: toHex(statement.model.templateDigest),
+        manifestDigest: toHex(statement.model.manifestDigest),
       },
       runtime: {
         name: statement.runtime.name,

@@ -93,6 +93,7 @@ export function preferRevocationLists(candidates: readonly RevocationList[], tim
 /** A file's contents go to the first reader that recognises them; what none does, or what is damaged, is listed. */
 function sortOne(name: string, bytes: Bytes, collector: Collector): void {
   try {
+    if (bytes.length === 0) throw new FormatError('endorsement.empty', 'empty file')
     if (bytes[0] === 0x30 && sortDer(name, bytes, collector)) return
     if (looksLikeCertificateTable(bytes)) {
       // Entries are named by GUID, but the pool goes by content like everything else.

@@ -3,17 +3,9 @@
  * What comes back is untrusted bytes.
  */
 import { UnavailableError, UsageError } from './errors.js'
-import { type Bytes, concat, toBase64Url, toBytes } from './protocol/bytes.js'
+import { type FetchLimits, fetchBounded } from './fetch-bounded.js'
+import { type Bytes, toBase64Url } from './protocol/bytes.js'
 import { MAX_BUNDLE_BYTES, MEDIA_TYPE_BUNDLE, PATH_ATTESTATION } from './protocol/constants.js'
-
-export interface FetchLimits {
-  readonly fetch: typeof fetch
-  /** Bound on the whole exchange, in milliseconds. */
-  readonly timeoutMs?: number
-  readonly signal?: AbortSignal
-}
-
-const DEFAULT_TIMEOUT_MS = 30_000
 
 /** The worker's origin. @throws UsageError unless it is an http or https URL without credentials, query or fragment. */
 export function parseWorkerUrl(text: string): URL {
@@ -56,61 +48,12 @@ export async function fetchBundle(worker: URL, nonce: Bytes, limits: FetchLimits
  * @throws UnavailableError on anything but a 200 of that media type within the bounds.
  */
 export async function fetchBytes(url: URL, mediaType: string, maxBytes: number, limits: FetchLimits): Promise<Bytes> {
-  const timeoutMs = limits.timeoutMs ?? DEFAULT_TIMEOUT_MS
-  const signals = [AbortSignal.timeout(timeoutMs), ...(limits.signal === undefined ? [] : [limits.signal])]
-  try {
-    const response = await limits.fetch(url, {
-      headers: { accept: mediaType },
-      redirect: 'error',
-      credentials: 'omit',
-      cache: 'no-store',
-      signal: AbortSignal.any(signals),
-    })
-    if (response.status !== 200) {
-      await response.body?.cancel()
-      throw new UnavailableError('worker.status', `${url.origin} answered ${response.status} to ${url.pathname}`)
-    }
-    const type = response.headers.get('content-type')?.split(';')[0]?.trim().toLowerCase()
-    if (type !== mediaType) {
-      await response.body?.cancel()
-      throw new UnavailableError(
-        'worker.media-type',
-        `${url.origin} is not a worker: expected ${mediaType}, got ${type ?? 'none'}`,
-      )
-    }
-    return await readBounded(response, maxBytes, url)
-  } catch (error) {
-    if (error instanceof UnavailableError) throw error
-    limits.signal?.throwIfAborted()
-    throw new UnavailableError('worker.unreachable', `cannot reach ${url.origin}: ${describe(error, timeoutMs)}`, {
-      cause: error,
-    })
-  }
-}
-
-async function readBounded(response: Response, maxBytes: number, url: URL): Promise<Bytes> {
-  const parts: Uint8Array[] = []
-  let size = 0
-  const reader = response.body?.getReader()
-  while (reader !== undefined) {
-    const { done, value } = await reader.read()
-    if (done) break
-    size += value.length
-    if (size > maxBytes) {
-      await reader.cancel()
-      throw new UnavailableError('worker.too-large', `${url.origin} sent more than ${maxBytes} bytes`)
-    }
-    parts.push(value)
-  }
-  return toBytes(concat(...parts))
-}
-
-function describe(error: unknown, timeoutMs: number): string {
-  if (error instanceof Error && error.name === 'TimeoutError') return `no complete answer within ${timeoutMs / 1000} s`
-  const cause = error instanceof Error ? error.cause : undefined
-  const code = (cause as { code?: unknown } | undefined)?.code
-  if (code === 'ECONNREFUSED') return 'connection refused; is a worker running there?'
-  if (code === 'ENOTFOUND') return 'no such host'
-  if (cause instanceof Error && cause.message !== '') return cause.message
-  return error instanceof Error ? error.message : String(error)
+  const { status, headers, bytes } = await fetchBounded(url, mediaType, maxBytes, limits)
+  if (status !== 200) throw new UnavailableError('worker.status', `${url.origin} answered ${status} to ${url.pathname}`)
+  const type = headers.get('content-type')?.split(';')[0]?.trim().toLowerCase()
+  if (type === mediaType) return bytes
+  throw new UnavailableError(
+    'worker.media-type',
+    `${url.origin} is not a worker: expected ${mediaType}, got ${type ?? 'none'}`,
+  )
 }

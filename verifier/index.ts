@@ -7,7 +7,8 @@ export { type VerifyOptions, verifyEvidence } from './appraise.js'
 export { type Check, type CheckDefinition, type CheckStatus, EXIT_CODES, type Verdict } from './checks.js'
 export { type EndorsementFile, type EndorsementPool, mergePools, sortEndorsements } from './endorsements.js'
 export { FormatError, PolicyError, SubrosaError, UnavailableError, UsageError } from './errors.js'
-export { type FetchLimits, fetchBundle, parseWorkerUrl } from './fetch-evidence.js'
+export type { FetchLimits } from './fetch-bounded.js'
+export { fetchBundle, parseWorkerUrl } from './fetch-evidence.js'
 export {
   type AppraisalPolicy,
   POLICY_SCHEMA,

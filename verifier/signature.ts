@@ -73,7 +73,7 @@ export function importVerifyKey(certificate: Certificate, scheme: SignatureSchem
 
 /** Whether the P1363 signature (R then S) over the message holds under an imported ECDSA P-384 key. */
 export function verifyP384(key: VerifyKey, signature: Bytes, message: Bytes): Promise<boolean> {
-  return globalThis.crypto.subtle.verify(SCHEMES['ecdsa-p384-sha384'].verify, key, signature, message)
+  return holds('ecdsa-p384-sha384', key, signature, message)
 }
 
 /** A P-256 public key from X then Y, 64 bytes big-endian; undefined when that is no point of the curve. */
@@ -87,7 +87,7 @@ export async function importP256Point(point: Bytes): Promise<VerifyKey | undefin
 
 /** Whether the P1363 signature (R then S) over the message holds under an imported ECDSA P-256 key. */
 export function verifyP256(key: VerifyKey, signature: Bytes, message: Bytes): Promise<boolean> {
-  return globalThis.crypto.subtle.verify(SCHEMES['ecdsa-p256-sha256'].verify, key, signature, message)
+  return holds('ecdsa-p256-sha256', key, signature, message)
 }
 
 /**
@@ -115,14 +115,19 @@ export function isMessageSignedBy(
 async function answerFor(signed: Signed, issuer: Certificate, scheme: SignatureScheme): Promise<boolean> {
   try {
     requireAlgorithm(signed.signatureAlgorithm, scheme)
-    const { verify, coordinate } = SCHEMES[scheme]
+    const { coordinate } = SCHEMES[scheme]
     const signature = coordinate === undefined ? signed.signature : ecdsaP1363(signed.signature, coordinate)
     const key = await importVerifyKey(issuer, scheme)
-    return await globalThis.crypto.subtle.verify(verify, key, signature, signed.tbs)
+    return await holds(scheme, key, signature, signed.tbs)
   } catch (error) {
     if (error instanceof FormatError) return false
     throw error
   }
+}
+
+/** Runtimes disagree on whether an impossible key or signature is an error or merely wrong: nothing was signed either way. */
+function holds(scheme: SignatureScheme, key: VerifyKey, signature: Bytes, message: Bytes): Promise<boolean> {
+  return globalThis.crypto.subtle.verify(SCHEMES[scheme].verify, key, signature, message).catch(() => false)
 }
 
 async function importSpki(spki: Bytes, scheme: SignatureScheme): Promise<VerifyKey> {

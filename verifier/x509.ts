@@ -122,15 +122,15 @@ export function namesIssuer(certificate: Certificate, issuer: Certificate): bool
   return equalBytes(certificate.issuer, issuer.subject)
 }
 
-/** The subjectKeyIdentifier of a certificate, when it has one. @throws FormatError on a malformed one. */
-export function subjectKeyId(certificate: Certificate): Bytes | undefined {
+/** The subjectKeyIdentifier of a parsed certificate, when it has one; parsing refused a malformed one. */
+export function subjectKeyId(certificate: Pick<Certificate, 'extensions'>): Bytes | undefined {
   const extension = certificate.extensions.get(OID.subjectKeyIdentifier)
   if (extension === undefined) return undefined
   return expectTag(readDer(extension.value, 'subjectKeyIdentifier'), TAG.octetString, 'subjectKeyIdentifier').content
 }
 
-/** The key identifier of an authorityKeyIdentifier, when there is one. @throws FormatError on a malformed one. */
-export function authorityKeyId(item: { readonly extensions: ReadonlyMap<string, Extension> }): Bytes | undefined {
+/** The key identifier of a parsed item's authorityKeyIdentifier, when there is one; parsing refused a malformed one. */
+export function authorityKeyId(item: Pick<Certificate, 'extensions'>): Bytes | undefined {
   const extension = item.extensions.get(OID.authorityKeyIdentifier)
   if (extension === undefined) return undefined
   const parts = childrenOf(readDer(extension.value, 'authorityKeyIdentifier'), 'authorityKeyIdentifier')
@@ -154,6 +154,7 @@ function readCertificate(bytes: Bytes, sha256Hex: string): Certificate {
   }
   const [serial, algorithm, issuer, validity, subject, spki, ...optional] = rest
   checkInnerAlgorithm(algorithm, signed, 'certificate')
+  expectShape(optional, /^(81|a1)?(82|a2)?(a3)?$/, 'certificate')
   const extensions = readExtensions(optional.find((part) => part.tag === 0xa3))
   const times = childrenOf(expectTag(validity, TAG.sequence, 'validity'), 'validity')
 
@@ -196,6 +197,7 @@ function readRevocationList(bytes: Bytes, sha256Hex: string): RevocationList {
   const [version, algorithm, issuer, thisUpdate, nextUpdate, ...rest] = parts
   if (smallInteger(version, 'CRL version') !== 1) throw new FormatError('x509.version', 'CRL: expected version 2')
   checkInnerAlgorithm(algorithm, signed, 'CRL')
+  expectShape(rest, /^(30)?(a0)?$/, 'CRL')
   const name = expectTag(issuer, TAG.sequence, 'CRL issuer')
   const entries = rest.find((part) => part.tag === TAG.sequence)
   const revoked = entries === undefined ? [] : childrenOf(entries, 'revokedCertificates')
@@ -233,6 +235,12 @@ function readSigned(bytes: Bytes, what: string, sha256Hex: string): { parts: rea
   }
 }
 
+/** Optional elements at the end of a signed part: in their order, each at most once, and nothing else. */
+function expectShape(parts: readonly DerElement[], tags: RegExp, what: string): void {
+  const found = parts.map((part) => part.tag.toString(16).padStart(2, '0')).join('')
+  if (!tags.test(found)) throw new FormatError('x509.shape', `${what}: unexpected elements after the fixed ones`)
+}
+
 /** RFC 5280 §4.1.1.2: the algorithm under the signature is the one beside it. */
 function checkInnerAlgorithm(inner: DerElement | undefined, signed: Signed, what: string): void {
   const element = expectTag(inner, TAG.sequence, `${what} algorithm`)
@@ -259,6 +267,9 @@ function readExtensionList(list: DerElement): ReadonlyMap<string, Extension> {
     if (out.has(oid)) throw new FormatError('x509.extension-twice', `extension ${oid} appears twice`)
     out.set(oid, { der: item.bytes, critical, value })
   }
+  // Read once here, so that comparing key identifiers later cannot fail on what a sender wrote.
+  subjectKeyId({ extensions: out })
+  authorityKeyId({ extensions: out })
   return out
 }
 

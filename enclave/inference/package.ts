@@ -58,6 +58,8 @@ export interface ModelManifest {
 
 export interface ModelPackage {
   readonly manifest: ModelManifest
+  /** SHA-256 of manifest.json as read, 32 bytes: it covers every file, and what the manifest says of the architecture. */
+  readonly manifestDigest: Bytes
   /** The checked bytes of every file in the manifest. Not to be written to. */
   readonly files: ReadonlyMap<string, Bytes>
 }
@@ -67,7 +69,8 @@ export interface ModelPackage {
  * @throws EngineError `package.manifest`, `package.path`, `package.missing`, `package.size` or `package.digest`.
  */
 export async function loadModelPackage(directory: string): Promise<ModelPackage> {
-  const manifest = parseManifest(await readManifest(directory))
+  const { value, bytes: text } = await readManifest(directory)
+  const manifest = parseManifest(value)
   const files = new Map<string, Bytes>()
   for (const file of manifest.files) {
     const bytes = await readExactly(directory, file)
@@ -77,7 +80,7 @@ export async function loadModelPackage(directory: string): Promise<ModelPackage>
     }
     files.set(file.path, bytes)
   }
-  return { manifest, files }
+  return { manifest, manifestDigest: sha256(text), files }
 }
 
 /**
@@ -90,12 +93,13 @@ export function computeWeightsRoot(manifest: ModelManifest): Bytes {
 }
 
 /** What the attested statement says about the model. */
-export function modelClaims({ manifest }: ModelPackage): ModelClaims {
+export function modelClaims({ manifest, manifestDigest }: ModelPackage): ModelClaims {
   return {
     id: manifest.id,
     weightsRoot: computeWeightsRoot(manifest),
     tokenizerDigest: fromHex(fileNamed(manifest, 'tokenizer.json').sha256),
     templateDigest: fromHex(onlyFile(manifest, 'template').sha256),
+    manifestDigest,
   }
 }
 
@@ -125,7 +129,7 @@ function fileNamed(manifest: ModelManifest, path: string): ModelFile {
   return file
 }
 
-async function readManifest(directory: string): Promise<unknown> {
+async function readManifest(directory: string): Promise<{ value: unknown; bytes: Bytes }> {
   const handle = await openRegular(directory, MANIFEST_FILE)
   let bytes: Bytes
   try {
@@ -141,7 +145,7 @@ async function readManifest(directory: string): Promise<unknown> {
     await handle.close()
   }
   try {
-    return JSON.parse(fromUtf8(bytes))
+    return { value: JSON.parse(fromUtf8(bytes)), bytes }
   } catch (cause) {
     throw new EngineError('package.manifest', 'expected the manifest to be JSON', { cause })
   }

@@ -191,7 +191,7 @@ export function editExtensions(extensions: readonly Extension[], edits: readonly
   return list
 }
 
-function encodeExtensions(extensions: readonly Extension[]): DerNode {
+export function encodeExtensions(extensions: readonly Extension[]): DerNode {
   return sequence(
     ...extensions.map((extension) =>
       sequence(oid(extension.oid), ...(extension.critical ? [booleanTrue()] : []), octetString(extension.value)),

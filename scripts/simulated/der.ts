@@ -91,11 +91,15 @@ export function ia5String(text: string): DerNode {
 
 /** UTCTime through 2049, GeneralizedTime after (RFC 5280 §4.1.2.5); fractions of a second are dropped. */
 export function time(date: Date): DerNode {
-  const text = `${date.toISOString().slice(0, 19).replaceAll(/[-:T]/g, '')}Z`
   const year = date.getUTCFullYear()
   return year >= 1950 && year < 2050
-    ? primitive(Type.UTCTIME, Buffer.from(text.slice(2), 'latin1'))
-    : primitive(Type.GENERALIZEDTIME, Buffer.from(text, 'latin1'))
+    ? primitive(Type.UTCTIME, Buffer.from(timeText(date).slice(2), 'latin1'))
+    : generalizedTime(date)
+}
+
+/** GeneralizedTime whatever the year, as OCSP has it (RFC 6960 §4.2.1). */
+export function generalizedTime(date: Date): DerNode {
+  return primitive(Type.GENERALIZEDTIME, Buffer.from(timeText(date), 'latin1'))
 }
 
 /** RFC 7468 text encoding with 64-character lines. */
@@ -104,6 +108,10 @@ export function toPem(label: string, der: Uint8Array): string {
     .toString('base64')
     .replaceAll(/(.{64})(?=.)/g, '$1\n')
   return `-----BEGIN ${label}-----\n${lines}\n-----END ${label}-----\n`
+}
+
+function timeText(date: Date): string {
+  return `${date.toISOString().slice(0, 19).replaceAll(/[-:T]/g, '')}Z`
 }
 
 function primitive(type: forge.asn1.Type, content: Uint8Array): DerNode {

@@ -19,6 +19,7 @@ export const MODEL: ModelClaims = {
   weightsRoot: sha256(toBytes(new Uint8Array([1]))),
   tokenizerDigest: sha256(toBytes(new Uint8Array([2]))),
   templateDigest: sha256(toBytes(new Uint8Array([3]))),
+  manifestDigest: sha256(toBytes(new Uint8Array([4]))),
 }
 
 export interface StubEngine extends Engine {

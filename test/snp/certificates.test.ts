@@ -52,12 +52,12 @@ describe.skipIf(withoutVectors)('captured certificates (skipped without SUBROSA_
   })
 
   it.each([
-    ['turin-vcek-only-structver1', 'Turin', { fmc: 1, bootLoader: 1, tee: 1, snp: 1, microcode: 9 }, 8],
+    ['turin-vcek-only-structver1', 'Turin', { fmc: 0, bootLoader: 0, tee: 0, snp: 0, microcode: 9 }, 8],
     ['turin-v5-aci-vcek', 'Turin', { fmc: 1, bootLoader: 1, tee: 1, snp: 4, microcode: 0x51 }, 8],
     ['milan-v2-azure-vcek', 'Milan', { bootLoader: 3, tee: 0, snp: 8, microcode: 115 }, 64],
     ['siena-v5-baremetal-vcek', 'Genoa', { bootLoader: 10, tee: 0, snp: 27, microcode: 27 }, 64],
     ['invalid-vcek-tampered-legacy-hwid-encoding', 'Milan', { bootLoader: 3, tee: 0, snp: 10, microcode: 169 }, 64],
-    ['invalid-vcek-tampered-der-hwid-encoding', 'Milan', { bootLoader: 3, tee: 0, snp: 8, microcode: 115 }, 64],
+    ['invalid-vcek-tampered-der-hwid-encoding', 'Milan', { bootLoader: 0, tee: 0, snp: 0, microcode: 30 }, 64],
   ])('%s says %s %o', (name, product, tcb, hwidBytes) => {
     const certificate = parseCertificate(read(`snp/${name}.der`))
     const issuer = parseIssuerName(certificate.issuerCommonName)

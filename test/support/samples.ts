@@ -16,7 +16,13 @@ export const filled = (value: number, length = 32): Bytes => new Uint8Array(leng
 export const STATEMENT: Statement = {
   bootId: filled(1),
   keys: { identity: filled(2), receipt: filled(3) },
-  model: { id: 'subrosa-demo', weightsRoot: filled(4), tokenizerDigest: filled(5), templateDigest: filled(6) },
+  model: {
+    id: 'subrosa-demo',
+    weightsRoot: filled(4),
+    tokenizerDigest: filled(5),
+    templateDigest: filled(6),
+    manifestDigest: filled(21),
+  },
   runtime: { name: 'subrosa', version: '0.1.0', engine: 'onnxruntime-node 1.30.0 (cpu)', imageDigest: filled(7) },
   serving: { padding: 'tick', retention: 'none', logging: 'metadata', isolation: 'request', keyLifetimeS: 600 },
   configDigest: filled(8),

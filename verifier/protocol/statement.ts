@@ -64,6 +64,8 @@ export interface ModelClaims {
   readonly tokenizerDigest: Bytes
   /** SHA-256 of the chat template, 32 bytes. */
   readonly templateDigest: Bytes
+  /** SHA-256 of manifest.json, 32 bytes: everything else the package says of the model. */
+  readonly manifestDigest: Bytes
 }
 
 export interface ServingClaims {
@@ -111,6 +113,7 @@ export function encodeStatement(statement: Statement): Bytes {
         ['weights', model.weightsRoot],
         ['tokenizer', model.tokenizerDigest],
         ['template', model.templateDigest],
+        ['manifest', model.manifestDigest],
       ]),
     ],
     [
@@ -166,6 +169,7 @@ export function parseStatement(bytes: Uint8Array): Statement {
       weightsRoot: model.bytes('weights', 32),
       tokenizerDigest: model.bytes('tokenizer', 32),
       templateDigest: model.bytes('template', 32),
+      manifestDigest: model.bytes('manifest', 32),
     },
     runtime: {
       name: f.text(SOFTWARE_NAME),

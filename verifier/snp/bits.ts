@@ -11,7 +11,19 @@ export interface PolicyBit {
   readonly direction: 'permissive' | 'restrictive'
 }
 
-export const POLICY_BITS = {
+export type PolicyBitName =
+  | 'smt'
+  | 'migrateMa'
+  | 'debug'
+  | 'singleSocket'
+  | 'cxl'
+  | 'memAes256Xts'
+  | 'raplDis'
+  | 'ciphertextHiding'
+  | 'pageSwapDisable'
+
+/** In the order of their bits. */
+export const POLICY_BITS: Readonly<Record<PolicyBitName, PolicyBit>> = {
   smt: { bit: 16, spec: 'SMT', direction: 'permissive' },
   migrateMa: { bit: 18, spec: 'MIGRATE_MA', direction: 'permissive' },
   debug: { bit: 19, spec: 'DEBUG', direction: 'permissive' },
@@ -21,9 +33,7 @@ export const POLICY_BITS = {
   raplDis: { bit: 23, spec: 'RAPL_DIS', direction: 'restrictive' },
   ciphertextHiding: { bit: 24, spec: 'CIPHERTEXT_HIDING_DRAM', direction: 'restrictive' },
   pageSwapDisable: { bit: 25, spec: 'PAGE_SWAP_DISABLE', direction: 'restrictive' },
-} as const
-
-export type PolicyBitName = keyof typeof POLICY_BITS
+}
 
 /** Bit 17 must be one; 63 to 26 must be zero. */
 export const POLICY_MUST_BE_ONE: bigint = 1n << 17n
@@ -38,7 +48,10 @@ export interface PlatformBit {
   readonly since: number
 }
 
-export const PLATFORM_BITS = {
+export type PlatformBitName = 'smt' | 'tsme' | 'ecc' | 'raplDis' | 'ciphertextHiding' | 'aliasCheck' | 'tio'
+
+/** In the order of their bits. */
+export const PLATFORM_BITS: Readonly<Record<PlatformBitName, PlatformBit>> = {
   smt: { bit: 0, spec: 'SMT_EN', direction: 'riskier', since: 2 },
   tsme: { bit: 1, spec: 'TSME_EN', direction: 'safer', since: 2 },
   ecc: { bit: 2, spec: 'ECC_EN', direction: 'safer', since: 2 },
@@ -46,9 +59,7 @@ export const PLATFORM_BITS = {
   ciphertextHiding: { bit: 4, spec: 'CIPHERTEXT_HIDING_DRAM_EN', direction: 'safer', since: 2 },
   aliasCheck: { bit: 5, spec: 'ALIAS_CHECK_COMPLETE', direction: 'safer', since: 3 },
   tio: { bit: 7, spec: 'TIO_EN', direction: 'riskier', since: 5 },
-} as const
-
-export type PlatformBitName = keyof typeof PLATFORM_BITS
+}
 
 export function hasBit(value: bigint, bit: number): boolean {
   return ((value >> BigInt(bit)) & 1n) === 1n
@@ -69,7 +80,7 @@ export function describePolicyBits(policy: bigint): Record<string, unknown> {
 export function describePlatformInfo(info: bigint, version: number): Record<string, unknown> {
   const rows = Object.entries(PLATFORM_BITS)
   const named = rows.map(([name, { bit, since }]) => [name, version < since ? 'not reported' : hasBit(info, bit)])
-  const known = new Set<number>(rows.map(([, { bit }]) => bit))
+  const known = new Set(rows.map(([, { bit }]) => bit))
   const unnamed = Array.from({ length: 64 }, (_, bit) => bit).filter((bit) => !known.has(bit) && hasBit(info, bit))
   return { hex: hex64(info), ...Object.fromEntries(named), unnamedBits: unnamed }
 }

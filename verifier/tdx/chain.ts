@@ -7,6 +7,7 @@
  */
 import { type Finding, fail, pass, unavailable } from '../checks.js'
 import { type EndorsementPool, preferCertificates } from '../endorsements.js'
+import { equalBytes } from '../protocol/bytes.js'
 import { FormatError } from '../protocol/errors.js'
 import { findPinnedRoot } from '../roots.js'
 import { isSignedBy } from '../signature.js'
@@ -93,7 +94,8 @@ export function checkValidity(certificates: readonly Certificate[], now: Date): 
 /**
  * The TCB Signing certificates fit to sign collateral under this root: right name, right issuer, signed by it, in
  * validity. Intel re-issued the certificate for the same key, so several may be fit. Fails, naming the best candidate's
- * fault, when there are candidates and none is fit.
+ * fault, when there are candidates and none is fit, and when one of them is a forgery
+ * of one that is.
  */
 export async function findSigners(
   pool: EndorsementPool,
@@ -105,15 +107,27 @@ export async function findSigners(
     now,
   ).slice(0, MAX_CANDIDATES)
   if (candidates.length === 0) return unavailable(`no certificate "${SIGNER_NAME}" at hand`)
-  const faults = await Promise.all(candidates.map((candidate) => signerFault(candidate, root, now)))
+  const judged = await Promise.all(
+    candidates.map(async (candidate) => ({
+      candidate,
+      issued: namesIssuer(candidate, root) && (await isSignedBy(candidate, root, SCHEME)),
+    })),
+  )
+  const faults = judged.map(({ candidate, issued }) => signerFault(candidate, issued, now))
   const fit = candidates.filter((_, index) => faults[index] === undefined)
-  return fit.length > 0 ? pass(fit) : fail(faults.find((fault) => fault !== undefined) ?? 'unfit')
+  if (fit.length === 0) return fail(faults.find((fault) => fault !== undefined) ?? 'unfit')
+  // A certificate that claims to be a fit one and is not this root's: an issuer chain was forged, and nothing is picked from it.
+  const forged = judged.some(({ candidate, issued }) => !issued && fit.some((signer) => isNamesake(candidate, signer)))
+  return forged ? fail('a TCB Signing certificate at hand is forged: its signature is not this root’s') : pass(fit)
 }
 
-async function signerFault(candidate: Certificate, root: Certificate, now: Date): Promise<string | undefined> {
-  if (!namesIssuer(candidate, root) || !(await isSignedBy(candidate, root, SCHEME))) {
-    return 'the TCB Signing certificate is not signed by this root'
-  }
+/** The same issuer and serial number, which one authority never gives twice, or the same key. */
+function isNamesake(a: Certificate, b: Certificate): boolean {
+  return a.spkiSha256Hex === b.spkiSha256Hex || (equalBytes(a.issuer, b.issuer) && a.serialHex === b.serialHex)
+}
+
+function signerFault(candidate: Certificate, issued: boolean, now: Date): string | undefined {
+  if (!issued) return 'the TCB Signing certificate is not signed by this root'
   if (!isEndEntity(candidate)) return 'the TCB Signing certificate may issue certificates'
   if (unknownCritical(candidate).length > 0) return 'the TCB Signing certificate has an unknown critical extension'
   if (inValidity(candidate, now)) return undefined

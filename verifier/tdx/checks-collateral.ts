@@ -93,7 +93,7 @@ export const COLLATERAL_CHECKS: readonly CheckDefinition[] = [
     title: 'The platform reaches a TCB level Intel lists',
     spec: `${QVL}, TCB level matching`,
     gain: 'A platform older than everything Intel still knows could answer.',
-    needs: ['tdx.pck.chain', 'tdx.collateral.tcb-info-signature', 'tdx.collateral.platform'],
+    needs: ['tdx.quote.signature', 'tdx.pck.chain', 'tdx.collateral.tcb-info-signature', 'tdx.collateral.platform'],
   },
   {
     id: 'tdx.tcb.module',

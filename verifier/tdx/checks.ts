@@ -13,3 +13,17 @@ export const TDX_CHECKS: readonly CheckDefinition[] = [
   ...COLLATERAL_CHECKS,
   ...APPRAISAL_CHECKS,
 ]
+
+/** What evidence from an Azure paravisor goes through besides. */
+export const TDX_HCL_CHECKS: readonly CheckDefinition[] = [
+  {
+    id: 'tdx.hcl.claims',
+    title: 'REPORTDATA is the hash of the envelope’s runtime claims, followed by zeros',
+    spec: 'Azure HCL report (HCLA envelope), runtime data',
+    gain: 'Claims, and the attestation key in them, could be swapped under a genuine quote.',
+    needs: ['tdx.quote.signature'],
+  },
+]
+
+/** Every TDX check there is, for registries. */
+export const ALL_TDX_CHECKS: readonly CheckDefinition[] = [...TDX_CHECKS, ...TDX_HCL_CHECKS]

@@ -189,7 +189,13 @@ function readJsonEvent(item: unknown, at: number): LoggedEvent {
   ) {
     throw malformed(`event ${at}: expected imr, event_type, digest, event and event_payload`)
   }
-  const event = { register: imr, type: type as number, digest: fromHex(digest), data: fromHex(payload), name }
+  const event = {
+    register: imr as Register,
+    type: type as number,
+    digest: fromHex(digest),
+    data: fromHex(payload),
+    name,
+  }
   return {
     ...event,
     coverage: event.type === RUNTIME_EVENT ? runtimeCoverage(event) : coverageOf(event.type, event.digest, event.data),

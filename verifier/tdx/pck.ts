@@ -14,6 +14,7 @@ export const SGX_EXTENSION_OID = '1.2.840.113741.1.13.1'
 
 /** ENUMERATED values of the SGX type. */
 const SGX_TYPES = ['Standard', 'Scalable', 'ScalableWithIntegrity'] as const
+export type SgxType = (typeof SGX_TYPES)[number]
 
 export interface PckClaims {
   /** 16 bytes: identifies the processor package to Intel. */
@@ -26,7 +27,8 @@ export interface PckClaims {
   readonly pceId: Bytes
   /** 6 bytes: family, model, stepping, platform type and SKU. */
   readonly fmspc: Bytes
-  readonly sgxType: (typeof SGX_TYPES)[number]
+  /** Decides nothing; some issuers leave it out (seen in test hierarchies). */
+  readonly sgxType?: SgxType
   /** 16 bytes; multi-package platforms only. */
   readonly platformInstanceId?: Bytes
   readonly configuration?: {
@@ -46,10 +48,11 @@ export function readPckClaims(certificate: Certificate): PckClaims {
   const members = readMembers(
     readDer(extension.value, 'SGX extension'),
     SGX_EXTENSION_OID,
-    ['1', '2', '3', '4', '5'],
-    ['6', '7'],
+    ['1', '2', '3', '4'],
+    ['5', '6', '7'],
   )
   const tcb = readMembers(members.get('2'), `${SGX_EXTENSION_OID}.2`, TCB_MEMBERS, [])
+  const type = members.get('5')
   const instance = members.get('6')
   const configuration = members.get('7')
   return {
@@ -59,7 +62,7 @@ export function readPckClaims(certificate: Certificate): PckClaims {
     cpuSvn: octets(tcb.get('18'), 16, 'CPUSVN'),
     pceId: octets(members.get('3'), 2, 'PCEID'),
     fmspc: octets(members.get('4'), 6, 'FMSPC'),
-    sgxType: sgxType(members.get('5')),
+    ...(type === undefined ? {} : { sgxType: sgxType(type) }),
     ...(instance === undefined ? {} : { platformInstanceId: octets(instance, 16, 'platform instance id') }),
     ...(configuration === undefined ? {} : { configuration: readConfiguration(configuration) }),
   }
@@ -107,7 +110,7 @@ function readConfiguration(element: DerElement): NonNullable<PckClaims['configur
   return { ...flag('dynamicPlatform', '1'), ...flag('cachedKeys', '2'), ...flag('smtEnabled', '3') }
 }
 
-function sgxType(element: DerElement | undefined): PckClaims['sgxType'] {
+function sgxType(element: DerElement): SgxType {
   const { content } = expectTag(element, TAG.enumerated, 'SGX type')
   const type = content.length === 1 ? SGX_TYPES[content[0] ?? SGX_TYPES.length] : undefined
   if (type === undefined) throw new FormatError('tdx.pck.extension', `SGX type: unknown value ${toHex(content)}`)

@@ -97,7 +97,7 @@ export const tdxPolicySchema: v.GenericSchema<TdxPolicyInput, TdxPolicy> = v.str
   attributeBits: v.optional(v.array(bit), () => []),
   tdAttributes: pin(8),
   xfam: pin(8),
-  serviceTds: v.optional(some(hexBytes(48)), () => []),
+  serviceTds: v.optional(v.array(hexBytes(48)), () => []),
   mrSeam: pin(48),
   mrSignerSeam: pin(48),
   mrTd: pin(48),

@@ -75,7 +75,7 @@ export function parseQuoteHeader(bytes: Uint8Array): QuoteHeader {
   const qeVendorId = reader.take(16) //        12
   const userData = reader.take(20) //          28
   if (!KNOWN_VERSIONS.includes(version) && !equalBytes(qeVendorId, INTEL_QE_VENDOR_ID)) {
-    const rawReport = version === TEE_TYPE_TDX && bytes.length === 1024 ? ': a raw TDREPORT, which nobody signed' : ''
+    const rawReport = bytes.length === 1024 ? ': 1024 bytes are a raw TDREPORT, which nobody signed' : ''
     throw new FormatError('tdx.quote.header', `not an attestation quote${rawReport}`)
   }
   const header = { version, attestationKeyType, teeType, reserved, qeVendorId, userData }

@@ -56,7 +56,8 @@ export async function checkCrl(
 ): Promise<CrlOutcome> {
   const { mode, pool, now } = input
   const named = pool.crls.filter((list) => equalBytes(list.issuer, issuer.subject))
-  const reason = giveUp(mode, named, issuer, now)
+  const strange = pool.crls.filter(({ issuerCommonName }) => kin.includes(issuerCommonName ?? ''))
+  const reason = giveUp(mode, named.length > 0 ? named : strange, issuer, now)
   const candidates =
     reason === undefined ? await judge(preferRevocationLists(named, now).slice(0, MAX_CANDIDATES), issuer) : []
   // A list that is sound and current outranks any number of others; without one, the best of them shows what is wrong.
@@ -67,7 +68,7 @@ export async function checkCrl(
   const find = (judgement: (best: Candidate) => Finding): (() => Finding) => {
     return () => {
       if (reason !== undefined) return waived(reason)
-      return best === undefined ? absent(pool, issuer, kin) : judgement(best)
+      return best === undefined ? absent(pool, issuer, strange[0]) : judgement(best)
     }
   }
   const subject = issuer.subjectCommonName ?? 'the issuer'
@@ -97,25 +98,25 @@ export function notRevoked(certificates: readonly Certificate[], outcome: CrlOut
   return fail('the certificate is revoked', { actual: names.join(', ') })
 }
 
+/** `lists`: those of the issuer or, where there is none, those handed over in their place. */
 function giveUp(
   mode: Revocation,
-  named: readonly RevocationList[],
+  lists: readonly RevocationList[],
   issuer: Certificate,
   now: Date,
 ): string | undefined {
   if (mode === 'off') return 'revocation: off'
-  if (mode === 'required' || named.some((list) => inWindow(list, now))) return undefined
+  if (mode === 'required' || lists.some((list) => inWindow(list, now))) return undefined
   const subject = issuer.subjectCommonName ?? 'the issuer'
-  const [stale] = preferRevocationLists(named, now)
+  const [stale] = preferRevocationLists(lists, now)
   return stale === undefined
     ? `revocation: available; no CRL of ${subject} at hand`
     : `revocation: available; the CRL of ${subject} holds ${period(stale)}, not at ${now.toISOString()}`
 }
 
 /** Nothing of this issuer: either the wrong authority's list was handed over, or none, or one nobody can read. */
-function absent(pool: EndorsementPool, issuer: Certificate, kin: readonly string[]): Finding {
+function absent(pool: EndorsementPool, issuer: Certificate, strange: RevocationList | undefined): Finding {
   const subject = issuer.subjectCommonName ?? 'the issuer'
-  const strange = pool.crls.find(({ issuerCommonName }) => kin.includes(issuerCommonName ?? ''))
   if (strange !== undefined) {
     return fail('the CRL is another authority’s', { expected: subject, actual: strange.issuerCommonName ?? '?' })
   }

@@ -1,0 +1,77 @@
+/**
+ * The containers TDX quotes travel in: raw, or in JSON beside an event log (`{quote, event_log}`, hex and text) or an Azure
+ * HCL envelope (`{td_quote, hcl_report}`, base64). Nothing here is trusted or verified.
+ */
+import { type Bytes, fromBase64Url, fromHex, fromUtf8, toBytes, utf8 } from '../protocol/bytes.js'
+import { FormatError } from '../protocol/errors.js'
+import { type HclTdxEnvelope, readHclTdxEnvelope } from './hcl.js'
+
+export interface TdxEvidence {
+  readonly quote: Bytes
+  readonly eventLog?: Bytes
+  readonly hcl?: HclTdxEnvelope
+}
+
+const MAX_JSON_BYTES = 8 * 1024 * 1024
+const OPEN_BRACE = 0x7b
+
+/** @throws FormatError on JSON that is neither container. Anything else is handed on as a raw quote. */
+export function readTdxEvidence(input: Uint8Array): TdxEvidence {
+  const bytes = toBytes(input)
+  if (!looksLikeJson(bytes)) return { quote: bytes }
+  if (bytes.length > MAX_JSON_BYTES) throw malformed(`${bytes.length} bytes`)
+  const top = members(bytes)
+  const { quote, event_log: eventLog, td_quote: tdQuote, hcl_report: hclReport } = top
+  if (typeof tdQuote === 'string' && typeof hclReport === 'string') {
+    return { quote: fromEitherBase64(tdQuote), hcl: readHclTdxEnvelope(fromEitherBase64(hclReport)) }
+  }
+  if (typeof quote !== 'string') throw malformed('expected quote, or td_quote and hcl_report')
+  const text = typeof eventLog === 'string' ? eventLog : eventLog === undefined ? undefined : JSON.stringify(eventLog)
+  return { quote: fromHex(quote.replace(/^0x/, '')), ...(text === undefined ? {} : { eventLog: utf8(text) }) }
+}
+
+/** Whether these bytes are a container around a quote, by the names of their members. Reads no further. */
+export function looksLikeTdxContainer(bytes: Uint8Array): boolean {
+  if (!looksLikeJson(bytes) || bytes.length > MAX_JSON_BYTES) return false
+  try {
+    const top = members(toBytes(bytes))
+    return typeof top['td_quote'] === 'string' || (typeof top['quote'] === 'string' && 'event_log' in top)
+  } catch (error) {
+    if (error instanceof FormatError) return false
+    throw error
+  }
+}
+
+/** Whether they carry an Azure HCL envelope, by the names of their members. */
+export function carriesHcl(bytes: Uint8Array): boolean {
+  return looksLikeTdxContainer(bytes) && typeof members(toBytes(bytes))['hcl_report'] === 'string'
+}
+
+function looksLikeJson(bytes: Uint8Array): boolean {
+  return bytes.find((byte) => byte > 0x20) === OPEN_BRACE
+}
+
+function members(bytes: Bytes): Readonly<Record<string, unknown>> {
+  let value: unknown
+  try {
+    value = JSON.parse(fromUtf8(bytes))
+  } catch (cause) {
+    throw new FormatError('tdx.evidence.json', 'TDX evidence: not JSON', { cause })
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw malformed('not an object')
+  return value as Readonly<Record<string, unknown>>
+}
+
+/** Either alphabet, padded or not: agents write the URL alphabet with padding (seen). */
+function fromEitherBase64(text: string): Bytes {
+  return fromBase64Url(
+    text
+      .replaceAll('+', '-')
+      .replaceAll('/', '_')
+      .replace(/={1,2}$/, ''),
+  )
+}
+
+function malformed(reason: string): FormatError {
+  return new FormatError('tdx.evidence.malformed', `TDX evidence: ${reason}`)
+}

@@ -1,0 +1,93 @@
+/**
+ * The TDX recipe: from a quote to findings, one step a check, in the order of the registry.
+ *
+ * Authentic comes before acceptable. Hostile bytes become failed checks; nothing here throws on them. Everything outside is
+ * passed in: endorsements, anchors, the time. What is not decided here: whether MRTD and the RTMRs are software anyone knows.
+ */
+import type { CheckDefinition, Transcript } from '../checks.js'
+import type { EndorsementPool } from '../endorsements.js'
+import type { Bytes } from '../protocol/bytes.js'
+import type { TrustAnchor } from '../trust-anchors.js'
+import {
+  checkEventLog,
+  checkEventLogForm,
+  checkHcl,
+  checkPlatformPins,
+  checkReportData,
+  checkReportPins,
+  checkTd,
+} from './appraise.js'
+import { checkChain, checkForm, checkPathRevocation, checkSignatures } from './authenticity.js'
+import { ALL_TDX_CHECKS, TDX_CHECKS } from './checks.js'
+import { checkCollateral } from './collateral-checks.js'
+import { carriesHcl } from './evidence.js'
+import { describeFindings, type TdxFindings } from './findings.js'
+import type { TdxPolicy } from './policy.js'
+import type { Revocation } from './revocation.js'
+import { checkTcb } from './tcb-checks.js'
+
+export type { TdxFindings } from './findings.js'
+
+export interface TdxInput {
+  /** The quote, or a container around it (`evidence.ts`); trailing padding is ignored. */
+  readonly quote: Bytes
+  /** Certificates, CRLs and collateral: untrusted until verified. */
+  readonly endorsements: EndorsementPool
+  readonly anchors: readonly TrustAnchor[]
+  readonly now: Date
+  readonly revocation: Revocation
+  readonly policy: TdxPolicy
+  /** What REPORTDATA must be; shorter values are padded with zeros and the tail is checked. */
+  readonly expectedReportData?: Bytes
+  /** A CCEL log area or a JSON list of events. */
+  readonly eventLog?: Bytes
+  /** The Azure HCL envelope whose claims the quote covers; a container may carry it too. */
+  readonly hclReport?: Bytes
+  /** The verifier's own high-water mark; the policy may ask for more. */
+  readonly minTcbEvaluationDataNumber?: number
+}
+
+/** The plan for this evidence: containers from a paravisor have one more link to check. */
+export function tdxPlan(evidence: Uint8Array, withHclReport = false): readonly CheckDefinition[] {
+  return withHclReport || carriesHcl(evidence) ? ALL_TDX_CHECKS : TDX_CHECKS
+}
+
+/**
+ * Carries out every check of the transcript's plan. Findings are returned whatever the verdict, once the quote could be read;
+ * what they rest on is in the transcript.
+ */
+export async function verifyTdx(t: Transcript, input: TdxInput): Promise<TdxFindings | undefined> {
+  const { endorsements: pool, policy, now } = input
+  const read = checkForm(t, input.quote)
+  if (read === undefined) return undefined
+  const { quote, evidence } = read
+  const { report } = quote
+
+  const certified = await checkChain(t, quote, input.anchors, now)
+  const crls = certified && (await checkPathRevocation(t, certified.chain, { mode: input.revocation, pool, now }))
+  await checkSignatures(t, quote, certified?.chain)
+
+  const qe = quote.certification?.qeReport
+  const minimum = Math.max(policy.minTcbEvaluationDataNumber, input.minTcbEvaluationDataNumber ?? 0)
+  const collateral = await checkCollateral(t, { pool, certified, rootCrl: crls?.root, qe, minimum, now })
+  const tcb =
+    qe &&
+    checkTcb(t, {
+      report,
+      qe,
+      pck: certified?.pck,
+      info: collateral.tcbInfo?.document.content,
+      identity: collateral.qeIdentity?.document.content,
+      policy,
+      now,
+    })
+
+  checkTd(t, report, policy)
+  checkPlatformPins(t, certified?.pck, policy)
+  const log = checkEventLogForm(t, input.eventLog ?? evidence.eventLog, policy)
+  checkReportPins(t, report, policy, log)
+  checkReportData(t, report, input.expectedReportData)
+  checkEventLog(t, report, log, policy)
+  const hcl = checkHcl(t, report, input.hclReport, evidence.hcl)
+  return describeFindings({ quote, certified, crls, collateral, tcb, log, paravisor: hcl, policy, now })
+}

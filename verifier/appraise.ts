@@ -5,14 +5,15 @@
 import { BUNDLE_CHECKS, claimChecks, softwareCheck } from './bundle-checks.js'
 import { type CheckDefinition, fail, pass, Transcript, waived } from './checks.js'
 import * as claimed from './claims-appraisal.js'
-import { type CpuFindings, type CpuVerifier, SNP } from './cpu.js'
+import { type CpuFindings, type CpuVerifier, SNP, TDX } from './cpu.js'
 import { describeClaims, describePolicy } from './describe.js'
 import { detectEvidence } from './detect.js'
 import { type EndorsementPool, mergePools, sortEndorsements } from './endorsements.js'
 import type { AppraisalPolicy } from './policy.js'
 import { type Bundle, parseBundle } from './protocol/bundle.js'
 import { type Bytes, toHex } from './protocol/bytes.js'
-import { MAX_EVIDENCE_LIFETIME_S, MEDIA_TYPE_SNP_REPORT } from './protocol/constants.js'
+import { MAX_EVIDENCE_LIFETIME_S, MEDIA_TYPE_TDX_QUOTE } from './protocol/constants.js'
+import { FormatError } from './protocol/errors.js'
 import { sha256 } from './protocol/hash.js'
 import type { SignedKeyConfiguration } from './protocol/key-configuration.js'
 import { type Claims, parseClaims } from './protocol/statement.js'
@@ -38,7 +39,8 @@ export interface VerifyOptions {
 /** Appraises a bundle, or raw CPU evidence. Text encodings (hex, base64) are undone first. */
 export async function verifyEvidence(evidence: Bytes, options: VerifyOptions): Promise<AttestationResult> {
   const detected = detectEvidence(evidence)
-  return detected.kind === 'bundle' ? verifyBundle(detected.bytes, options) : verifyRaw(SNP, detected.bytes, options)
+  if (detected.kind === 'bundle') return verifyBundle(detected.bytes, options)
+  return verifyRaw(detected.kind === 'tdx' ? TDX : SNP, detected.bytes, options)
 }
 
 async function verifyRaw(vendor: CpuVerifier, evidence: Bytes, options: VerifyOptions): Promise<AttestationResult> {
@@ -70,11 +72,13 @@ export function bundlePlan(vendor: CpuVerifier): readonly CheckDefinition[] {
 
 async function verifyBundle(bytes: Bytes, options: VerifyOptions): Promise<AttestationResult> {
   const { policy } = options
-  const t = new Transcript(bundlePlan(SNP))
+  const read = readBundle(bytes)
+  const vendor = 'bundle' in read && read.bundle.cpu.type === MEDIA_TYPE_TDX_QUOTE ? TDX : SNP
+  const t = new Transcript(bundlePlan(vendor))
 
-  const bundle = t.check('bundle.parse', () => pass(parseBundle(bytes)))
+  const bundle = t.check('bundle.parse', () => ('bundle' in read ? pass(read.bundle) : fail(read.reason)))
   const claims = bundle && t.check('claims.parse', () => pass(parseClaims(bundle.claims)))
-  const cpu = bundle && (await verifyBundleCpu(t, bundle, options))
+  const cpu = bundle && (await verifyBundleCpu(t, vendor, bundle, options))
   const keys = bundle && claims && (await appraiseClaims(t, bundle, claims, cpu, options))
   t.check('reference.measurement', () => claimed.matchSoftware(cpu, policy))
 
@@ -87,24 +91,33 @@ async function verifyBundle(bytes: Bytes, options: VerifyOptions): Promise<Attes
     gpus: bundle?.gpus.length ?? 0,
   }
   const worker = claims && cpu && keys && liveWorker(t, claims, cpu, keys, options)
-  return conclude(t, SNP, options, cpu, evidence, worker)
+  return conclude(t, vendor, options, cpu, evidence, worker)
+}
+
+/** The plan depends on what is inside, so the bundle is read before there is a plan to report to. */
+function readBundle(bytes: Bytes): { readonly bundle: Bundle } | { readonly reason: string } {
+  try {
+    return { bundle: parseBundle(bytes) }
+  } catch (error) {
+    if (error instanceof FormatError) return { reason: error.message }
+    throw error
+  }
 }
 
 async function verifyBundleCpu(
   t: Transcript,
+  vendor: CpuVerifier,
   bundle: Bundle,
   options: VerifyOptions,
 ): Promise<CpuFindings | undefined> {
   const { policy, now } = options
-  if (bundle.cpu.type !== MEDIA_TYPE_SNP_REPORT) {
-    t.check('snp.report.parse', () => fail('the bundle carries a TDX quote, which this version cannot verify'))
-    return undefined
-  }
   const stapled = sortEndorsements(
     bundle.endorsements.map((item, i) => ({ name: `endorsement.${i}`, bytes: item.bytes })),
   )
   const endorsements = options.endorsements === undefined ? stapled : mergePools(options.endorsements, stapled)
-  return SNP.verify(t, { evidence: bundle.cpu.evidence, endorsements, policy, now })
+  const { cpu, eventLog } = bundle
+  const log = eventLog === undefined ? {} : { eventLog }
+  return vendor.verify(t, { evidence: cpu.evidence, endorsements, policy, now, ...log })
 }
 
 /** Everything the claims say, held against the report and the policy. Returns the keys of an accepted suite. */

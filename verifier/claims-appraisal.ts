@@ -4,7 +4,7 @@
  */
 import { type Finding, fail, pass, waived } from './checks.js'
 import type { CpuFindings } from './cpu.js'
-import type { AppraisalPolicy } from './policy.js'
+import type { AppraisalPolicy, ReferenceMeasurement } from './policy.js'
 import type { Bundle } from './protocol/bundle.js'
 import { type Bytes, equalBytes, toHex } from './protocol/bytes.js'
 import { CLOCK_SKEW_S, MAX_EVIDENCE_LIFETIME_S } from './protocol/constants.js'
@@ -182,7 +182,7 @@ export function matchModel(claims: Claims, policy: AppraisalPolicy): Finding {
 
 export function matchSoftware(cpu: CpuFindings | undefined, policy: AppraisalPolicy): Finding {
   if (cpu === undefined) return fail('the launch digest is not known')
-  const actual = cpu.measurement
+  const actual = describeMeasurements(cpu.measurements)
   if (policy.measurements === 'any') return waived('measurements: any; the software is not identified')
   if (cpu.paravisorMeasurement) {
     return fail('software not identified: MEASUREMENT names the cloud’s paravisor, not the software inside', { actual })
@@ -190,14 +190,35 @@ export function matchSoftware(cpu: CpuFindings | undefined, policy: AppraisalPol
   if (policy.measurements.length === 0) {
     return fail('software not identified: no reference values are given', { actual })
   }
-  const match = policy.measurements.find((reference) => reference.digest === actual)
+  const match = policy.measurements.find((reference) => matchesReference(cpu.measurements, reference))
   if (match === undefined) {
     return fail('software not identified: the launch digest is none you listed', {
-      expected: policy.measurements.map((reference) => reference.digest).join(' or '),
+      expected: policy.measurements.map((reference) => describeMeasurements(fieldsOf(reference))).join(' or '),
       actual,
     })
   }
   return pass(undefined, { actual: match.name === undefined ? actual : `${match.name} (${actual})` })
+}
+
+/** Every value the reference names is the one that was launched; a reference for another kind of hardware names none. */
+function matchesReference(actual: Readonly<Record<string, string>>, reference: ReferenceMeasurement): boolean {
+  return Object.entries(fieldsOf(reference)).every(([field, value]) => actual[field] === value)
+}
+
+function fieldsOf(reference: ReferenceMeasurement): Readonly<Record<string, string>> {
+  if ('digest' in reference) return { measurement: reference.digest }
+  const { name: _, ...fields } = reference
+  return fields
+}
+
+function describeMeasurements(fields: Readonly<Record<string, string>>): string {
+  const { measurement } = fields
+  return (
+    measurement ??
+    Object.entries(fields)
+      .map(([field, value]) => `${field} ${value}`)
+      .join(', ')
+  )
 }
 
 function instant(seconds: number): string {

@@ -7,9 +7,15 @@ import type { AppraisalPolicy } from './policy.js'
 import type { Bytes } from './protocol/bytes.js'
 import { toHex } from './protocol/bytes.js'
 import type { EndorsementUse, NotProven } from './result.js'
+import { ALL_SNP_CHECKS } from './snp/checks.js'
 import { AUTHENTICITY_CHECKS } from './snp/checks-authenticity.js'
 import { describeSnpReport } from './snp/report.js'
 import { snpPlan, verifySnp } from './snp/verify.js'
+import { ALL_TDX_CHECKS } from './tdx/checks.js'
+import { AUTHENTICITY_CHECKS as TDX_AUTHENTICITY_CHECKS } from './tdx/checks-authenticity.js'
+import { describeTdxQuote } from './tdx/quote.js'
+import type { TdxTcb } from './tdx/tcb.js'
+import { tdxPlan, verifyTdx } from './tdx/verify.js'
 
 /** What a vendor's verifier found, reduced to what claims, keys and reference values are held against. */
 export interface CpuFindings {
@@ -18,8 +24,8 @@ export interface CpuFindings {
   readonly reportData: Bytes
   /** HOST_DATA (SNP, 32 bytes) or MRCONFIGID (TDX, 48 bytes). */
   readonly configuration: { readonly field: string; readonly value: Bytes }
-  /** Launch digest, lower-case hex. */
-  readonly measurement: string
+  /** What was launched, by the names references use: `measurement` (SNP); `mrTd`, `rtmr0` to `rtmr3` (TDX). Lower-case hex. */
+  readonly measurements: Readonly<Record<string, string>>
   /** The measurement names a cloud's paravisor, never software of the guest's owner. */
   readonly paravisorMeasurement: boolean
   readonly privateAnchor: boolean
@@ -38,14 +44,17 @@ export interface CpuInput {
   readonly now: Date
   readonly reportData?: Bytes
   readonly nonce?: Bytes
+  readonly eventLog?: Bytes
 }
 
 /** A vendor's verifier, its checks, and which of them says that the evidence is signed. */
 export interface CpuVerifier {
-  readonly kind: 'snp'
+  readonly kind: 'snp' | 'tdx'
   readonly signatureCheck: string
   /** The checks that together say the evidence is authentic, whatever the policy makes of it. */
   readonly authenticity: readonly CheckDefinition[]
+  /** Every check it can make, for registries. */
+  readonly allChecks: readonly CheckDefinition[]
   plan(evidence: Uint8Array, withNonce: boolean): readonly CheckDefinition[]
   verify(t: Transcript, input: CpuInput): Promise<CpuFindings | undefined>
 }
@@ -54,6 +63,7 @@ export const SNP: CpuVerifier = {
   kind: 'snp',
   signatureCheck: 'snp.report.signature',
   authenticity: AUTHENTICITY_CHECKS,
+  allChecks: ALL_SNP_CHECKS,
   plan: snpPlan,
   async verify(t, { evidence, endorsements, policy, now, reportData, nonce }) {
     const findings = await verifySnp(t, {
@@ -72,7 +82,7 @@ export const SNP: CpuVerifier = {
       platform: `AMD SEV-SNP (${findings.product})`,
       reportData: report.reportData,
       configuration: { field: 'HOST_DATA', value: report.hostData },
-      measurement: toHex(report.measurement),
+      measurements: { measurement: toHex(report.measurement) },
       paravisorMeasurement: findings.paravisorMeasurement,
       privateAnchor: findings.privateAnchor,
       endorsementsUsed: findings.endorsementsUsed,
@@ -88,3 +98,55 @@ export const SNP: CpuVerifier = {
     }
   },
 }
+
+export const TDX: CpuVerifier = {
+  kind: 'tdx',
+  signatureCheck: 'tdx.quote.signature',
+  authenticity: TDX_AUTHENTICITY_CHECKS,
+  allChecks: ALL_TDX_CHECKS,
+  plan: (evidence) => tdxPlan(evidence),
+  async verify(t, { evidence, endorsements, policy, now, reportData, eventLog }) {
+    const findings = await verifyTdx(t, {
+      quote: evidence,
+      endorsements,
+      anchors: policy.trustAnchors.filter((anchor) => anchor.kind === 'tdx'),
+      now,
+      revocation: policy.revocation,
+      policy: policy.tdx,
+      ...(reportData === undefined ? {} : { expectedReportData: reportData }),
+      ...(eventLog === undefined ? {} : { eventLog }),
+    })
+    if (findings === undefined) return undefined
+    const { report } = findings.quote
+    const [rtmr0, rtmr1, rtmr2, rtmr3] = findings.rtmrs.map(toHex)
+    return {
+      platform: `Intel TDX${findings.pck === undefined ? '' : ` (FMSPC ${toHex(findings.pck.fmspc)})`}`,
+      reportData: report.reportData,
+      configuration: { field: 'MRCONFIGID', value: report.mrConfigId },
+      measurements: {
+        mrTd: toHex(findings.mrTd),
+        rtmr0: rtmr0 ?? '',
+        rtmr1: rtmr1 ?? '',
+        rtmr2: rtmr2 ?? '',
+        rtmr3: rtmr3 ?? '',
+      },
+      paravisorMeasurement: findings.paravisorMeasurement,
+      privateAnchor: findings.privateAnchor,
+      endorsementsUsed: findings.endorsementsUsed,
+      endorsementBytes: findings.endorsementBytes,
+      validUntil: findings.validUntil,
+      notProven: findings.notProven,
+      described: {
+        report: describeTdxQuote(findings.quote),
+        tcb: findings.tcb === undefined ? null : describeTdxTcb(findings.tcb),
+      },
+    }
+  },
+}
+
+/** JSON-ready: dates as RFC 3339, the rest as it is. */
+function describeTdxTcb(tcb: TdxTcb): unknown {
+  return JSON.parse(JSON.stringify(tcb))
+}
+
+export const CPU_VERIFIERS: readonly CpuVerifier[] = [SNP, TDX]

@@ -44,6 +44,7 @@ export function describePolicy(policy: AppraisalPolicy): Record<string, unknown>
     trustAnchors: policy.trustAnchors.map(({ kind, spkiSha256Hex }) => ({ kind, spkiSha256: spkiSha256Hex })),
     revocation: policy.revocation,
     snp: policy.snp,
+    tdx: policy.tdx,
     gpu: policy.gpu,
     model: policy.model,
     operator: policy.operator,

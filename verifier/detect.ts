@@ -1,18 +1,30 @@
 /**
- * What a piece of evidence is, by its bytes: a bundle or raw SNP evidence, binary or as hex or base64 text. Says nothing
+ * What a piece of evidence is, by its bytes: a bundle, a TDX quote or SNP evidence, binary or as hex or base64 text. Says nothing
  * about validity; whatever is not recognised is handed to the SNP reader, which refuses it by name.
  */
 import { looksLikeBundle } from './protocol/bundle.js'
 import { type Bytes, fromBase64, fromHex } from './protocol/bytes.js'
+import { looksLikeTdxContainer } from './tdx/evidence.js'
 
 export interface DetectedEvidence {
-  readonly kind: 'bundle' | 'snp'
+  readonly kind: 'bundle' | 'snp' | 'tdx'
   readonly bytes: Bytes
 }
 
 export function detectEvidence(bytes: Bytes): DetectedEvidence {
   const decoded = undoText(bytes)
-  return { kind: looksLikeBundle(decoded) ? 'bundle' : 'snp', bytes: decoded }
+  return { kind: kindOf(decoded), bytes: decoded }
+}
+
+function kindOf(bytes: Bytes): DetectedEvidence['kind'] {
+  if (looksLikeBundle(bytes)) return 'bundle'
+  return looksLikeQuote(bytes) || looksLikeTdxContainer(bytes) ? 'tdx' : 'snp'
+}
+
+/** A quote header of any version: an attestation key type where an SNP report has the zero half of its version. */
+function looksLikeQuote(bytes: Bytes): boolean {
+  const [version = 0, versionHigh, keyType = 0, keyTypeHigh] = bytes
+  return version >= 3 && version <= 5 && versionHigh === 0 && keyType >= 2 && keyType <= 3 && keyTypeHigh === 0
 }
 
 /** Hex or base64 (either alphabet's padded form, line breaks allowed) back to bytes; anything else is left as it is. */

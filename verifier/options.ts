@@ -9,6 +9,7 @@ import { loadEndorsements, loadFile, loadPolicyDocument } from './files.js'
 import { type AppraisalPolicy, POLICY_SCHEMA, type Revocation, resolvePolicy } from './policy.js'
 import { type Bytes, fromHex } from './protocol/bytes.js'
 import { parseTcbFloor } from './snp/policy.js'
+import { ACCEPTABLE_STATUSES, type AcceptableStatus } from './tdx/policy.js'
 import { parseTrustAnchors } from './trust-anchors.js'
 
 /** As commander hands them over. */
@@ -22,6 +23,7 @@ export interface VerificationFlags {
   readonly anyMeasurement?: boolean
   readonly revocation?: string
   readonly tcbFloor?: string
+  readonly tcbStatus?: string
   readonly gpu?: string
   readonly modelDigest?: string
   readonly trustAnchor?: readonly string[]
@@ -37,6 +39,7 @@ export function addVerificationOptions(command: Command): Command {
     .option('--nonce <hex>', 'nonce the evidence must contain')
     .option('--report-data <hex>', 'REPORT_DATA a raw report must carry')
     .option('--any-measurement', 'prove the hardware, leave the software unidentified')
+    .option('--tcb-status <list>', 'TDX statuses to accept besides UpToDate, separated by commas')
     .option('--revocation <mode>', 'required (default), available or off')
     .option('--tcb-floor <value>', 'minimum SNP TCB, such as bl=4,tee=0,snp=22,ucode=211, or none')
     .option('--gpu <mode>', 'required (default for workers and bundles) or none')
@@ -68,6 +71,9 @@ export async function resolveFlags(flags: VerificationFlags): Promise<ResolvedVe
       : { revocation: oneOf<Revocation>('--revocation', flags.revocation, ['required', 'available', 'off']) }),
     ...(flags.gpu === undefined ? {} : { gpu: oneOf('--gpu', flags.gpu, ['required', 'none']) }),
     ...(flags.modelDigest === undefined ? {} : { model: parseModelDigest(flags.modelDigest) }),
+    ...(flags.tcbStatus === undefined
+      ? {}
+      : { tdx: { ...base.tdx, acceptedStatuses: parseStatuses(flags.tcbStatus) } }),
     ...(flags.tcbFloor === undefined ? {} : { snp: { ...base.snp, tcbFloor: parseTcbFloor(flags.tcbFloor) } }),
   }
   return {
@@ -103,6 +109,11 @@ function parseModelDigest(text: string): AppraisalPolicy['model'] {
     throw new UsageError('option.model', '--model-digest: expected 64 hexadecimal digits, or any')
   }
   return { digests: [text.toLowerCase()] }
+}
+
+function parseStatuses(text: string): readonly AcceptableStatus[] {
+  const listed = text.split(',').map((word) => oneOf('--tcb-status', word.trim(), ACCEPTABLE_STATUSES))
+  return [...new Set<AcceptableStatus>(['UpToDate', ...listed])]
 }
 
 function oneOf<T extends string>(option: string, text: string, allowed: readonly T[]): T {

@@ -9,6 +9,7 @@ import { PolicyError } from './errors.js'
 import { MAX_EVIDENCE_LIFETIME_S, MAX_KEY_LIFETIME_S } from './protocol/constants.js'
 import type { PaddingMode } from './protocol/statement.js'
 import { type SnpPolicy, snpPolicySchema } from './snp/policy.js'
+import { type TdxPolicy, tdxPolicySchema } from './tdx/policy.js'
 import { parseTrustAnchors, type TrustAnchor } from './trust-anchors.js'
 
 export const POLICY_SCHEMA = 'subrosa-policy/1'
@@ -16,12 +17,22 @@ export const POLICY_SCHEMA = 'subrosa-policy/1'
 export type Revocation = 'required' | 'available' | 'off'
 export type SuiteName = 'MLKEM768-X25519' | 'X25519'
 
-/** A launch digest the user is willing to talk to, and the name it goes by in verdicts. */
-export interface ReferenceMeasurement {
-  /** 48 bytes, lower-case hex: MEASUREMENT (SNP). */
-  readonly digest: string
-  readonly name?: string
-}
+/** Software the user is willing to talk to, and the name it goes by in verdicts. Values are 48 bytes, lower-case hex. */
+export type ReferenceMeasurement =
+  /** SNP: MEASUREMENT. */
+  | { readonly digest: string; readonly name?: string }
+  /**
+   * TDX: firmware (MRTD), kernel and command line (RTMR1, RTMR2) and what runs above (RTMR3). RTMR0 covers the virtual
+   * hardware's configuration and may be left out, which accepts any.
+   */
+  | {
+      readonly mrTd: string
+      readonly rtmr0?: string
+      readonly rtmr1: string
+      readonly rtmr2: string
+      readonly rtmr3: string
+      readonly name?: string
+    }
 
 /** A policy with every member in place. Only `resolvePolicy` makes one. */
 export interface AppraisalPolicy {
@@ -31,6 +42,7 @@ export interface AppraisalPolicy {
   readonly trustAnchors: readonly TrustAnchor[]
   readonly revocation: Revocation
   readonly snp: SnpPolicy
+  readonly tdx: TdxPolicy
   /** `none` gives up knowing what computes on the decrypted prompt outside the CPU. */
   readonly gpu: 'required' | 'none'
   /** Weights roots (32 bytes, hex) the worker may serve; `any` lets the provider choose the model. */
@@ -52,23 +64,26 @@ const nonEmpty = <const S extends v.GenericSchema>(item: S) =>
   v.pipe(v.array(item), v.minLength(1, 'an empty list expects nothing; leave the member out or name what is accepted'))
 const seconds = (limit: number) => v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(limit))
 
+const referenceName = v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(100)))
+const register = v.pipe(v.string(), v.toLowerCase(), v.regex(/^[0-9a-f]{96}$/, 'expected 96 hexadecimal digits'))
+const snpReference = v.strictObject({ digest: hex(48, 'a launch digest'), name: referenceName })
+const tdxReference = v.strictObject({
+  mrTd: hex(48, 'MRTD'),
+  rtmr0: v.optional(register),
+  rtmr1: register,
+  rtmr2: register,
+  rtmr3: register,
+  name: referenceName,
+})
+
 const documentSchema = v.strictObject({
   schema: v.literal(POLICY_SCHEMA, `expected schema: ${POLICY_SCHEMA}`),
-  measurements: v.optional(
-    v.union([
-      v.literal('any'),
-      nonEmpty(
-        v.strictObject({
-          digest: hex(48, 'a launch digest'),
-          name: v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(100))),
-        }),
-      ),
-    ]),
-  ),
+  measurements: v.optional(v.union([v.literal('any'), nonEmpty(v.union([snpReference, tdxReference]))])),
   trustAnchors: v.optional(nonEmpty(v.pipe(v.string(), v.minLength(1)))),
   allowNonVendorRoot: v.optional(v.boolean()),
   revocation: v.optional(v.picklist(['required', 'available', 'off'])),
   snp: v.optional(snpPolicySchema, {}),
+  tdx: v.optional(tdxPolicySchema, {}),
   gpu: v.optional(v.picklist(['required', 'none'])),
   model: v.optional(
     v.union([v.literal('any'), v.strictObject({ digests: nonEmpty(hex(32, 'a model weights digest')) })]),
@@ -102,6 +117,7 @@ export interface PolicyDocument {
   readonly allowNonVendorRoot?: boolean
   readonly revocation?: Revocation
   readonly snp?: Partly<SnpPolicy>
+  readonly tdx?: Partly<TdxPolicy>
   readonly gpu?: 'required' | 'none'
   readonly model?: 'any' | { readonly digests: readonly string[] }
   readonly operator?: 'any'
@@ -131,10 +147,14 @@ export function resolvePolicy(document: unknown): AppraisalPolicy {
     )
   }
   return {
-    measurements: d.measurements === 'any' ? 'any' : (d.measurements ?? []).map(withoutUndefined),
+    measurements:
+      d.measurements === 'any'
+        ? 'any'
+        : (d.measurements ?? []).map((reference) => withoutUndefined(reference) as ReferenceMeasurement),
     trustAnchors,
     revocation: d.revocation ?? 'required',
     snp: d.snp,
+    tdx: d.tdx,
     gpu: d.gpu ?? 'required',
     model: d.model ?? { digests: [] },
     operator: 'any',

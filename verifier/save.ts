@@ -3,7 +3,7 @@
 import { sortEndorsements } from './endorsements.js'
 import { type Bundle, type EndorsementType, encodeBundle, parseBundle } from './protocol/bundle.js'
 import { type Bytes, equalBytes } from './protocol/bytes.js'
-import { MEDIA_TYPE_CERTIFICATE, MEDIA_TYPE_CRL } from './protocol/constants.js'
+import { MEDIA_TYPE_CERTIFICATE, MEDIA_TYPE_CRL, MEDIA_TYPE_JSON } from './protocol/constants.js'
 
 /** @throws FormatError when `bundle` is not a bundle. `endorsements` are DER. */
 export function addEndorsements(bundle: Bytes, endorsements: readonly Bytes[]): Bytes {
@@ -17,5 +17,6 @@ export function addEndorsements(bundle: Bytes, endorsements: readonly Bytes[]): 
 
 function typeOf(bytes: Bytes): EndorsementType {
   const pool = sortEndorsements([{ name: 'used', bytes }])
+  if (pool.documents.length > 0) return MEDIA_TYPE_JSON
   return pool.crls.length > 0 ? MEDIA_TYPE_CRL : MEDIA_TYPE_CERTIFICATE
 }

@@ -11,9 +11,10 @@ import { type Bytes, concat, isZero, toHex } from './protocol/bytes.js'
 import { FormatError } from './protocol/errors.js'
 import type { Certificate, Signed } from './x509.js'
 
-export type SignatureScheme = 'rsassa-pss-sha384' | 'ecdsa-p256-sha256' | 'ecdsa-p384-sha384'
+export type SignatureScheme = 'rsassa-pss-sha384' | 'rsassa-pkcs1-sha256' | 'ecdsa-p256-sha256' | 'ecdsa-p384-sha384'
 
 const OID = {
+  sha256WithRsa: '1.2.840.113549.1.1.11',
   rsassaPss: '1.2.840.113549.1.1.10',
   mgf1: '1.2.840.113549.1.1.8',
   sha384: '2.16.840.1.101.3.4.2.2',
@@ -36,6 +37,10 @@ const SCHEMES: Readonly<Record<SignatureScheme, SchemeParameters>> = {
   'rsassa-pss-sha384': {
     key: { name: 'RSA-PSS', hash: 'SHA-384' },
     verify: { name: 'RSA-PSS', saltLength: 48 },
+  },
+  'rsassa-pkcs1-sha256': {
+    key: { name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-256' },
+    verify: { name: 'RSASSA-PKCS1-v1_5' },
   },
   'ecdsa-p256-sha256': {
     key: { name: 'ECDSA', namedCurve: 'P-256' },
@@ -149,6 +154,12 @@ function requireAlgorithm(identifier: Bytes, scheme: SignatureScheme): void {
   if (scheme === 'rsassa-pss-sha384') {
     if (named !== OID.rsassaPss || extra.length > 0) throw wrongAlgorithm(scheme, named)
     requirePssParameters(parameters)
+    return
+  }
+  if (scheme === 'rsassa-pkcs1-sha256') {
+    // RFC 4055 §5: the parameters are NULL.
+    const absent = parameters?.tag !== TAG.null
+    if (named !== OID.sha256WithRsa || absent || extra.length > 0) throw wrongAlgorithm(scheme, named)
     return
   }
   const wanted = scheme === 'ecdsa-p256-sha256' ? OID.ecdsaWithSha256 : OID.ecdsaWithSha384

@@ -56,7 +56,7 @@ function accepted(result: AttestationResult, style: Style): string[] {
     '',
     ...(waived.length === 0
       ? []
-      : ['Waived by your policy:', ...waived.flatMap((check) => bullet(check.reason ?? ''))]),
+      : ['Waived by your policy:', ...[...new Set(waived.map((check) => check.reason ?? ''))].flatMap(bullet)]),
     ...wrap(`Not proven: ${open.map((item) => item.text).join('; ')}.`, ''),
     '',
     style.dim(
@@ -68,20 +68,14 @@ function accepted(result: AttestationResult, style: Style): string[] {
 /** One line for each thing a reader asks, in words before numbers. */
 function rows(result: AttestationResult, style: Style): string[] {
   const { evidence } = result
-  const report = get(evidence, 'cpu', 'report') ?? get(evidence, 'report')
-  const short = (value: unknown) => `${String(value ?? '').slice(0, 16)}…`
-  const measurement = short(get(report, 'measurement'))
   const find = (id: string) => result.checks.find((check) => check.id === id)
   const state = (id: string, word: string) => (find(id)?.status === 'pass' ? word : 'waived')
-  const tcb = get(report, 'reportedTcb') as Record<string, unknown> | undefined
+  const simulated = result.notProven.some((item) => item.id === 'hardware.private-root')
+  const cpu = cpuWords(result)
   const out: [string, string, string][] = [
-    [
-      'hardware',
-      result.notProven.some((item) => item.id === 'hardware.private-root') ? 'simulated' : 'genuine',
-      `report signed by ${get(report, 'signingKey') ?? 'the chip'}’s key; ${revocationWords(result)}`,
-    ],
-    ['firmware', state('snp.tcb.floor', 'above floor'), tcbWords(tcb)],
-    ['software', state('reference.measurement', 'known'), `launch digest ${measurement}`],
+    ['hardware', simulated ? 'simulated' : 'genuine', `${cpu.signed}; ${revocationWords(result)}`],
+    ['firmware', state(cpu.firmwareCheck, cpu.firmwareWord), cpu.firmware],
+    ['software', state('reference.measurement', 'known'), `launch digest ${cpu.measurement}`],
   ]
   if (evidence.kind === 'bundle') {
     out.push(
@@ -104,9 +98,43 @@ function rows(result: AttestationResult, style: Style): string[] {
   })
 }
 
+const short = (value: unknown): string => `${String(value ?? '').slice(0, 16)}…`
+
+interface CpuWords {
+  readonly signed: string
+  readonly firmwareCheck: string
+  readonly firmwareWord: string
+  readonly firmware: string
+  readonly measurement: string
+}
+
+/** The vendor's own words for what signed the evidence, how new its firmware is, and what was launched. */
+function cpuWords({ evidence }: AttestationResult): CpuWords {
+  const cpu = get(evidence, 'cpu') ?? evidence
+  const report = get(cpu, 'report')
+  if (get(report, 'teeType') !== undefined) {
+    const advisories = get(cpu, 'tcb', 'advisoryIds')
+    const listed = Array.isArray(advisories) && advisories.length > 0 ? `; advisories ${advisories.join(', ')}` : ''
+    return {
+      signed: 'quote signed by a quoting enclave Intel certified',
+      firmwareCheck: 'tdx.tcb.status',
+      firmwareWord: 'accepted',
+      firmware: `TCB status ${get(cpu, 'tcb', 'status') ?? 'unknown'}${listed}`,
+      measurement: `MRTD ${short(get(report, 'report', 'mrTd'))}`,
+    }
+  }
+  return {
+    signed: `report signed by ${get(report, 'signingKey') ?? 'the chip'}’s key`,
+    firmwareCheck: 'snp.tcb.floor',
+    firmwareWord: 'above floor',
+    firmware: tcbWords(get(report, 'reportedTcb') as Record<string, unknown> | undefined),
+    measurement: short(get(report, 'measurement')),
+  }
+}
+
 function revocationWords(result: AttestationResult): string {
   const crl = result.endorsements.find((item) => item.kind.startsWith('CRL'))
-  const waived = result.checks.some((check) => check.id.startsWith('snp.crl') && result.waived.includes(check.id))
+  const waived = result.checks.some((check) => /^(snp|tdx)\.crl/.test(check.id) && result.waived.includes(check.id))
   if (waived || crl === undefined) return 'revocation not checked'
   return `not revoked (list of ${crl.issuedAt?.slice(0, 10) ?? 'unknown date'})`
 }

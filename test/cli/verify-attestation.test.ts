@@ -313,3 +313,45 @@ describe.skipIf(withoutVectors)('captured SNP reports (skipped where there are n
     expect(status).toBe(1)
   })
 })
+
+describe.skipIf(withoutVectors)('captured TDX quotes (skipped where there are none)', () => {
+  const run = (name: string, endorsements: string, at: string, ...more: string[]) =>
+    verifyAttestation(
+      ...[vectorPath('tdx', name), '--endorsements', vectorPath('tdx', endorsements), vectorPath('roots')],
+      ...['--offline', '--any-measurement', '--at', at, '--format', 'json', ...more],
+    )
+  const failing = (stdout: string) =>
+    (JSON.parse(stdout) as { checks: { id: string; status: string }[] }).checks
+      .filter((check) => check.status === 'fail')
+      .map((check) => check.id)
+
+  it('an up-to-date quote with its collateral is accepted', async () => {
+    const collateral = 'v4-b0c06f-uptodate-collateral-2025-06.json'
+    const { status, stdout } = await run('v4-b0c06f-uptodate-quote.bin', collateral, '2025-06-25T00:00:00Z')
+    expect(Object.keys(JSON.parse(stdout) as object)).toEqual(CONTRACT)
+    expect(status).toBe(0)
+    const late = await run('v4-b0c06f-uptodate-quote.bin', collateral, '2025-09-01T00:00:00Z')
+    expect(late.status).toBe(1)
+    const bare = await run('v4-b0c06f-uptodate-quote.bin', '../roots', '2025-06-25T00:00:00Z')
+    expect(bare.status).toBe(4)
+  })
+
+  it('a status other than UpToDate is accepted only when it is named', async () => {
+    const argv = ['v4-b0c06f-dstack-tappd-below-tcb-quote.hex', 'v4-b0c06f-uptodate-collateral-2025-06.json'] as const
+    const strict = await run(...argv, '2025-06-25T00:00:00Z')
+    expect(failing(strict.stdout).every((id) => id.startsWith('tdx.tcb.'))).toBe(true)
+    expect(strict.status).toBe(1)
+    const misuse = await run(...argv, '2025-06-25T00:00:00Z', '--tcb-status', 'Revoked')
+    expect(misuse.stdout).toBe('')
+    expect(misuse.status).toBe(2)
+  })
+
+  it('a debug TD and an SGX quote are refused by name', async () => {
+    const debug = await run('v4-50806f-debug-td-quote.bin', '.', '2023-07-01T00:00:00Z')
+    expect(failing(debug.stdout)).toEqual(['tdx.policy.debug'])
+    expect(debug.status).toBe(1)
+    const sgx = await run('wrong-tee-sgx-v3-quote.bin', '.', '2025-06-25T00:00:00Z')
+    expect(failing(sgx.stdout)[0]).toMatch(/^tdx\.quote\.(version|tee-type)$/)
+    expect([1, 3]).toContain(sgx.status)
+  })
+})

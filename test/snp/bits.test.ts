@@ -66,6 +66,22 @@ describe.skipIf(vectorsFolder === undefined)('bits of captured reports (skipped 
   )
 })
 
+describe.skipIf(vectorsFolder === undefined)(
+  'the same, with every file at hand (skipped without SUBROSA_VECTORS)',
+  () => {
+    it.each(genuine.filter(([, c]) => c.report !== undefined))(
+      '%s',
+      async (_name, c) => {
+        const prepared = prepareCase(vectorsFolder ?? '', { ...c, endorsements: ['snp', 'roots'] })
+        const { report, certificates } = readSnpEvidence(prepared.evidence)
+        const { nonce: _, ...input } = prepared.input
+        await flipEvery({ ...prepared, evidence: report, input: { ...input, report, certificates }, withNonce: false })
+      },
+      limit,
+    )
+  },
+)
+
 it(
   'bits of a simulated report',
   async () => {

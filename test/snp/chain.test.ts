@@ -9,10 +9,23 @@ import { Transcript } from '../../verifier/checks.js'
 import { sortEndorsements } from '../../verifier/endorsements.js'
 import { utf8 } from '../../verifier/protocol/bytes.js'
 import { isSignedBy } from '../../verifier/signature.js'
-import { verifySnp } from '../../verifier/snp/verify.js'
+import { snpPlan, verifySnp } from '../../verifier/snp/verify.js'
 import { parseTrustAnchors } from '../../verifier/trust-anchors.js'
 import { parseCertificate } from '../../verifier/x509.js'
-import { type Bend, judge, makeWorld, NOON } from './world.js'
+import {
+  type Bend,
+  hclClaims,
+  hclEnvelope,
+  judge,
+  makeWorld,
+  NONCE,
+  NOON,
+  PCRS,
+  reportDataFor,
+  signQuote,
+  tpmQuote,
+  vtpmEvidence,
+} from './world.js'
 
 const HOUR = 60 * 60 * 1000
 const tcb = PRODUCTS.Genoa.tcb
@@ -76,6 +89,16 @@ describe('choosing a chain', () => {
     expect(t.verdict()).toBe('accepted')
   })
 
+  it('the right one is found among any number of strangers’', async () => {
+    const crowd: Bend = {
+      files: (files) => ({
+        ...Object.fromEntries(Array.from({ length: 80 }, (_, i) => [`s${i}`, strangersVek(i + 1)])),
+        ...files,
+      }),
+    }
+    expect((await judge(crowd)).verdict).toBe('accepted')
+  })
+
   it('strangers’ VEKs are no endorsement: several are a missing one, one alone is a wrong one', async () => {
     const several: Bend = {
       files: ({ vek: _, ...files }) => ({ ...files, a: strangersVek(1), b: strangersVek(2) }),
@@ -87,6 +110,29 @@ describe('choosing a chain', () => {
     expect(alone.failing).toContain('snp.report.signature')
     const carried = await judge({ ...several, input: { certificates: [strangersVek(3)] } })
     expect(carried.failing).toContain('snp.report.signature')
+  })
+})
+
+describe('the same chip’s certificate among strangers’', () => {
+  const among = (vcek: Bend['vcek'], report: Bend['report'] = {}): Bend => ({
+    ...(vcek === undefined ? {} : { vcek }),
+    report,
+    // Signed by a key none of these certificates holds.
+    mangle: (bytes) => bytes.map((byte, i) => (i === 0x90 ? byte ^ 1 : byte)),
+    files: (files) => ({ ...files, a: strangersVek(1), b: strangersVek(2) }),
+  })
+  const hwid = new Uint8Array(64).map((_, i) => 0xc1 + i)
+  const bent = (bytes: number) => hwid.map((byte, i) => (i < bytes ? byte ^ 0xff : byte))
+
+  it.each([
+    ['for another TCB', among({ tcb: { ...tcb, snp: 1 } }), 'rejected'],
+    ['with CHIP_ID a little off', among(undefined, { chipId: bent(8) }), 'rejected'],
+    ['with CHIP_ID of another chip', among(undefined, { chipId: bent(9) }), 'unavailable'],
+  ])('%s', async (_name, bend, expected) => {
+    const { verdict, checks } = await judge(bend)
+    expect(verdict).toBe(expected)
+    const present = checks.find((check) => check.id === 'snp.vek.present')
+    if (expected === 'rejected') expect(present?.actual).toContain('for another TCB or role')
   })
 })
 
@@ -148,6 +194,29 @@ describe('hostile endorsements', () => {
         expect(t.verdict()).not.toBe('accepted')
       }),
       { numRuns: 400 },
+    )
+  })
+})
+
+describe('hostile containers', () => {
+  it('no change to one makes it throw', async () => {
+    const claims = hclClaims()
+    const message = tpmQuote()
+    const quote = { message, signature: signQuote(message), pcrs: PCRS }
+    const { report, input } = makeWorld({ report: { reportData: reportDataFor(claims) } })
+    const envelope = hclEnvelope(report, claims)
+    const whole = vtpmEvidence(envelope, quote)
+    const edit = fc.tuple(fc.boolean(), fc.nat(), fc.integer({ min: 1, max: 255 }))
+    await fc.assert(
+      fc.asyncProperty(edit, async ([json, where, change]) => {
+        const evidence = new Uint8Array(json ? whole : envelope)
+        const at = where % evidence.length
+        evidence[at] = (evidence[at] ?? 0) ^ change
+        const t = new Transcript(snpPlan(evidence, true))
+        await verifySnp(t, { ...input, report: evidence, nonce: NONCE })
+        expect(json || t.verdict() !== 'accepted').toBe(true)
+      }),
+      { numRuns: 300 },
     )
   })
 })

@@ -11,7 +11,7 @@ import { findPinnedRoot } from '../roots.js'
 import { isSignedBy } from '../signature.js'
 import type { TrustAnchor } from '../trust-anchors.js'
 import { type Certificate, namesIssuer } from '../x509.js'
-import { productOfCpuid } from './product.js'
+import { type Product, productOfCpuid } from './product.js'
 import type { SnpReport } from './report.js'
 import { isReportSignedBy, type P1363Signature } from './report-signature.js'
 import { componentsDiffering, describeTcb, parseTcb } from './tcb.js'
@@ -25,18 +25,19 @@ export interface VekSources {
 }
 
 export type VekChoice =
-  | { readonly found: Certificate }
+  | { readonly found: Certificate; readonly why: string }
   /** A VEK was handed over, and it is broken. */
   | { readonly damaged: string }
   | { readonly missing: string }
 
-/** More candidates than any honest pool has for one report; bounds what hostile pools can cost. */
+/** Most signatures tried to find a signer: bounds what hostile pools can cost. */
 const MAX_CANDIDATES = 64
 
 /**
  * The VEK to hold the report to: the one made for this chip, TCB and role; else one whose key signed the report whatever
- * it claims to be; else one the evidence itself carries; else the only one there is. Several strangers' VEKs are no
- * endorsement of this report: it is then missing.
+ * it claims to be; else one the evidence itself carries; else the only one there is; else one that shows the report to be
+ * altered rather than unknown, because it is the same chip's. Several strangers' VEKs are no endorsement of this report: it
+ * is then missing.
  */
 export async function chooseVek(
   report: SnpReport,
@@ -47,17 +48,22 @@ export async function chooseVek(
   const veks = preferCertificates(
     sources.pool.certificates.filter((certificate) => roleOfLeaf(certificate) !== undefined),
     now,
-  ).slice(0, MAX_CANDIDATES)
+  )
   const fitting = veks.filter((vek) => fits(vek, report))
   const [first] = fitting
   if (first !== undefined) {
     const oneKey = fitting.every((vek) => vek.spkiSha256Hex === first.spkiSha256Hex)
-    return { found: oneKey ? first : ((await signerAmong(fitting, report, signature)) ?? first) }
+    const found = oneKey ? first : ((await signerAmong(fitting, report, signature)) ?? first)
+    return { found, why: 'made for this chip and TCB' }
   }
   const signer = await signerAmong(veks, report, signature)
   const carried = sources.carried.certificates.find((certificate) => roleOfLeaf(certificate) !== undefined)
-  const found = signer ?? carried ?? (veks.length === 1 ? veks[0] : undefined)
-  if (found !== undefined) return { found }
+  if (signer !== undefined) return { found: signer, why: 'its key signed the report' }
+  if (carried !== undefined) return { found: carried, why: 'came with the evidence' }
+  const [only] = veks
+  if (only !== undefined && veks.length === 1) return { found: only, why: 'the only one at hand' }
+  const nearest = veks.find((vek) => isNear(vek, report))
+  if (nearest !== undefined) return { found: nearest, why: 'of this chip, for another TCB or role' }
   const damaged = sources.carried.unrecognised[0] ?? sources.pool.unrecognised.find(({ bytes }) => namesVek(bytes))
   if (damaged !== undefined) return { damaged: `${damaged.name}: ${damaged.reason}` }
   return { missing: `no ${describeNeed(report)} among ${veks.length} VCEK and VLEK certificates at hand` }
@@ -125,6 +131,30 @@ function fits(vek: Certificate, report: SnpReport): boolean {
   }
 }
 
+/** How many bytes of a hwID may differ before it is another chip's: they are random, so chance does not come close. */
+const NEAR_BYTES = { 64: 8, 8: 1 } as const
+
+/** Whether this is evidently the report's own VEK, and the report (or the firmware) has changed since. */
+function isNear(vek: Certificate, report: SnpReport): boolean {
+  const product = parseIssuerName(vek.issuerCommonName)?.product
+  const hwid = peekHwid(vek)
+  if (product === undefined) return false
+  if (hwid === undefined) return isZero(report.chipId) && differences(vek, report, product) <= 1
+  if (hwid.length !== product.hwidBytes) return false
+  return hwid.filter((byte, i) => byte !== report.chipId[i]).length <= NEAR_BYTES[product.hwidBytes]
+}
+
+/** Components in which a VLEK's levels differ from REPORTED_TCB. */
+function differences(vlek: Certificate, report: SnpReport, product: Product): number {
+  try {
+    const reported = parseTcb(report.reportedTcb, product.tcbLayout)
+    return componentsDiffering(readVekClaims(vlek, product).tcb, reported).length
+  } catch (error) {
+    if (error instanceof FormatError) return Number.POSITIVE_INFINITY
+    throw error
+  }
+}
+
 /** CHIP_ID against a hwID: the leading bytes equal, the rest zero. */
 export function chipIdIs(chipId: Bytes, hwid: Bytes | undefined): boolean {
   if (hwid === undefined || hwid.length > chipId.length) return false
@@ -137,7 +167,7 @@ async function signerAmong(
   signature: P1363Signature | undefined,
 ): Promise<Certificate | undefined> {
   if (signature === undefined) return undefined
-  for (const vek of veks) {
+  for (const vek of veks.slice(0, MAX_CANDIDATES)) {
     if (await isReportSignedBy(report, signature, vek)) return vek
   }
   return undefined

@@ -10,6 +10,7 @@ import { type EndorsementPool, mergePools, sortEndorsements } from '../endorseme
 import type { Bytes } from '../protocol/bytes.js'
 import type { TrustAnchor } from '../trust-anchors.js'
 import type { Certificate } from '../x509.js'
+import { startVerifying } from './ahead.js'
 import { checkGuestPolicy, checkPlatform, checkReferenceValues, checkTcb, matchPin } from './appraise.js'
 import {
   type Chain,
@@ -86,9 +87,13 @@ export async function verifySnp(t: Transcript, input: SnpInput): Promise<SnpFind
   const pool = mergePools(carried, input.endorsements)
   const vek = await t.checkAsync('snp.vek.present', async () => {
     const choice = await chooseVek(report, signature, { pool, carried }, now)
-    if ('found' in choice) return pass(choice.found, { actual: describeLeaf(choice.found) })
+    if ('found' in choice) return pass(choice.found, { actual: `${describeLeaf(choice.found)}, ${choice.why}` })
     return 'damaged' in choice ? fail(`the VEK certificate is damaged: ${choice.damaged}`) : unavailable(choice.missing)
   })
+  if (vek !== undefined) startVerifying(vek, pool, anchors, input.revocation)
+  // Started here for the same reason; `snp.report.signature` waits for it.
+  const reportSigned =
+    vek === undefined || signature === undefined ? Promise.resolve(false) : isReportSignedBy(report, signature, vek)
   const chain = await t.checkAsync('snp.chain.complete', () => completeChain(vek, pool, anchors, now))
   const product = chain && (await checkChain(t, chain, anchors, now))
   const lists = chain
@@ -97,9 +102,7 @@ export async function verifySnp(t: Transcript, input: SnpInput): Promise<SnpFind
 
   const claims = await checkVek(t, report, vek, product)
   await t.checkAsync('snp.report.signature', async () =>
-    vek !== undefined && signature !== undefined && (await isReportSignedBy(report, signature, vek))
-      ? pass()
-      : fail('the signature does not verify over the received bytes'),
+    (await reportSigned) ? pass() : fail('the signature does not verify over the received bytes'),
   )
   t.check('snp.product.issuer', () => matchIssuerProduct(report, product))
   if (claims !== undefined && product !== undefined) {

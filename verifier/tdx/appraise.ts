@@ -82,14 +82,14 @@ export function checkPlatformPins(t: Transcript, pck: PckClaims | undefined, pol
     platformInstanceIds: pck?.platformInstanceId,
   }
   for (const member of Object.keys(PCK_PINS) as PckPin[]) {
-    t.check(PCK_PINS[member][0], () => matchPin(values[member], policy[member]))
+    t.check(PCK_PINS[member].id, () => matchPin(values[member], policy[member]))
   }
 }
 
 /** Fields of the TD report and the RTMRs against the policy. */
 export function checkReportPins(t: Transcript, report: TdReport, policy: TdxPolicy, log: EventLog | undefined): void {
   for (const member of Object.keys(REPORT_PINS) as ReportPin[]) {
-    t.check(REPORT_PINS[member][0], () => matchPin(report[member], policy[member]))
+    t.check(REPORT_PINS[member].id, () => matchPin(report[member], policy[member]))
   }
   rtmrsOf(report).forEach((actual, index) => {
     const register = index as 0 | 1 | 2 | 3

@@ -11,6 +11,7 @@ import { ByteReader, type Bytes } from '../protocol/bytes.js'
 import { FormatError } from '../protocol/errors.js'
 import { type Certificate, parseCertificate } from '../x509.js'
 import { ENCLAVE_REPORT_BYTES, type EnclaveReport, parseEnclaveReport } from './enclave-report.js'
+import { remembering } from './remember.js'
 
 export const CERTIFICATION_QE_REPORT = 6
 export const CERTIFICATION_PCK_CHAIN = 5
@@ -61,13 +62,13 @@ export function certificationName(type: number): string {
  * end, or DER one after another as Intel's sample quotes do. Says nothing about order or trust.
  * @throws FormatError on anything else, including bytes between or after the certificates.
  */
-export function readCertificateChain(data: Bytes): readonly Certificate[] {
+export const readCertificateChain: (data: Bytes) => readonly Certificate[] = remembering(64, (data) => {
   if (!looksLikePem(data)) return splitDer(data).map(parseCertificate)
   return readPem(data).map(({ label, der }) => {
     if (label !== 'CERTIFICATE') throw new FormatError('tdx.pck.label', `PCK chain: unexpected ${label} block`)
     return parseCertificate(der)
   })
-}
+})
 
 const MAX_CHAIN = 8
 

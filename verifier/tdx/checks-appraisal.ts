@@ -5,30 +5,68 @@ const ABI = 'Intel TDX Module 1.5 ABI 348551'
 const SIGNED: readonly string[] = ['tdx.quote.signature']
 const CERTIFIED: readonly string[] = ['tdx.quote.signature', 'tdx.pck.chain', 'tdx.pck.extension']
 
-/** Members of the policy that pin one field of the TD report, with the check each has. */
-export const REPORT_PINS = {
-  tdAttributes: [
-    'tdx.policy.td-attributes',
-    'TDATTRIBUTES',
-    'A TD with other features than you asked for could answer.',
-  ],
-  xfam: ['tdx.policy.xfam-value', 'XFAM', 'A TD with other processor state than you asked for could answer.'],
-  mrSeam: ['tdx.policy.mr-seam', 'MRSEAM', 'Another build of the TDX module could run the TD.'],
-  mrSignerSeam: ['tdx.policy.mr-signer-seam', 'MRSIGNERSEAM', 'Another signer’s TDX module could run the TD.'],
-  mrTd: ['tdx.policy.mr-td', 'MRTD', 'The TD could have been built from other firmware.'],
-  mrConfigId: ['tdx.policy.mr-config-id', 'MRCONFIGID', 'The TD could have been launched with another configuration.'],
-  mrOwner: ['tdx.policy.mr-owner', 'MROWNER', 'Another owner’s TD could answer.'],
-  mrOwnerConfig: ['tdx.policy.mr-owner-config', 'MROWNERCONFIG', 'Another owner’s configuration could be in force.'],
-} as const satisfies Readonly<Record<string, readonly [id: string, spec: string, gain: string]>>
-export type ReportPin = keyof typeof REPORT_PINS
+/** The check of a policy member that pins one value. */
+export interface PinCheck {
+  readonly id: string
+  /** As the specification calls it. */
+  readonly field: string
+  readonly gain: string
+}
+
+/** Members of the policy that pin one field of the TD report. */
+export type ReportPin =
+  | 'tdAttributes'
+  | 'xfam'
+  | 'mrSeam'
+  | 'mrSignerSeam'
+  | 'mrTd'
+  | 'mrConfigId'
+  | 'mrOwner'
+  | 'mrOwnerConfig'
+
+export const REPORT_PINS: Readonly<Record<ReportPin, PinCheck>> = {
+  tdAttributes: {
+    id: 'tdx.policy.td-attributes',
+    field: 'TDATTRIBUTES',
+    gain: 'A TD with other features than you asked for could answer.',
+  },
+  xfam: {
+    id: 'tdx.policy.xfam-value',
+    field: 'XFAM',
+    gain: 'A TD with other processor state than you asked for could answer.',
+  },
+  mrSeam: { id: 'tdx.policy.mr-seam', field: 'MRSEAM', gain: 'Another build of the TDX module could run the TD.' },
+  mrSignerSeam: {
+    id: 'tdx.policy.mr-signer-seam',
+    field: 'MRSIGNERSEAM',
+    gain: 'Another signer’s TDX module could run the TD.',
+  },
+  mrTd: { id: 'tdx.policy.mr-td', field: 'MRTD', gain: 'The TD could have been built from other firmware.' },
+  mrConfigId: {
+    id: 'tdx.policy.mr-config-id',
+    field: 'MRCONFIGID',
+    gain: 'The TD could have been launched with another configuration.',
+  },
+  mrOwner: { id: 'tdx.policy.mr-owner', field: 'MROWNER', gain: 'Another owner’s TD could answer.' },
+  mrOwnerConfig: {
+    id: 'tdx.policy.mr-owner-config',
+    field: 'MROWNERCONFIG',
+    gain: 'Another owner’s configuration could be in force.',
+  },
+}
 
 /** Members of the policy that pin one member of the PCK certificate's SGX extension. */
-export const PCK_PINS = {
-  fmspcs: ['tdx.policy.fmspc', 'FMSPC', 'Another kind of processor could answer.'],
-  ppids: ['tdx.policy.ppid', 'PPID', 'Another machine could answer.'],
-  platformInstanceIds: ['tdx.policy.platform-instance', 'Platform Instance ID', 'Another platform could answer.'],
-} as const satisfies Readonly<Record<string, readonly [id: string, spec: string, gain: string]>>
-export type PckPin = keyof typeof PCK_PINS
+export type PckPin = 'fmspcs' | 'ppids' | 'platformInstanceIds'
+
+export const PCK_PINS: Readonly<Record<PckPin, PinCheck>> = {
+  fmspcs: { id: 'tdx.policy.fmspc', field: 'FMSPC', gain: 'Another kind of processor could answer.' },
+  ppids: { id: 'tdx.policy.ppid', field: 'PPID', gain: 'Another machine could answer.' },
+  platformInstanceIds: {
+    id: 'tdx.policy.platform-instance',
+    field: 'Platform Instance ID',
+    gain: 'Another platform could answer.',
+  },
+}
 
 const RTMR_USE = [
   'firmware configuration',
@@ -96,19 +134,16 @@ export const APPRAISAL_CHECKS: readonly CheckDefinition[] = [
     gain: 'An older module or microcode than you accept could run the TD.',
     needs: SIGNED,
   },
-  ...Object.values(PCK_PINS).map(([id, field, gain]) =>
-    pinned(id, field, gain, 'Intel SGX PCK Certificate and CRL Profile 1.5 §4.2', CERTIFIED),
-  ),
-  ...Object.values(REPORT_PINS).map(([id, field, gain]) => pinned(id, field, gain, `${ABI}, TDREPORT_STRUCT`, SIGNED)),
-  ...RTMR_USE.map((use, index) =>
-    pinned(
-      `tdx.policy.rtmr${index}`,
-      `RTMR${index}`,
-      `Another ${use} could have been measured after launch.`,
+  ...Object.values(PCK_PINS).map((pin) => pinned(pin, 'Intel SGX PCK Certificate and CRL Profile 1.5 §4.2', CERTIFIED)),
+  ...Object.values(REPORT_PINS).map((pin) => pinned(pin, `${ABI}, TDREPORT_STRUCT`, SIGNED)),
+  ...RTMR_USE.map((use, index) => {
+    const gain = `Another ${use} could have been measured after launch.`
+    return pinned(
+      { id: `tdx.policy.rtmr${index}`, field: `RTMR${index}`, gain },
       `${ABI}, TDREPORT_STRUCT, RTMR`,
       SIGNED,
-    ),
-  ),
+    )
+  }),
   {
     id: 'tdx.report-data',
     title: 'REPORTDATA is the expected value in all 64 bytes',
@@ -139,6 +174,6 @@ export const APPRAISAL_CHECKS: readonly CheckDefinition[] = [
   },
 ]
 
-function pinned(id: string, field: string, gain: string, spec: string, needs: readonly string[]): CheckDefinition {
+function pinned({ id, field, gain }: PinCheck, spec: string, needs: readonly string[]): CheckDefinition {
   return { id, title: `${field} is one your policy names, if it names any`, spec, gain, needs }
 }

@@ -3,7 +3,7 @@
  * document is chosen for checks that then hold it to every rule; choosing badly can only make them fail.
  */
 import type { EndorsementPool } from '../endorsements.js'
-import { equalBytes } from '../protocol/bytes.js'
+import { type Bytes, equalBytes } from '../protocol/bytes.js'
 import { FormatError } from '../protocol/errors.js'
 import { isMessageSignedBy } from '../signature.js'
 import type { Certificate } from '../x509.js'
@@ -86,9 +86,16 @@ export function isCurrent({ content }: TcbInfoDocument | QeIdentityDocument, now
 
 interface Damaged {
   readonly reason: string
-  /** Whether the bytes speak of this member at all: what they were meant as. */
-  readonly names: (member: string) => boolean
+  /** Whether the bytes speak of this member's contents at all: what they were meant as. */
+  readonly names: (member: 'tcbInfo' | 'enclaveIdentity') => boolean
 }
+
+/** Words of each document; bytes damaged in one of them still have the others. */
+const WORDS = {
+  tcbInfo: ['"fmspc"', '"tcbType"', '"tdxModule"', '"sgxtcbcomponents"'],
+  enclaveIdentity: ['"miscselect"', '"isvprodid"', '"attributesMask"'],
+} as const
+const MAX_DAMAGED_BYTES = 1024 * 1024
 
 function readDocuments(pool: EndorsementPool): {
   readonly documents: readonly CollateralDocument[]
@@ -96,15 +103,24 @@ function readDocuments(pool: EndorsementPool): {
 } {
   const documents: CollateralDocument[] = []
   const damaged: Damaged[] = []
+  const refuse = (item: { readonly name: string; readonly bytes: Bytes }, reason: string): void => {
+    if (item.bytes.length > MAX_DAMAGED_BYTES) return
+    const text = new TextDecoder().decode(item.bytes)
+    const names: Damaged['names'] = (member) => {
+      const found = WORDS[member].filter((word) => text.includes(word)).length
+      return found > 0 && found >= WORDS[member].length - 1
+    }
+    damaged.push({ reason: `${item.name}: ${reason}`, names })
+  }
   for (const item of pool.documents.filter(({ kind }) => kind === 'tdx-collateral').slice(0, MAX_DOCUMENTS)) {
     try {
       documents.push(parseCollateral(item.bytes))
     } catch (error) {
       if (!(error instanceof FormatError)) throw error
-      const names = (member: string): boolean => new TextDecoder().decode(item.bytes).includes(`"${member}"`)
-      damaged.push({ reason: `${item.name}: ${error.message}`, names })
+      refuse(item, error.message)
     }
   }
+  for (const item of pool.unrecognised.slice(0, MAX_DOCUMENTS)) refuse(item, item.reason)
   return { documents, damaged }
 }
 

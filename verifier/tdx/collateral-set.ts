@@ -1,7 +1,7 @@
 /**
  * Collateral as it is found in files: one response of Intel's service, or a whole set in one JSON object of
  * `tcb_info`, `qe_identity`, their `…_signature`, `…_issuer_chain` and CRLs in hex, as quote verification services hand
- * it out; and issuer chains percent-encoded, as they stand in response headers.
+ * it out; and issuer chains, percent-encoded as they stand in response headers, or after the response they came with.
  *
  * Taking a set apart puts each object back into the form Intel serves, without touching a byte of what is signed. Nothing
  * is trusted or verified here.
@@ -21,7 +21,9 @@ const DOCUMENTS = [
 ] as const
 const CHAINS = ['tcb_info_issuer_chain', 'qe_identity_issuer_chain', 'pck_crl_issuer_chain'] as const
 const ENCODED_PEM = utf8('-----BEGIN%20')
+const PEM = utf8('-----BEGIN ')
 const OPEN_BRACE = 0x7b
+const LINE_FEED = 0x0a
 const CRLS = ['root_ca_crl', 'pck_crl'] as const
 
 /**
@@ -31,7 +33,20 @@ const CRLS = ['root_ca_crl', 'pck_crl'] as const
 export function collateralParts(bytes: Bytes): readonly CollateralPart[] | undefined {
   if (bytes.length > MAX_SET_BYTES) return undefined
   if (startsWith(bytes, ENCODED_PEM)) return [{ name: 'issuer chain', bytes: decodeIssuerChain(bytes) }]
-  return bytes.find((byte) => byte > 0x20) === OPEN_BRACE ? splitCollateralSet(bytes) : undefined
+  if (bytes.find((byte) => byte > 0x20) !== OPEN_BRACE) return undefined
+  return splitIssuerChain(bytes) ?? splitCollateralSet(bytes)
+}
+
+/** A response with its issuer chain after it, as it is kept when it was fetched: JSON, one line feed, PEM. */
+function splitIssuerChain(bytes: Bytes): readonly CollateralPart[] | undefined {
+  for (let at = bytes.indexOf(LINE_FEED); at >= 0; at = bytes.indexOf(LINE_FEED, at + 1)) {
+    if (!startsWith(bytes.subarray(at + 1), PEM)) continue
+    return [
+      { name: 'response', bytes: bytes.slice(0, at) },
+      { name: 'issuer chain', bytes: bytes.slice(at + 1) },
+    ]
+  }
+  return undefined
 }
 
 function splitCollateralSet(bytes: Bytes): readonly CollateralPart[] | undefined {

@@ -12,6 +12,7 @@ import { type Bytes, fromHex, toHex } from '../protocol/bytes.js'
 import { FormatError } from '../protocol/errors.js'
 import { sha256 } from '../protocol/hash.js'
 import { readJsonMembers } from './json-range.js'
+import { remembering } from './remember.js'
 
 const LEVEL_STATUSES = [
   'UpToDate',
@@ -188,20 +189,7 @@ export type CollateralDocument = SignedDocument &
  * An object inside that is not what this verifier can use is reported, not thrown: its name says what it was meant as.
  * @throws FormatError on bytes that are no such response.
  */
-export function parseCollateral(bytes: Bytes): CollateralDocument {
-  const id = toHex(sha256(bytes))
-  const known = remembered.get(id)
-  if (known !== undefined) return known
-  const parsed = readCollateral(new Uint8Array(bytes))
-  const [oldest] = remembered.keys()
-  if (remembered.size >= MAX_REMEMBERED && oldest !== undefined) remembered.delete(oldest)
-  remembered.set(id, parsed)
-  return parsed
-}
-
-/** The same bytes always mean the same thing, so remembering trusts nothing new. Bounded; the oldest leaves first. */
-const remembered = new Map<string, CollateralDocument>()
-const MAX_REMEMBERED = 64
+export const parseCollateral: (bytes: Bytes) => CollateralDocument = remembering(64, readCollateral)
 
 function readCollateral(bytes: Bytes): CollateralDocument {
   const members = readJsonMembers(bytes, 'collateral')
@@ -211,8 +199,9 @@ function readCollateral(bytes: Bytes): CollateralDocument {
     throw new FormatError('tdx.collateral.members', 'collateral: expected tcbInfo or enclaveIdentity, and signature')
   }
   const signature = members.get('signature')?.value
-  if (typeof signature !== 'string' || signature.length !== 128) {
-    throw new FormatError('tdx.collateral.signature', 'collateral: expected a signature of 128 hex digits')
+  // One spelling only, the one Intel serves: otherwise different bytes would carry the same signature.
+  if (typeof signature !== 'string' || !/^[0-9a-f]{128}$/.test(signature)) {
+    throw new FormatError('tdx.collateral.signature', 'collateral: expected a signature of 128 lower-case hex digits')
   }
   const signed = inner.bytes
   const base = { bytes, signed, signedSha256Hex: toHex(sha256(signed)), signature: fromHex(signature) }

@@ -5,6 +5,7 @@
 import { type Bytes, fromBase64Url, fromHex, fromUtf8, toBytes, utf8 } from '../protocol/bytes.js'
 import { FormatError } from '../protocol/errors.js'
 import { type HclTdxEnvelope, readHclTdxEnvelope } from './hcl.js'
+import { looksLikeQuote } from './quote.js'
 
 export interface TdxEvidence {
   readonly quote: Bytes
@@ -28,6 +29,11 @@ export function readTdxEvidence(input: Uint8Array): TdxEvidence {
   if (typeof quote !== 'string') throw malformed('expected quote, or td_quote and hcl_report')
   const text = typeof eventLog === 'string' ? eventLog : eventLog === undefined ? undefined : JSON.stringify(eventLog)
   return { quote: fromHex(quote.replace(/^0x/, '')), ...(text === undefined ? {} : { eventLog: utf8(text) }) }
+}
+
+/** Whether this is evidence for this verifier: a quote, or a container around one. */
+export function looksLikeTdxEvidence(bytes: Uint8Array): boolean {
+  return looksLikeQuote(bytes) || looksLikeTdxContainer(bytes)
 }
 
 /** Whether these bytes are a container around a quote, by the names of their members. Reads no further. */

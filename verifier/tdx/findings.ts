@@ -3,10 +3,10 @@ import { type Bytes, isZero, toHex } from '../protocol/bytes.js'
 import type { RevocationList } from '../x509.js'
 import type { Certified, CrlOutcomes } from './authenticity.js'
 import type { Collateral } from './collateral-checks.js'
-import type { EventLog } from './event-log.js'
-import type { PckClaims } from './pck.js'
+import { describeEventLog, type EventLog } from './event-log.js'
+import { describePckClaims, type PckClaims } from './pck.js'
 import type { TdxPolicy } from './policy.js'
-import type { TdxQuote } from './quote.js'
+import { describeTdxQuote, type TdxQuote } from './quote.js'
 import type { CrlOutcome } from './revocation.js'
 import type { TdxTcb } from './tcb.js'
 import { describeTcb, graceUntil } from './tcb-checks.js'
@@ -156,4 +156,26 @@ function limitsOf({ quote, tcb, log, policy, now }: Found): TdxFindings['notProv
     })
   }
   return out
+}
+
+/** JSON-ready: every parsed field of the quote, the platform, the TCB in words and figures, and the event log. */
+export function describeTdxFindings({ quote, pck, tcb, eventLog }: TdxFindings): Record<string, unknown> {
+  return {
+    quote: describeTdxQuote(quote),
+    platform: pck === undefined ? null : describePckClaims(pck),
+    tcb: tcb === undefined ? null : describeTdxTcb(tcb),
+    ...(eventLog === undefined ? {} : { eventLog: describeEventLog(eventLog) }),
+  }
+}
+
+function describeTdxTcb({ status, platform, module, qe, advisoryIds, tcbDate, relaunchAdvised }: TdxTcb): object {
+  return {
+    status,
+    platform: platform.status,
+    module: module === undefined ? null : { identity: module.identityId, status: module.status },
+    quotingEnclave: qe.status,
+    advisoryIds,
+    tcbDate: tcbDate?.toISOString() ?? null,
+    relaunchAdvised,
+  }
 }

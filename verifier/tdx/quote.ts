@@ -82,6 +82,13 @@ export function parseQuoteHeader(bytes: Uint8Array): QuoteHeader {
   return version === 5 ? { ...header, bodyType: reader.u16le() } : header
 }
 
+/** Whether these bytes begin like an attestation quote of any kind; says nothing about validity. */
+export function looksLikeQuote(bytes: Uint8Array): boolean {
+  const teeType = (bytes[4] ?? 0xff) | ((bytes[5] ?? 0xff) << 8) | ((bytes[6] ?? 0xff) << 16)
+  const known = KNOWN_VERSIONS.includes(bytes[0] ?? 0) && bytes[1] === 0 && bytes[7] === 0
+  return known && (teeType === TEE_TYPE_TDX || teeType === TEE_TYPE_SGX) && bytes.length >= HEADER_BYTES
+}
+
 /** Whether `parseTdxQuote` can read what follows this header. */
 export function isReadable(header: QuoteHeader): boolean {
   const { version, bodyType } = header

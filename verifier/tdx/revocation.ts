@@ -9,7 +9,7 @@
  */
 import { type Finding, fail, pass, type Transcript, unavailable, waived } from '../checks.js'
 import { type EndorsementPool, preferRevocationLists } from '../endorsements.js'
-import { equalBytes } from '../protocol/bytes.js'
+import { type Bytes, equalBytes } from '../protocol/bytes.js'
 import { FormatError } from '../protocol/errors.js'
 import { isSignedBy } from '../signature.js'
 import {
@@ -56,8 +56,11 @@ export async function checkCrl(
 ): Promise<CrlOutcome> {
   const { mode, pool, now } = input
   const named = pool.crls.filter((list) => equalBytes(list.issuer, issuer.subject))
-  const strange = pool.crls.filter(({ issuerCommonName }) => kin.includes(issuerCommonName ?? ''))
-  const reason = giveUp(mode, named.length > 0 ? named : strange, issuer, now)
+  const strange = pool.crls.filter((list) => !named.includes(list) && standsIn(list, issuer, kin))
+  const damaged =
+    named.length > 0 ? undefined : pool.unrecognised.slice(0, MAX_DAMAGED).find(({ bytes }) => namesKey(bytes, issuer))
+  const reason =
+    damaged === undefined || mode === 'off' ? giveUp(mode, named.length > 0 ? named : strange, issuer, now) : undefined
   const candidates =
     reason === undefined ? await judge(preferRevocationLists(named, now).slice(0, MAX_CANDIDATES), issuer) : []
   // A list that is sound and current outranks any number of others; without one, the best of them shows what is wrong.
@@ -68,7 +71,7 @@ export async function checkCrl(
   const find = (judgement: (best: Candidate) => Finding): (() => Finding) => {
     return () => {
       if (reason !== undefined) return waived(reason)
-      return best === undefined ? absent(pool, issuer, strange[0]) : judgement(best)
+      return best === undefined ? absent(pool, issuer, strange[0], damaged) : judgement(best)
     }
   }
   const subject = issuer.subjectCommonName ?? 'the issuer'
@@ -115,14 +118,53 @@ function giveUp(
 }
 
 /** Nothing of this issuer: either the wrong authority's list was handed over, or none, or one nobody can read. */
-function absent(pool: EndorsementPool, issuer: Certificate, strange: RevocationList | undefined): Finding {
+function absent(
+  pool: EndorsementPool,
+  issuer: Certificate,
+  strange: RevocationList | undefined,
+  damaged: { readonly name: string; readonly reason: string } | undefined,
+): Finding {
   const subject = issuer.subjectCommonName ?? 'the issuer'
   if (strange !== undefined) {
     return fail('the CRL is another authority’s', { expected: subject, actual: strange.issuerCommonName ?? '?' })
   }
+  if (damaged !== undefined) return fail(`the CRL is damaged: ${damaged.name}: ${damaged.reason}`)
   const unread = pool.unrecognised.slice(0, 4).map(({ name, reason }) => `${name}: ${reason}`)
   const hint = unread.length === 0 ? '' : `; not recognised: ${unread.join('; ')}`
   return unavailable(`no CRL of ${subject} at hand${hint}`)
+}
+
+/** Another authority's list where this issuer's belongs: by its name, or by the issuer key it claims. */
+function standsIn(list: RevocationList, issuer: Certificate, kin: readonly string[]): boolean {
+  if (kin.includes(list.issuerCommonName ?? '')) return true
+  try {
+    const [wanted, named] = [subjectKeyId(issuer), authorityKeyId(list)]
+    return wanted !== undefined && named !== undefined && equalBytes(wanted, named)
+  } catch (error) {
+    if (error instanceof FormatError) return false
+    throw error
+  }
+}
+
+const MAX_DAMAGED = 64
+const MAX_DAMAGED_BYTES = 256 * 1024
+
+/** Whether unreadable bytes carry the issuer's key identifier or name: a list that is wrong, not one that is absent. */
+function namesKey(bytes: Bytes, issuer: Certificate): boolean {
+  if (bytes.length > MAX_DAMAGED_BYTES) return false
+  const at = (needle: Bytes): boolean => {
+    for (let i = bytes.indexOf(needle[0] ?? 0); i >= 0; i = bytes.indexOf(needle[0] ?? 0, i + 1)) {
+      if (equalBytes(bytes.subarray(i, i + needle.length), needle)) return true
+    }
+    return false
+  }
+  try {
+    const key = subjectKeyId(issuer)
+    return at(issuer.subject) || (key !== undefined && at(key))
+  } catch (error) {
+    if (error instanceof FormatError) return false
+    throw error
+  }
 }
 
 async function judge(lists: readonly RevocationList[], issuer: Certificate): Promise<readonly Candidate[]> {

@@ -56,7 +56,11 @@ const fetcherOver = (fetchFn: typeof fetch, more: { store?: ReturnType<typeof cr
 describe('verifyOnline', () => {
   it('fetches VEK, chain and revocation list of a bare report, and judges them like any others', async () => {
     const requests: string[] = []
-    const { result } = await verifyOnline(report, { policy: policy(), now }, fetcherOver(keyService(requests)))
+    const { result } = await verifyOnline(
+      report,
+      { policy: policy(), now },
+      { fetcher: fetcherOver(keyService(requests)) },
+    )
     expect(requests.map((path) => path.split('?')[0]?.split('/').at(-1))).toEqual([
       '07'.repeat(64),
       'cert_chain',
@@ -83,21 +87,21 @@ describe('verifyOnline', () => {
       bytes: toBytes(bytes),
     }))
     const options = { policy: anchored, now, endorsements: sortEndorsements(files) }
-    const { result } = await verifyOnline(report, options, fetcherOver(keyService(requests)))
+    const { result } = await verifyOnline(report, options, { fetcher: fetcherOver(keyService(requests)) })
     expect(result.verdict).toBe('accepted')
     expect(requests).toEqual([])
   })
 
   it('stays unavailable, with a notice, when the network does not help', async () => {
     const broken: typeof fetch = () => Promise.reject(new TypeError('fetch failed'))
-    const { result, notice } = await verifyOnline(report, { policy: policy(), now }, fetcherOver(broken))
+    const { result, notice } = await verifyOnline(report, { policy: policy(), now }, { fetcher: fetcherOver(broken) })
     expect(exitCodeOf(result)).toBe(4)
-    expect(notice).toMatch(/^could not ask AMD: cannot reach https:\/\/kdsintf\.amd\.com/)
+    expect(notice).toMatch(/^could not ask the hardware maker: cannot reach https:\/\/kdsintf\.amd\.com/)
   })
 
   it('touches no network for what is no evidence', async () => {
     const never: EndorsementFetcher = { get: () => Promise.reject(new Error('the network was touched')) }
-    const { result } = await verifyOnline(utf8('hello'), { policy: policy(), now }, never)
+    const { result } = await verifyOnline(utf8('hello'), { policy: policy(), now }, { fetcher: never })
     expect(exitCodeOf(result)).toBe(3)
   })
 })

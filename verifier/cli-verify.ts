@@ -107,10 +107,16 @@ function appraiserFor(flags: VerifyFlags, output: Output): Appraise {
         if (isTerminal) output.stderr.write(`asking ${url.host} for ${url.pathname.split('/').at(-1)}…\n`)
       },
     })
-    const { result, notice } = await verifyOnline(evidence, options, fetcher)
+    const { result, notice } = await verifyOnline(evidence, options, { fetcher, ...pccs() })
     if (notice !== undefined) output.stderr.write(`verify-attestation: ${notice}\n`)
     return result
   }
+}
+
+/** `SUBROSA_PCCS`: origin of a cache of Intel's collateral to ask instead of Intel. */
+function pccs(): { origin?: string } {
+  const origin = process.env['SUBROSA_PCCS']
+  return origin === undefined || origin === '' ? {} : { origin: parseWorkerUrl(origin).origin }
 }
 
 interface Verified {

@@ -6,15 +6,24 @@
 import { type VerifyOptions, verifyEvidence } from './appraise.js'
 import { detectEvidence } from './detect.js'
 import type { EndorsementFetcher } from './endorsement-fetch.js'
-import { mergePools, sortEndorsements } from './endorsements.js'
+import { type EndorsementFile, mergePools, sortEndorsements } from './endorsements.js'
 import { UnavailableError } from './errors.js'
 import { parseBundle } from './protocol/bundle.js'
 import type { Bytes } from './protocol/bytes.js'
+import { MEDIA_TYPE_TDX_QUOTE } from './protocol/constants.js'
 import { FormatError } from './protocol/errors.js'
 import type { AttestationResult } from './result.js'
 import { readSnpEvidence } from './snp/evidence.js'
-import { fetchSnpEndorsements, type SnpNeeds } from './snp/kds-fetch.js'
-import { parseSnpReport, type SnpReport } from './snp/report.js'
+import { fetchSnpEndorsements } from './snp/kds-fetch.js'
+import { parseSnpReport } from './snp/report.js'
+import { readTdxEvidence } from './tdx/evidence.js'
+import type { PcsOptions } from './tdx/pcs.js'
+import { fetchTdxEndorsements } from './tdx/pcs-fetch.js'
+import { parseTdxQuote } from './tdx/quote.js'
+
+export interface OnlineOptions extends PcsOptions {
+  readonly fetcher: EndorsementFetcher
+}
 
 export interface OnlineResult {
   readonly result: AttestationResult
@@ -26,41 +35,49 @@ export interface OnlineResult {
 export async function verifyOnline(
   evidence: Bytes,
   options: VerifyOptions,
-  fetcher: EndorsementFetcher,
+  online: OnlineOptions,
 ): Promise<OnlineResult> {
   const first = await verifyEvidence(evidence, options)
-  const needs = needsOf(first, options)
-  const report = needs === undefined ? undefined : reportIn(evidence)
-  if (needs === undefined || report === undefined) return { result: first }
+  // Nobody but its owner vouches for private hardware, and there is nothing to ask about what is no evidence.
+  const pointless = first.verdict === 'malformed' || first.notProven.some((item) => item.id === 'hardware.private-root')
+  if (pointless) return { result: first }
   try {
-    const fetched = sortEndorsements(await fetchSnpEndorsements(report, needs, fetcher))
+    const fetched = sortEndorsements(await fetchEndorsements(evidence, first, options, online))
     const endorsements = options.endorsements === undefined ? fetched : mergePools(options.endorsements, fetched)
     return { result: await verifyEvidence(evidence, { ...options, endorsements }) }
   } catch (error) {
+    if (error instanceof FormatError) return { result: first }
     if (!(error instanceof UnavailableError)) throw error
-    return { result: first, notice: `could not ask AMD: ${error.message}` }
+    return { result: first, notice: `could not ask the hardware maker: ${error.message}` }
   }
 }
 
-/** What to ask for, or undefined when nothing would help: malformed evidence, or hardware no maker vouches for. */
-function needsOf(result: AttestationResult, { policy }: VerifyOptions): SnpNeeds | undefined {
-  const status = (id: string) => result.checks.find((check) => check.id === id)
-  if (status('snp.report.parse')?.status !== 'pass') return undefined
-  if (result.notProven.some((item) => item.id === 'hardware.private-root')) return undefined
-  const missing = (id: string) => status(id)?.status === 'skip' && !result.waived.includes(id)
-  const vek = missing('snp.vek.present')
-  const chain = missing('snp.chain.complete')
+async function fetchEndorsements(
+  evidence: Bytes,
+  first: AttestationResult,
+  { policy }: VerifyOptions,
+  online: OnlineOptions,
+): Promise<EndorsementFile[]> {
+  const { kind, bytes } = cpuEvidenceIn(evidence)
+  const missing = (id: string) =>
+    first.checks.some((check) => check.id === id && check.status === 'skip' && !first.waived.includes(id))
   // A list that came with the evidence was chosen by whoever sent it; the newest is asked for all the same.
-  const crl = policy.revocation !== 'off'
-  return vek || chain || crl ? { vek, chain, crl } : undefined
+  const lists = policy.revocation !== 'off'
+  if (kind === 'tdx') {
+    const quote = parseTdxQuote(readTdxEvidence(bytes).quote)
+    return fetchTdxEndorsements(quote, { collateral: true, crls: lists }, online.fetcher, online)
+  }
+  const needs = {
+    vek: missing('snp.vek.present'),
+    chain: missing('snp.chain.complete') || missing('snp.vek.present'),
+    crl: lists,
+  }
+  return fetchSnpEndorsements(parseSnpReport(readSnpEvidence(bytes).report), needs, online.fetcher)
 }
 
-function reportIn(evidence: Bytes): SnpReport | undefined {
-  try {
-    const { kind, bytes } = detectEvidence(evidence)
-    return parseSnpReport(readSnpEvidence(kind === 'bundle' ? parseBundle(bytes).cpu.evidence : bytes).report)
-  } catch (error) {
-    if (error instanceof FormatError) return undefined
-    throw error
-  }
+function cpuEvidenceIn(evidence: Bytes): { readonly kind: 'snp' | 'tdx'; readonly bytes: Bytes } {
+  const { kind, bytes } = detectEvidence(evidence)
+  if (kind !== 'bundle') return { kind, bytes }
+  const { cpu } = parseBundle(bytes)
+  return { kind: cpu.type === MEDIA_TYPE_TDX_QUOTE ? 'tdx' : 'snp', bytes: cpu.evidence }
 }

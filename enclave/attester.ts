@@ -11,7 +11,8 @@ import {
   MEDIA_TYPE_SNP_REPORT,
   MEDIA_TYPE_TDX_QUOTE,
 } from '../verifier/protocol/constants.js'
-import { encodeClaims, encodeCore, encodeFresh, reportDataFor } from '../verifier/protocol/statement.js'
+import { sha256 } from '../verifier/protocol/hash.js'
+import { encodeClaims, encodeCore, encodeFresh, gpuNonceFor, reportDataFor } from '../verifier/protocol/statement.js'
 import { WorkerError } from './errors.js'
 import type { KeyLadder } from './keys.js'
 import { nonceTree } from './nonce-batch.js'
@@ -99,7 +100,7 @@ export function createAttester(options: AttesterOptions): Attester {
   }
 }
 
-/** statement, fresh → core → claims → REPORT_DATA → report → one bundle for each nonce. */
+/** statement, fresh → core → GPU nonce → GPU evidence → claims → REPORT_DATA → report → one bundle for each nonce. */
 async function attestBatch({ platform, keys, now }: AttesterOptions, batch: readonly Waiting[]): Promise<void> {
   const { boot, digests, signed } = await keys.published()
   const { root, proofs } = nonceTree(batch.map(({ nonce }) => nonce))
@@ -110,12 +111,15 @@ async function attestBatch({ platform, keys, now }: AttesterOptions, batch: read
     expiresAt: Math.min(issuedAt + MAX_EVIDENCE_LIFETIME_S, boot.notAfter),
     keyConfigurations: digests,
   })
-  const claims = encodeClaims(encodeCore(boot.statementBytes, fresh), [])
+  const core = encodeCore(boot.statementBytes, fresh)
+  const { gpus, switches } = await platform.attestDevices(gpuNonceFor(core))
+  const claims = encodeClaims(core, [...gpus, ...switches].map(sha256))
   const evidence = await platform.attest(reportDataFor(claims))
   const bundle: Bundle = {
     claims,
     cpu: { type: platform.kind === 'snp' ? MEDIA_TYPE_SNP_REPORT : MEDIA_TYPE_TDX_QUOTE, evidence },
-    gpus: [],
+    gpus,
+    switches,
     keys: signed,
     endorsements: await platform.endorsements(),
   }

@@ -33,7 +33,7 @@ export function registerServe(program: Command): void {
         .choices(['tick', 'off'])
         .default('tick'),
     )
-    .option('--trust-anchor-out <file>', "write the simulated machine's root certificate to FILE")
+    .option('--trust-anchor-out <file>', "write the simulated machine's roots to FILE")
     .option('--verbose', 'log every request (never its content) and show stack traces', false)
     .action((flags: ServeFlags) => run(flags))
 }
@@ -69,14 +69,14 @@ async function run(flags: ServeFlags): Promise<void> {
 export function banner(worker: Pick<RunningWorker, 'url' | 'platform' | 'model' | 'padding'>, anchor?: string): string {
   const { url, platform, model, padding } = worker
   const attestation = platform.simulated
-    ? 'SIMULATED SEV-SNP, under a throw-away root: it protects nothing, and verifiers refuse it unless told to trust it'
+    ? 'SIMULATED SEV-SNP with one GPU, under throw-away roots: it protects nothing, and verifiers refuse it unless told to trust them'
     : `${platform.kind === 'snp' ? 'AMD SEV-SNP' : 'Intel TDX'} through ${platform.name}`
   return [
     `subrosa worker at ${url}`,
     `  model        ${model.id} (${model.title})`,
     `  attestation  ${attestation}`,
     `  prompts      sealed only, answers padded: ${padding}`,
-    ...(anchor === undefined ? [] : [`  its root     ${anchor}`]),
+    ...(anchor === undefined ? [] : [`  its roots    ${anchor}`]),
     '',
   ].join('\n')
 }

@@ -27,6 +27,8 @@ export interface ServeOptions {
   readonly simulated?: boolean
   /** MEASUREMENT of the simulated machine, 48 bytes; for tests of what a verifier does about another one. */
   readonly simulatedLaunchDigest?: Bytes
+  /** GPUs of the simulated machine, 0 to 8. Default 1. */
+  readonly simulatedGpus?: number
   /** Model package; by default the one that comes with the worker. */
   readonly modelDirectory?: string
   /** 0 takes any free port. Default 8080. */
@@ -52,7 +54,7 @@ export interface RunningWorker {
   readonly platform: Pick<Platform, 'name' | 'kind' | 'simulated'>
   readonly model: { readonly id: string; readonly title: string }
   readonly padding: PaddingMode
-  /** Only of a simulated machine: its throw-away root, in PEM. */
+  /** Only of a simulated machine: its throw-away roots, in PEM. */
   readonly rootsPem?: string
   /** Ends running answers, forgets the keys, closes the socket. */
   close(): Promise<void>
@@ -85,6 +87,7 @@ export async function serve(options: ServeOptions = {}): Promise<RunningWorker> 
       : await loadSimulatedPlatform({
           hostData: hostDataFor('snp', engine, model, choices),
           now,
+          ...(options.simulatedGpus === undefined ? {} : { gpus: options.simulatedGpus }),
           ...(options.simulatedLaunchDigest === undefined ? {} : { launchDigest: options.simulatedLaunchDigest }),
         })
   const platform = real ?? simulated

@@ -49,7 +49,6 @@ async function demoPolicy(...workers: readonly RunningWorker[]): Promise<PolicyD
     allowNonVendorRoot: true,
     measurements: [{ digest: toHex(SIMULATED_LAUNCH_DIGEST), name: 'the simulated platform' }],
     model: { digests: [toHex(model.weightsRoot)] },
-    gpu: 'none',
   }
 }
 

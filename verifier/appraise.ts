@@ -2,13 +2,17 @@
  * The recipe: from evidence bytes and a policy to an attestation result, one step a check, in plan order
  * (PROTOCOL.md §9). Hostile bytes never throw; they become failed checks.
  */
+import { verifyGpuEvidence } from './appraise-gpu.js'
 import { BUNDLE_CHECKS, claimChecks, softwareCheck } from './bundle-checks.js'
 import { type CheckDefinition, fail, pass, Transcript, waived } from './checks.js'
 import * as claimed from './claims-appraisal.js'
+import { conclude } from './conclude.js'
 import { type CpuFindings, type CpuVerifier, SNP, TDX } from './cpu.js'
-import { describeClaims, describePolicy } from './describe.js'
+import { describeClaims } from './describe.js'
 import { detectEvidence } from './detect.js'
 import { type EndorsementPool, mergePools, sortEndorsements } from './endorsements.js'
+import { gpuPlan } from './gpu/checks.js'
+import { type GpuFindings, verifyGpus } from './gpu/verify.js'
 import type { AppraisalPolicy } from './policy.js'
 import { type Bundle, parseBundle } from './protocol/bundle.js'
 import { type Bytes, toHex } from './protocol/bytes.js'
@@ -16,8 +20,8 @@ import { MAX_EVIDENCE_LIFETIME_S, MEDIA_TYPE_TDX_QUOTE } from './protocol/consta
 import { FormatError } from './protocol/errors.js'
 import { sha256 } from './protocol/hash.js'
 import type { SignedKeyConfiguration } from './protocol/key-configuration.js'
-import { type Claims, parseClaims } from './protocol/statement.js'
-import { type AttestationResult, type NotProven, type VerifiedWorker, waiversOf } from './result.js'
+import { type Claims, gpuNonceFor, parseClaims } from './protocol/statement.js'
+import type { AttestationResult, VerifiedWorker } from './result.js'
 
 export interface VerifyOptions {
   readonly policy: AppraisalPolicy
@@ -36,10 +40,11 @@ export interface VerifyOptions {
   readonly reportData?: Bytes
 }
 
-/** Appraises a bundle, or raw CPU evidence. Text encodings (hex, base64) are undone first. */
+/** Appraises a bundle, or raw CPU or GPU evidence. Text encodings (hex, base64) are undone first. */
 export async function verifyEvidence(evidence: Bytes, options: VerifyOptions): Promise<AttestationResult> {
   const detected = detectEvidence(evidence)
   if (detected.kind === 'bundle') return verifyBundle(detected.bytes, options)
+  if (detected.kind === 'gpu') return verifyGpuEvidence([detected.bytes], [], options)
   return verifyRaw(detected.kind === 'tdx' ? TDX : SNP, detected.bytes, options)
 }
 
@@ -55,17 +60,23 @@ async function verifyRaw(vendor: CpuVerifier, evidence: Bytes, options: VerifyOp
     ...(nonce === undefined ? {} : { nonce }),
   })
   t.check('reference.measurement', () => claimed.matchSoftware(cpu, policy))
-  return conclude(t, vendor, options, cpu, { kind: vendor.kind, platform: cpu?.platform ?? null, ...cpu?.described })
+  return conclude(t, {
+    ...options,
+    authenticity: vendor.authenticity,
+    findings: [cpu],
+    evidence: { kind: vendor.kind, platform: cpu?.platform ?? null, ...cpu?.described },
+  })
 }
 
-/** The plan for a bundle whose CPU evidence this vendor made, in order. */
-export function bundlePlan(vendor: CpuVerifier): readonly CheckDefinition[] {
+/** The plan for a bundle whose CPU evidence this vendor made, with so many devices to appraise, in order. */
+export function bundlePlan(vendor: CpuVerifier, gpus = 0, switches = 0): readonly CheckDefinition[] {
   // What REPORT_DATA must be is settled by `binding.report-data` here.
   const cpu = vendor.plan(new Uint8Array(), false).filter((check) => !check.id.endsWith('.report-data'))
   return [
     ...BUNDLE_CHECKS,
     ...cpu.map((check) => (check.needs === undefined ? { ...check, needs: ['bundle.parse'] } : check)),
     ...claimChecks(vendor.signatureCheck),
+    ...(gpus + switches > 0 ? gpuPlan(gpus, switches) : []),
     softwareCheck(vendor.signatureCheck),
   ]
 }
@@ -74,12 +85,14 @@ async function verifyBundle(bytes: Bytes, options: VerifyOptions): Promise<Attes
   const { policy } = options
   const read = readBundle(bytes)
   const vendor = 'bundle' in read && read.bundle.cpu.type === MEDIA_TYPE_TDX_QUOTE ? TDX : SNP
-  const t = new Transcript(bundlePlan(vendor))
+  const devices = 'bundle' in read && policy.gpu !== 'none' ? read.bundle : undefined
+  const t = new Transcript(bundlePlan(vendor, devices?.gpus.length, devices?.switches.length))
 
   const bundle = t.check('bundle.parse', () => ('bundle' in read ? pass(read.bundle) : fail(read.reason)))
   const claims = bundle && t.check('claims.parse', () => pass(parseClaims(bundle.claims)))
   const cpu = bundle && (await verifyBundleCpu(t, vendor, bundle, options))
   const keys = bundle && claims && (await appraiseClaims(t, bundle, claims, cpu, options))
+  const gpus = devices && claims && (await verifyBundleGpus(t, devices, claims, options))
   t.check('reference.measurement', () => claimed.matchSoftware(cpu, policy))
 
   const evidence = {
@@ -88,10 +101,11 @@ async function verifyBundle(bytes: Bytes, options: VerifyOptions): Promise<Attes
     platform: cpu?.platform ?? null,
     ...(claims === undefined ? {} : describeClaims(claims)),
     ...(cpu === undefined ? {} : { cpu: cpu.described }),
-    gpus: bundle?.gpus.length ?? 0,
+    ...(gpus === undefined ? {} : { gpus: gpus.devices }),
   }
-  const worker = claims && cpu && keys && liveWorker(t, claims, cpu, keys, options)
-  return conclude(t, vendor, options, cpu, evidence, worker)
+  const found = { cpu, gpus }
+  const worker = claims && keys && liveWorker(t, claims, found, keys, options)
+  return conclude(t, { ...options, authenticity: vendor.authenticity, findings: [cpu, gpus], evidence, worker })
 }
 
 /** The plan depends on what is inside, so the bundle is read before there is a plan to report to. */
@@ -104,6 +118,34 @@ function readBundle(bytes: Bytes): { readonly bundle: Bundle } | { readonly reas
   }
 }
 
+/** What the bundle staples, beside what the caller has. All of it untrusted until verified. */
+function poolFor(bundle: Bundle, options: VerifyOptions): EndorsementPool {
+  const items = bundle.endorsements.map((item, i) => ({ name: `endorsement.${i}`, bytes: item.bytes }))
+  const stapled = sortEndorsements(items)
+  return options.endorsements === undefined ? stapled : mergePools(options.endorsements, stapled)
+}
+
+async function verifyBundleGpus(
+  t: Transcript,
+  bundle: Bundle,
+  claims: Claims,
+  options: VerifyOptions,
+): Promise<GpuFindings | undefined> {
+  const { policy, now } = options
+  if (policy.gpu === 'none' || bundle.gpus.length + bundle.switches.length === 0) return undefined
+  return verifyGpus(t, {
+    devices: bundle.gpus,
+    switches: bundle.switches,
+    // The GPU signed a nonce that names the enclave's keys; the claims name what the GPU signed (P-4.3).
+    expectedNonce: gpuNonceFor(claims.core),
+    endorsements: poolFor(bundle, options),
+    anchors: policy.trustAnchors.filter((anchor) => anchor.kind === 'nvidia'),
+    now,
+    revocation: policy.revocation,
+    policy: policy.gpu,
+  })
+}
+
 async function verifyBundleCpu(
   t: Transcript,
   vendor: CpuVerifier,
@@ -111,10 +153,7 @@ async function verifyBundleCpu(
   options: VerifyOptions,
 ): Promise<CpuFindings | undefined> {
   const { policy, now } = options
-  const stapled = sortEndorsements(
-    bundle.endorsements.map((item, i) => ({ name: `endorsement.${i}`, bytes: item.bytes })),
-  )
-  const endorsements = options.endorsements === undefined ? stapled : mergePools(options.endorsements, stapled)
+  const endorsements = poolFor(bundle, options)
   const { cpu, eventLog } = bundle
   const log = eventLog === undefined ? {} : { eventLog }
   return vendor.verify(t, { evidence: cpu.evidence, endorsements, policy, now, ...log })
@@ -135,7 +174,6 @@ async function appraiseClaims(
   }
   t.check('gpu.present', () => claimed.requireGpu(bundle, policy))
   t.check('binding.gpu-evidence', () => claimed.matchGpuEvidence(bundle, claims))
-  t.check('gpu.appraisal', () => claimed.appraiseGpu(bundle, policy))
   t.check('binding.nonce', () => claimed.matchNonce(bundle, claims, options))
   t.check('freshness.window', () => claimed.matchWindow(claims, options))
   const keys = t.check('keys.parse', () => pass(claimed.readKeys(bundle)))
@@ -149,15 +187,21 @@ async function appraiseClaims(
   return accepted
 }
 
+/** What the vendors' verifiers found, as far as they got. */
+interface Found {
+  readonly cpu: CpuFindings | undefined
+  readonly gpus?: GpuFindings | undefined
+}
+
 function liveWorker(
   t: Transcript,
   claims: Claims,
-  cpu: CpuFindings,
+  { cpu, gpus }: Found,
   keys: readonly SignedKeyConfiguration[],
   options: VerifyOptions,
 ): VerifiedWorker | undefined {
   // Keys leave only with a live answer; unidentified software gets none unless the hardware is private anyway.
-  if (options.live === undefined || t.verdict() !== 'accepted') return undefined
+  if (cpu === undefined || options.live === undefined || t.verdict() !== 'accepted') return undefined
   if (options.policy.measurements === 'any' && !cpu.privateAnchor) return undefined
   const now = options.now.getTime() / 1000
   const lifetime = Math.min(
@@ -165,59 +209,12 @@ function liveWorker(
     options.policy.freshness.evidenceSeconds,
     MAX_EVIDENCE_LIFETIME_S,
   )
-  const byEvidence = options.live.sentAt.getTime() + lifetime * 1000
+  const ends = [options.live.sentAt.getTime() + lifetime * 1000, cpu.validUntil.getTime()]
+  if (gpus !== undefined) ends.push(gpus.validUntil.getTime())
   return {
     statement: claims.statement,
     statementDigest: claims.statementDigest,
     keyConfigurations: keys.filter((signed) => claimed.isCurrent(signed, now)),
-    validUntil: new Date(Math.min(byEvidence, cpu.validUntil.getTime())),
+    validUntil: new Date(Math.min(...ends)),
   }
 }
-
-function conclude(
-  t: Transcript,
-  vendor: CpuVerifier,
-  options: VerifyOptions,
-  cpu: CpuFindings | undefined,
-  evidence: AttestationResult['evidence'],
-  worker?: VerifiedWorker,
-): AttestationResult {
-  const verdict = t.verdict()
-  const base = {
-    checks: t.checks(),
-    authentic: vendor.authenticity.every((check) => t.satisfied(check.id)),
-    waived: t.waivers().map((check) => check.id),
-    evidence,
-    notProven: [...labels(cpu), ...waiversOf(t), ...(cpu?.notProven ?? []), ...ALWAYS_OPEN],
-    endorsements: cpu?.endorsementsUsed ?? [],
-    policy: describePolicy(options.policy),
-    evaluatedAt: options.now,
-  }
-  if (verdict !== 'accepted') return { ...base, verdict }
-  return {
-    ...base,
-    verdict,
-    ...(worker === undefined ? {} : { worker }),
-    endorsementBytes: cpu?.endorsementBytes ?? [],
-  }
-}
-
-function labels(cpu: CpuFindings | undefined): NotProven[] {
-  if (cpu?.privateAnchor !== true) return []
-  return [
-    {
-      id: 'hardware.private-root',
-      text: 'SIMULATED OR PRIVATE hardware: its root is one you supplied, not the vendor’s; nothing here proves a real confidential VM',
-    },
-  ]
-}
-
-/** What no verdict of this verifier proves, whatever the evidence. */
-const ALWAYS_OPEN: readonly NotProven[] = [
-  {
-    id: 'physical.memory-bus',
-    text: 'that nobody with hands on the machine tapped its memory bus or extracted keys from its chips',
-  },
-  { id: 'software.rebuild', text: 'that you rebuilt the image from its sources yourself' },
-  { id: 'traffic.timing', text: 'that nothing can be learnt from when, how often and how much you talk to it' },
-]

@@ -59,13 +59,6 @@ export function claimChecks(cpuSignature: string): readonly CheckDefinition[] {
       needs: ['binding.report-data', 'gpu.present'],
     },
     {
-      id: 'gpu.appraisal',
-      title: 'The GPU evidence is genuine and its firmware matches the maker’s manifests',
-      spec: 'PROTOCOL.md P-4.3',
-      gain: 'A hash-bound GPU whose evidence nobody appraises can be any device with any firmware.',
-      needs: ['binding.gpu-evidence'],
-    },
-    {
       id: 'binding.nonce',
       title: 'The evidence answers this client’s own nonce',
       spec: 'PROTOCOL.md P-4.5, RFC 9162 §2.1.3.2',

@@ -50,7 +50,7 @@ export function requireGpu(bundle: Bundle, policy: AppraisalPolicy): Finding {
 }
 
 export function matchGpuEvidence(bundle: Bundle, claims: Claims): Finding {
-  const actual = bundle.gpus.map(sha256)
+  const actual = [...bundle.gpus, ...bundle.switches].map(sha256)
   const same = actual.length === claims.gpuEvidenceDigests.length
   if (same && actual.every((digest, i) => equalBytes(digest, claims.gpuEvidenceDigests[i] ?? new Uint8Array()))) {
     return pass()
@@ -59,11 +59,6 @@ export function matchGpuEvidence(bundle: Bundle, claims: Claims): Finding {
     expected: claims.gpuEvidenceDigests.map(toHex).join(' ') || 'none',
     actual: actual.map(toHex).join(' ') || 'none',
   })
-}
-
-export function appraiseGpu(bundle: Bundle, policy: AppraisalPolicy): Finding {
-  if (policy.gpu === 'none') return waived('gpu: none')
-  return fail(`this version cannot appraise GPU evidence; ${bundle.gpus.length} item(s) were only hash-bound`)
 }
 
 export function matchNonce(bundle: Bundle, claims: Claims, options: Circumstances): Finding {

@@ -2,6 +2,7 @@
 import { writeFile } from 'node:fs/promises'
 import { Command, CommanderError, Option } from 'commander'
 import { type VerifyOptions, verifyEvidence } from './appraise.js'
+import type { CheckDefinition } from './checks.js'
 import { detectEvidence } from './detect.js'
 import { PolicyError, SubrosaError, UnavailableError, UsageError } from './errors.js'
 import { fetchBundle, parseWorkerUrl } from './fetch-evidence.js'
@@ -9,7 +10,6 @@ import { loadFile } from './files.js'
 import { addVerificationOptions, type ResolvedVerification, resolveFlags, type VerificationFlags } from './options.js'
 import { nearest } from './policy.js'
 import type { Bytes } from './protocol/bytes.js'
-import { ALL_CHECKS } from './registry.js'
 import { type AttestationResult, exitCodeOf, resultToJson } from './result.js'
 import { addEndorsements } from './save.js'
 import { terminalStyle } from './terminal.js'
@@ -53,6 +53,12 @@ export async function runVerifier(argv: readonly string[], output: Output): Prom
     })
   addVerificationOptions(program)
   try {
+    if (argv[2] === 'gpu') {
+      const { registerGpu } = await import('./cli-gpu.js')
+      registerGpu(program.enablePositionalOptions(), output, (code) => {
+        status = code
+      })
+    }
     await program.parseAsync([...argv])
     return status
   } catch (error) {
@@ -72,7 +78,7 @@ function report(error: unknown, verbose: boolean, output: Output): number {
 
 async function verify(target: string | undefined, flags: VerifyFlags, output: Output): Promise<number> {
   if (typeof flags.explain === 'string') {
-    output.stdout.write(explain(flags.explain))
+    output.stdout.write(await explain(flags.explain))
     if (target === undefined) return 0
   }
   if (target === undefined)
@@ -85,7 +91,11 @@ async function verify(target: string | undefined, flags: VerifyFlags, output: Ou
   const text =
     flags.format === 'json'
       ? `${JSON.stringify(resultToJson(result), null, 2)}\n`
-      : renderResult(result, { style: terminalStyle(output.stdout), registry: ALL_CHECKS, all: flags.explain === true })
+      : renderResult(result, {
+          style: terminalStyle(output.stdout),
+          registry: result.verdict === 'accepted' ? new Map() : await allChecks(),
+          all: flags.explain === true,
+        })
   output.stdout.write(text)
   return exitCodeOf(result)
 }
@@ -171,11 +181,17 @@ async function save(path: string, evidence: Bytes, result: AttestationResult, ou
   output.stderr.write(`saved ${bytes.length} bytes to ${path}\n`)
 }
 
-function explain(id: string): string {
-  const definition = ALL_CHECKS.get(id)
+/** What an accepted verdict does not need, and a good part of a cold start: receipts bring a JOSE library. */
+async function allChecks(): Promise<ReadonlyMap<string, CheckDefinition>> {
+  return (await import('./registry.js')).ALL_CHECKS
+}
+
+async function explain(id: string): Promise<string> {
+  const checks = await allChecks()
+  const definition = checks.get(id)
   if (definition === undefined) {
-    const near = nearest(id, [...ALL_CHECKS.keys()])
-    const hint = near === undefined ? [...ALL_CHECKS.keys()].join(' ') : `did you mean ${near}?`
+    const near = nearest(id, [...checks.keys()])
+    const hint = near === undefined ? [...checks.keys()].join(' ') : `did you mean ${near}?`
     throw new UsageError('check.unknown', `there is no check ${id}; ${hint}`)
   }
   return renderExplanation(definition)

@@ -1,13 +1,14 @@
 /**
- * What a piece of evidence is, by its bytes: a bundle, a TDX quote or SNP evidence, binary or as hex or base64 text. Says nothing
+ * What a piece of evidence is, by its bytes: a bundle, a TDX quote, NVIDIA or SNP evidence, binary or as hex or base64 text. Says nothing
  * about validity; whatever is not recognised is handed to the SNP reader, which refuses it by name.
  */
+import { isGpuEvidence } from './gpu/evidence.js'
 import { looksLikeBundle } from './protocol/bundle.js'
 import { type Bytes, fromBase64, fromHex } from './protocol/bytes.js'
 import { looksLikeTdxContainer } from './tdx/evidence.js'
 
 export interface DetectedEvidence {
-  readonly kind: 'bundle' | 'snp' | 'tdx'
+  readonly kind: 'bundle' | 'snp' | 'tdx' | 'gpu'
   readonly bytes: Bytes
 }
 
@@ -18,7 +19,8 @@ export function detectEvidence(bytes: Bytes): DetectedEvidence {
 
 function kindOf(bytes: Bytes): DetectedEvidence['kind'] {
   if (looksLikeBundle(bytes)) return 'bundle'
-  return looksLikeQuote(bytes) || looksLikeTdxContainer(bytes) ? 'tdx' : 'snp'
+  if (looksLikeQuote(bytes) || looksLikeTdxContainer(bytes)) return 'tdx'
+  return isGpuEvidence(bytes) ? 'gpu' : 'snp'
 }
 
 /** A quote header of any version: an attestation key type where an SNP report has the zero half of its version. */

@@ -1,7 +1,6 @@
 /** Reading targets, endorsements, policies and trust anchors from disk, for the command line tools. Node only. */
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { parse as parseYaml, YAMLParseError } from 'yaml'
 import { PolicyError, UsageError } from './errors.js'
 import { type Bytes, fromUtf8, toBytes } from './protocol/bytes.js'
 
@@ -54,6 +53,8 @@ async function collect(path: string, files: string[]): Promise<void> {
 /** A policy document as written, YAML or JSON. @throws PolicyError naming file and line. */
 export async function loadPolicyDocument(path: string): Promise<unknown> {
   const bytes = await loadFile(path, 'policy', MAX_POLICY_BYTES)
+  // Loaded only for those who have a policy: it would be a tenth of every other start.
+  const { parse: parseYaml, YAMLParseError } = await import('yaml')
   try {
     return parseYaml(fromUtf8(bytes), { prettyErrors: true, strict: true, uniqueKeys: true, maxAliasCount: 0 })
   } catch (error) {

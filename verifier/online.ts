@@ -59,6 +59,7 @@ async function fetchEndorsements(
   online: OnlineOptions,
 ): Promise<EndorsementFile[]> {
   const { kind, bytes } = cpuEvidenceIn(evidence)
+  if (kind === 'gpu') return []
   const missing = (id: string) =>
     first.checks.some((check) => check.id === id && check.status === 'skip' && !first.waived.includes(id))
   // A list that came with the evidence was chosen by whoever sent it; the newest is asked for all the same.
@@ -75,7 +76,7 @@ async function fetchEndorsements(
   return fetchSnpEndorsements(parseSnpReport(readSnpEvidence(bytes).report), needs, online.fetcher)
 }
 
-function cpuEvidenceIn(evidence: Bytes): { readonly kind: 'snp' | 'tdx'; readonly bytes: Bytes } {
+function cpuEvidenceIn(evidence: Bytes): { readonly kind: 'snp' | 'tdx' | 'gpu'; readonly bytes: Bytes } {
   const { kind, bytes } = detectEvidence(evidence)
   if (kind !== 'bundle') return { kind, bytes }
   const { cpu } = parseBundle(bytes)

@@ -6,6 +6,7 @@ import type { Command } from 'commander'
 import { type EndorsementPool, sortEndorsements } from './endorsements.js'
 import { UsageError } from './errors.js'
 import { loadEndorsements, loadFile, loadPolicyDocument } from './files.js'
+import { STRICT_GPU_POLICY } from './gpu/policy.js'
 import { type AppraisalPolicy, POLICY_SCHEMA, type Revocation, resolvePolicy } from './policy.js'
 import { type Bytes, fromHex } from './protocol/bytes.js'
 import { parseTcbFloor } from './snp/policy.js'
@@ -25,6 +26,7 @@ export interface VerificationFlags {
   readonly tcbFloor?: string
   readonly tcbStatus?: string
   readonly gpu?: string
+  readonly allowMissingFwid?: boolean
   readonly modelDigest?: string
   readonly trustAnchor?: readonly string[]
 }
@@ -43,6 +45,7 @@ export function addVerificationOptions(command: Command): Command {
     .option('--revocation <mode>', 'required (default), available or off')
     .option('--tcb-floor <value>', 'minimum SNP TCB, such as bl=4,tee=0,snp=22,ucode=211, or none')
     .option('--gpu <mode>', 'required (default for workers and bundles) or none')
+    .option('--allow-missing-fwid', 'accept GPU firmware from before the FWID field')
     .option('--model-digest <hex>', 'weights digest the worker must serve, or any')
     .option('--trust-anchor <file...>', 'extra root for private or simulated hardware')
 }
@@ -69,7 +72,7 @@ export async function resolveFlags(flags: VerificationFlags): Promise<ResolvedVe
     ...(flags.revocation === undefined
       ? {}
       : { revocation: oneOf<Revocation>('--revocation', flags.revocation, ['required', 'available', 'off']) }),
-    ...(flags.gpu === undefined ? {} : { gpu: oneOf('--gpu', flags.gpu, ['required', 'none']) }),
+    gpu: gpuFor(base, flags),
     ...(flags.modelDigest === undefined ? {} : { model: parseModelDigest(flags.modelDigest) }),
     ...(flags.tcbStatus === undefined
       ? {}
@@ -109,6 +112,14 @@ function parseModelDigest(text: string): AppraisalPolicy['model'] {
     throw new UsageError('option.model', '--model-digest: expected 64 hexadecimal digits, or any')
   }
   return { digests: [text.toLowerCase()] }
+}
+
+function gpuFor(base: AppraisalPolicy, { gpu, allowMissingFwid }: VerificationFlags): AppraisalPolicy['gpu'] {
+  const mode = gpu === undefined ? undefined : oneOf('--gpu', gpu, ['required', 'none'])
+  if (mode === 'none') return 'none'
+  const chosen = base.gpu === 'none' && mode === undefined ? 'none' : base.gpu === 'none' ? STRICT_GPU_POLICY : base.gpu
+  if (allowMissingFwid !== true || chosen === 'none') return chosen
+  return { ...chosen, missingFwid: 'allowed' }
 }
 
 function parseStatuses(text: string): readonly AcceptableStatus[] {

@@ -6,6 +6,7 @@
  */
 import * as v from 'valibot'
 import { PolicyError } from './errors.js'
+import { type GpuPolicy, gpuPolicySchema, STRICT_GPU_POLICY } from './gpu/policy.js'
 import { MAX_EVIDENCE_LIFETIME_S, MAX_KEY_LIFETIME_S } from './protocol/constants.js'
 import type { PaddingMode } from './protocol/statement.js'
 import { type SnpPolicy, snpPolicySchema } from './snp/policy.js'
@@ -44,7 +45,7 @@ export interface AppraisalPolicy {
   readonly snp: SnpPolicy
   readonly tdx: TdxPolicy
   /** `none` gives up knowing what computes on the decrypted prompt outside the CPU. */
-  readonly gpu: 'required' | 'none'
+  readonly gpu: 'none' | GpuPolicy
   /** Weights roots (32 bytes, hex) the worker may serve; `any` lets the provider choose the model. */
   readonly model: 'any' | { readonly digests: readonly string[] }
   /** Only `any` so far: the seal ends in the enclave, whoever owns the machine. */
@@ -84,7 +85,10 @@ const documentSchema = v.strictObject({
   revocation: v.optional(v.picklist(['required', 'available', 'off'])),
   snp: v.optional(snpPolicySchema, {}),
   tdx: v.optional(tdxPolicySchema, {}),
-  gpu: v.optional(v.picklist(['required', 'none'])),
+  gpu: v.optional(
+    v.lazy((input) => (typeof input === 'object' ? gpuPolicySchema : v.picklist(['required', 'none']))),
+    'required',
+  ),
   model: v.optional(
     v.union([v.literal('any'), v.strictObject({ digests: nonEmpty(hex(32, 'a model weights digest')) })]),
   ),
@@ -118,7 +122,7 @@ export interface PolicyDocument {
   readonly revocation?: Revocation
   readonly snp?: Partly<SnpPolicy>
   readonly tdx?: Partly<TdxPolicy>
-  readonly gpu?: 'required' | 'none'
+  readonly gpu?: 'required' | 'none' | Partly<GpuPolicy>
   readonly model?: 'any' | { readonly digests: readonly string[] }
   readonly operator?: 'any'
   readonly channel?: { readonly suites?: readonly SuiteName[]; readonly padding?: readonly PaddingMode[] }
@@ -155,7 +159,7 @@ export function resolvePolicy(document: unknown): AppraisalPolicy {
     revocation: d.revocation ?? 'required',
     snp: d.snp,
     tdx: d.tdx,
-    gpu: d.gpu ?? 'required',
+    gpu: d.gpu === 'required' ? STRICT_GPU_POLICY : d.gpu,
     model: d.model ?? { digests: [] },
     operator: 'any',
     channel: { suites: d.channel?.suites ?? ['MLKEM768-X25519'], padding: d.channel?.padding ?? ['tick'] },

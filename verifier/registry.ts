@@ -2,10 +2,13 @@
 import { bundlePlan } from './appraise.js'
 import type { CheckDefinition } from './checks.js'
 import { CPU_VERIFIERS } from './cpu.js'
+import { ALL_GPU_CHECKS } from './gpu/checks.js'
 import { RECEIPT_CHECKS } from './receipt.js'
 
 export const ALL_CHECKS: ReadonlyMap<string, CheckDefinition> = new Map(
-  [...CPU_VERIFIERS.flatMap((vendor) => [...bundlePlan(vendor), ...vendor.allChecks]), ...RECEIPT_CHECKS].map(
-    (check) => [check.id, check],
-  ),
+  [
+    ...CPU_VERIFIERS.flatMap((vendor) => [...bundlePlan(vendor), ...vendor.allChecks]),
+    ...ALL_GPU_CHECKS,
+    ...RECEIPT_CHECKS,
+  ].map((check) => [check.id, check]),
 )

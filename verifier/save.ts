@@ -3,7 +3,13 @@
 import { sortEndorsements } from './endorsements.js'
 import { type Bundle, type EndorsementType, encodeBundle, parseBundle } from './protocol/bundle.js'
 import { type Bytes, equalBytes } from './protocol/bytes.js'
-import { MEDIA_TYPE_CERTIFICATE, MEDIA_TYPE_CRL, MEDIA_TYPE_JSON } from './protocol/constants.js'
+import {
+  MEDIA_TYPE_CERTIFICATE,
+  MEDIA_TYPE_CRL,
+  MEDIA_TYPE_JSON,
+  MEDIA_TYPE_OCSP,
+  MEDIA_TYPE_RIM,
+} from './protocol/constants.js'
 
 /** @throws FormatError when `bundle` is not a bundle. `endorsements` are DER. */
 export function addEndorsements(bundle: Bytes, endorsements: readonly Bytes[]): Bytes {
@@ -15,8 +21,17 @@ export function addEndorsements(bundle: Bytes, endorsements: readonly Bytes[]): 
   })
 }
 
+const DOCUMENT_TYPES = {
+  'tdx-collateral': MEDIA_TYPE_JSON,
+  jwks: MEDIA_TYPE_JSON,
+  rim: MEDIA_TYPE_RIM,
+  ocsp: MEDIA_TYPE_OCSP,
+} as const
+
+/** By content, as every endorsement is told from the others. */
 function typeOf(bytes: Bytes): EndorsementType {
-  const pool = sortEndorsements([{ name: 'used', bytes }])
-  if (pool.documents.length > 0) return MEDIA_TYPE_JSON
-  return pool.crls.length > 0 ? MEDIA_TYPE_CRL : MEDIA_TYPE_CERTIFICATE
+  const { documents, crls } = sortEndorsements([{ name: 'used', bytes }])
+  const [document] = documents
+  if (document !== undefined) return DOCUMENT_TYPES[document.kind]
+  return crls.length > 0 ? MEDIA_TYPE_CRL : MEDIA_TYPE_CERTIFICATE
 }

@@ -11,7 +11,12 @@ import { type Bytes, concat, isZero, toHex } from './protocol/bytes.js'
 import { FormatError } from './protocol/errors.js'
 import type { Certificate, Signed } from './x509.js'
 
-export type SignatureScheme = 'rsassa-pss-sha384' | 'rsassa-pkcs1-sha256' | 'ecdsa-p256-sha256' | 'ecdsa-p384-sha384'
+export type SignatureScheme =
+  | 'rsassa-pss-sha384'
+  | 'rsassa-pkcs1-sha256'
+  | 'ecdsa-p256-sha256'
+  | 'ecdsa-p384-sha256'
+  | 'ecdsa-p384-sha384'
 
 const OID = {
   sha256WithRsa: '1.2.840.113549.1.1.11',
@@ -46,6 +51,11 @@ const SCHEMES: Readonly<Record<SignatureScheme, SchemeParameters>> = {
     key: { name: 'ECDSA', namedCurve: 'P-256' },
     verify: { name: 'ECDSA', hash: 'SHA-256' },
     coordinate: 32,
+  },
+  'ecdsa-p384-sha256': {
+    key: { name: 'ECDSA', namedCurve: 'P-384' },
+    verify: { name: 'ECDSA', hash: 'SHA-256' },
+    coordinate: 48,
   },
   'ecdsa-p384-sha384': {
     key: { name: 'ECDSA', namedCurve: 'P-384' },
@@ -162,7 +172,7 @@ function requireAlgorithm(identifier: Bytes, scheme: SignatureScheme): void {
     if (named !== OID.sha256WithRsa || absent || extra.length > 0) throw wrongAlgorithm(scheme, named)
     return
   }
-  const wanted = scheme === 'ecdsa-p256-sha256' ? OID.ecdsaWithSha256 : OID.ecdsaWithSha384
+  const wanted = scheme === 'ecdsa-p384-sha384' ? OID.ecdsaWithSha384 : OID.ecdsaWithSha256
   // RFC 5758 §3.2: the parameters are absent.
   if (named !== wanted || parameters !== undefined) throw wrongAlgorithm(scheme, named)
 }

@@ -37,7 +37,14 @@ const get = (value: unknown, ...path: string[]): unknown =>
 function subject(result: AttestationResult): string {
   const { evidence } = result
   const simulated = result.notProven.some((item) => item.id === 'hardware.private-root')
-  const kind = evidence.kind === 'bundle' ? 'VM' : 'report'
+  const kind =
+    evidence.kind === 'bundle'
+      ? 'VM'
+      : evidence.kind === 'gpu-nras'
+        ? 'answer'
+        : evidence.kind === 'gpu-rim'
+          ? ''
+          : 'report'
   const vm = `${simulated ? 'a SIMULATED OR PRIVATE' : 'one'} ${get(evidence, 'platform') ?? 'unknown'} ${kind}`
   const name = get(evidence, 'statement', 'runtime', 'name')
   const version = get(evidence, 'statement', 'runtime', 'version')
@@ -68,6 +75,7 @@ function accepted(result: AttestationResult, style: Style): string[] {
 /** One line for each thing a reader asks, in words before numbers. */
 function rows(result: AttestationResult, style: Style): string[] {
   const { evidence } = result
+  if (evidence.kind.startsWith('gpu')) return [row(['nvidia', 'genuine', nvidiaWords(result)], style)]
   const find = (id: string) => result.checks.find((check) => check.id === id)
   const state = (id: string, word: string) => (find(id)?.status === 'pass' ? word : 'waived')
   const simulated = result.notProven.some((item) => item.id === 'hardware.private-root')
@@ -79,7 +87,7 @@ function rows(result: AttestationResult, style: Style): string[] {
   ]
   if (evidence.kind === 'bundle') {
     out.push(
-      ['gpu', state('gpu.present', 'genuine'), find('gpu.present')?.reason?.replace(/^waived: /, '') ?? ''],
+      ['gpu', state('gpu.present', simulated ? 'simulated' : 'genuine'), gpuWords(result)],
       ['bound', state('binding.report-data', 'yes'), 'the report covers the keys below and nothing next to them'],
       [
         'model',
@@ -90,12 +98,36 @@ function rows(result: AttestationResult, style: Style): string[] {
       ['fresh', state('binding.nonce', 'your nonce'), find('freshness.window')?.actual ?? ''],
     )
   }
-  return out.map(([label, word, text]) => {
-    const coloured =
-      word === 'waived' || word === 'simulated' ? style.bad(word.padEnd(12)) : style.good(word.padEnd(12))
-    const [first = '', ...more] = wrap(printable(text), ' '.repeat(26))
-    return [`  ${label.padEnd(10)} ${coloured} ${first.trimStart()}`, ...more].join('\n')
-  })
+  return out.map((line) => row(line, style))
+}
+
+function row([label, word, text]: readonly [string, string, string], style: Style): string {
+  const weak = word === 'waived' || word === 'simulated'
+  const coloured = weak ? style.bad(word.padEnd(12)) : style.good(word.padEnd(12))
+  const [first = '', ...more] = wrap(printable(text), ' '.repeat(26))
+  return [`  ${label.padEnd(10)} ${coloured} ${first.trimStart()}`, ...more].join('\n')
+}
+
+/** What NVIDIA evidence on its own is of. */
+function nvidiaWords(result: AttestationResult): string {
+  const { evidence } = result
+  if (evidence.kind === 'gpu') return gpuWords(result)
+  if (evidence.kind === 'gpu-rim')
+    return `${evidence['role']} manifest of ${evidence['product']} ${evidence['version']}`
+  const devices = evidence['devices']
+  return `the remote verifier’s word on ${Array.isArray(devices) ? devices.length : 0} GPU(s)`
+}
+
+/** What computes outside the CPU, by what it signed; or why that is not known. */
+function gpuWords({ evidence, checks }: AttestationResult): string {
+  const devices = get(evidence, 'gpus')
+  if (!Array.isArray(devices) || devices.length === 0) {
+    return checks.find((check) => check.id === 'gpu.present')?.reason?.replace(/^waived: /, '') ?? ''
+  }
+  const names = [
+    ...new Set(devices.map((device) => `${get(device, 'product')} driver ${get(device, 'driver') ?? '-'}`)),
+  ]
+  return `${devices.length} × ${names.join(', ')}; firmware measurements match the signed manifests`
 }
 
 const short = (value: unknown): string => `${String(value ?? '').slice(0, 16)}…`

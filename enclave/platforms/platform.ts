@@ -16,6 +16,8 @@ export interface Platform {
   readonly hostData: Bytes
   /** Raw SNP report or TDX quote whose REPORT_DATA is exactly these 64 bytes. */
   attest(reportData: Bytes): Promise<Bytes>
+  /** Evidence of every GPU and switch over this 32-byte SPDM nonce, encoded as bundles carry it; none without devices. */
+  attestDevices(nonce: Bytes): Promise<{ readonly gpus: readonly Bytes[]; readonly switches: readonly Bytes[] }>
   /** Certificates, revocation lists and collateral to staple, as far as the platform has them. */
   endorsements(): Promise<readonly StapledEndorsement[]>
 }

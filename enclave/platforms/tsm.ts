@@ -63,6 +63,8 @@ export async function detectPlatform(
     kind: first.layout.kind,
     simulated: false,
     hostData: hostDataOf(first),
+    // GPU evidence needs the management library of the GPU's driver, which this release does not talk to.
+    attestDevices: async () => ({ gpus: [], switches: [] }),
     attest: async (reportData) => (await report(files, folder, reportData)).outblob,
     // The host's certificate table is a cache nobody has checked; verifiers check every item in it to a pinned root.
     endorsements: async () => (first.auxblob === undefined ? [] : certificateTable(first.auxblob)),

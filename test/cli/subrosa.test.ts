@@ -91,12 +91,12 @@ describe('subrosa serve', () => {
     let banner = ''
     for await (const piece of child.stdout ?? []) {
       banner += piece
-      if (banner.includes('its root')) break
+      if (banner.includes('its roots')) break
     }
     expect(banner).toContain('SIMULATED')
     const url = /http:\/\/\S+/.exec(banner)?.[0] ?? ''
     expect(await readFile(anchor, 'utf8')).toContain('Kind: snp')
-    const flags = ['--trust-anchor', anchor, '--any-measurement', '--gpu', 'none', '--model-digest', 'any']
+    const flags = ['--trust-anchor', anchor, '--any-measurement', '--model-digest', 'any']
     const verdict = await verifyAttestation(url, ...flags)
     expect(verdict.stdout).toMatch(/^ACCEPTED {2}a SIMULATED OR PRIVATE/)
     child.kill('SIGTERM')

@@ -211,8 +211,10 @@ describe('refusals before any prompt byte leaves', () => {
   })
 
   it('no GPU where one is required: gpu.present', async () => {
-    const { gpu: _, ...strict } = policy
-    expect(await refusal(worker.url, strict)).toBe('gpu.present')
+    const bare = await startWorker({ simulatedGpus: 0 })
+    expect(await refusal(bare.url, await policyFor(bare))).toBe('gpu.present')
+    await connect(bare.url, { policy: { ...(await policyFor(bare)), gpu: 'none' } })
+    await bare.close()
   })
 
   it('a redirect to another place is unavailable, not followed', async () => {

@@ -11,6 +11,7 @@ import { banner, registerServe } from '../../enclave/cli.js'
 import { type RunningWorker, serve } from '../../enclave/serve.js'
 import { parseBundle } from '../../verifier/protocol/bundle.js'
 import { toBase64Url } from '../../verifier/protocol/bytes.js'
+import { sha256 } from '../../verifier/protocol/hash.js'
 import { KEM_X25519_HKDF_SHA256 } from '../../verifier/protocol/hpke.js'
 import { parseSignedKeyConfigurations } from '../../verifier/protocol/key-configuration.js'
 import { parseKeyConfiguration } from '../../verifier/protocol/ohttp-keys.js'
@@ -64,12 +65,12 @@ describe('serve', () => {
     expect(report.slice(0x50, 0x90)).toEqual(reportDataFor(bundle.claims))
     expect(report.slice(0xc0, 0xe0)).toEqual(statement.configDigest)
     expect(bundle.nonceProof?.nonce).toEqual(nonce)
-    expect(bundle.endorsements.map(({ type }) => type)).toEqual([
-      'application/pkix-cert',
-      'application/pkix-cert',
-      'application/pkix-cert',
-      'application/pkix-crl',
-    ])
+    const types = new Set(bundle.endorsements.map(({ type }) => type))
+    expect(types).toEqual(
+      new Set(['application/pkix-cert', 'application/pkix-crl', 'application/xml', 'application/ocsp-response']),
+    )
+    expect(parseClaims(bundle.claims).gpuEvidenceDigests).toEqual(bundle.gpus.map(sha256))
+    expect(bundle.gpus).toHaveLength(1)
     expect(worker.rootsPem).toContain('BEGIN CERTIFICATE')
   })
 

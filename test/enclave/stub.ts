@@ -121,6 +121,7 @@ export function stubPlatform(hostData: Bytes, attest: () => Promise<void> = asyn
       reports.push(report)
       return report
     },
+    attestDevices: async () => ({ gpus: [], switches: [] }),
     endorsements: async () => [],
   }
 }

@@ -21,7 +21,14 @@ function altered(change: (members: Members) => void): Uint8Array {
 describe('evidence bundle (PROTOCOL.md §6)', () => {
   it('reads back what it writes', () => {
     expect(parseBundle(encodeBundle(BUNDLE))).toEqual(BUNDLE)
-    const minimal: Bundle = { claims: BUNDLE.claims, cpu: BUNDLE.cpu, gpus: [], keys: BUNDLE.keys, endorsements: [] }
+    const minimal: Bundle = {
+      claims: BUNDLE.claims,
+      cpu: BUNDLE.cpu,
+      gpus: [],
+      switches: [],
+      keys: BUNDLE.keys,
+      endorsements: [],
+    }
     expect(parseBundle(encodeBundle(minimal))).toEqual(minimal)
   })
 

@@ -42,6 +42,7 @@ export const BUNDLE: Bundle = {
   claims: CLAIMS,
   cpu: { type: 'application/vnd.amd.sev-snp.report', evidence: filled(13, 1184) },
   gpus: [filled(14, 100)],
+  switches: [filled(22, 90)],
   keys: encodeSignedKeyConfigurations([
     { configuration: filled(15, 50), notBefore: 1_790_000_000, notAfter: 1_790_000_600, signature: filled(16, 64) },
   ]),

@@ -23,7 +23,6 @@ export async function policyFor(...workers: readonly Pick<RunningWorker, 'rootsP
     allowNonVendorRoot: true,
     measurements: [{ digest: toHex(SIMULATED_LAUNCH_DIGEST) }],
     model: { digests: [toHex(model.weightsRoot)] },
-    gpu: 'none',
   }
 }
 

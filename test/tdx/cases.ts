@@ -25,6 +25,7 @@ export interface TdxCase {
   readonly eventLog?: string
   readonly hclReport?: string
   readonly reportData?: string
+  readonly nonce?: string
   readonly verdict: Verdict
   /** The first check in plan order that stands in the way; null when none does. */
   readonly firstFailing: string | null
@@ -62,6 +63,7 @@ export function prepareCase(vectors: string, c: TdxCase): TdxInput {
     ...(c.minTcbEvaluationDataNumber === undefined ? {} : { minTcbEvaluationDataNumber: c.minTcbEvaluationDataNumber }),
     ...(c.eventLog === undefined ? {} : { eventLog: read(c.eventLog) }),
     ...(c.hclReport === undefined ? {} : { hclReport: read(c.hclReport) }),
+    ...(c.nonce === undefined ? {} : { nonce: fromHex(c.nonce) }),
     ...(c.reportData === undefined ? {} : { expectedReportData: fromHex(c.reportData) }),
   }
 }
@@ -71,7 +73,7 @@ export async function runCase(vectors: string, c: TdxCase): Promise<Outcome> {
 }
 
 export async function run(input: TdxInput): Promise<Outcome> {
-  const t = new Transcript(tdxPlan(input.quote, input.hclReport !== undefined))
+  const t = new Transcript(tdxPlan(input.quote, input.nonce !== undefined, input.hclReport !== undefined))
   const findings = await verifyTdx(t, input)
   const checks = t.checks()
   const failing = checks.filter((check) => check.status === 'fail').map((check) => check.id)

@@ -7,6 +7,7 @@ import { type Bytes, concat, utf8 } from '../../verifier/protocol/bytes.js'
 import { sha256 } from '../../verifier/protocol/hash.js'
 import { ALL_TDX_CHECKS } from '../../verifier/tdx/checks.js'
 import { parseEventLog } from '../../verifier/tdx/event-log.js'
+import { hclClaims, NONCE, PCRS, type QuoteParts, signQuote, tpmQuote, vtpmEvidence } from '../snp/world.js'
 import { type Bend, hclEnvelope, NOON, runBent } from './world.js'
 
 /** issuingDistributionPoint, always critical: the list covers only part of what was issued. */
@@ -99,6 +100,11 @@ const BENDS: Readonly<Record<string, Bend>> = {
   'tdx.event-log.replay': { quote: { body: { rtmr3: new Uint8Array(48).fill(3) } } },
   'tdx.event-log.data': contradictedLog(),
   'tdx.hcl.claims': { input: { hclReport: hclEnvelope(utf8('{"keys":[]}')) } },
+  'tdx.tpm.key': vtpm({ claims: hclClaims('HCLEkPub') }),
+  'tdx.tpm.quote': vtpm({ quote: { message: tpmQuote(NONCE, 0x12345678) } }),
+  'tdx.tpm.signature': vtpm({ quote: { signature: new Uint8Array(256).fill(1) } }),
+  'tdx.tpm.nonce': vtpm({ nonce: new Uint8Array([1]) }),
+  'tdx.tpm.pcrs': vtpm({ quote: { pcrs: [...PCRS.slice(0, 23), new Uint8Array(32)] } }),
 }
 
 describe('one negative for each check', () => {
@@ -153,6 +159,39 @@ function contradictedLog(): Bend {
   const [rtmr0, rtmr1, rtmr2, rtmr3] = parseEventLog(log).rtmrs
   return { quote: { body: { rtmr0, rtmr1, rtmr2, rtmr3 } }, input: { eventLog: log } }
 }
+
+/** vTPM evidence around a TD that is right but for `bend`. */
+function vtpm(bend: { claims?: Bytes; quote?: Partial<QuoteParts>; nonce?: Bytes }): Bend {
+  const claims = bend.claims ?? hclClaims()
+  const message = bend.quote?.message ?? tpmQuote()
+  const quote = { message, signature: signQuote(message), pcrs: PCRS, ...bend.quote }
+  const reportData = concat(sha256(claims), new Uint8Array(32))
+  return {
+    quote: { body: { reportData } },
+    mangle: (bytes) => {
+      const td_quote = Buffer.from(bytes).toString('base64url')
+      const evidence: unknown = JSON.parse(new TextDecoder().decode(vtpmEvidence(hclEnvelope(claims), quote)))
+      return utf8(JSON.stringify({ ...(evidence as object), td_quote }))
+    },
+    input: { nonce: bend.nonce ?? NONCE, expectedReportData: reportData },
+  }
+}
+
+describe('vTPM evidence around a TD', () => {
+  it('is accepted when every link holds, and leaves the software unidentified', async () => {
+    const { verdict, findings, checks } = await runBent(vtpm({}))
+    expect(verdict).toBe('accepted')
+    expect(findings?.paravisorMeasurement).toBe(true)
+    expect(checks.filter(({ id }) => id.startsWith('tdx.tpm.')).map(({ status }) => status)).toEqual(
+      Array(5).fill('pass'),
+    )
+  })
+
+  it('is what a nonce asks for: a bare quote answers none', async () => {
+    const { verdict, firstFailing } = await runBent({ input: { nonce: NONCE } })
+    expect([verdict, firstFailing]).toEqual(['unavailable', 'tdx.hcl.claims'])
+  })
+})
 
 describe('an HCL envelope', () => {
   it('is bound by the hash of its claims and 32 zero bytes', async () => {

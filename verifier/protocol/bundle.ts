@@ -2,7 +2,7 @@
  * The evidence bundle: a RATS conceptual message wrapper collection (draft-ietf-rats-msg-wrap) in deterministic CBOR,
  * with a digest of its own (PROTOCOL.md §6). Parsing it proves nothing about any part of it.
  *
- * Members: `claims`, `cpu`, `keys` always; `nonce`, `operator`, `eventlog` where there is one; `gpu.N` and
+ * Members: `claims`, `cpu`, `keys` always; `nonce`, `operator`, `eventlog` where there is one; `gpu.N`, `switch.N` and
  * `endorsement.N` numbered from zero without gaps. Anything else is refused.
  */
 import { type Bytes, equalBytes } from './bytes.js'
@@ -54,6 +54,8 @@ export interface Bundle {
   readonly cpu: { readonly type: CpuType; readonly evidence: Bytes }
   /** Evidence of each device, hashed into the claims as these exact bytes, in this order. */
   readonly gpus: readonly Bytes[]
+  /** Evidence of each NVSwitch, hashed after the GPUs'. */
+  readonly switches: readonly Bytes[]
   /** Encoded list of signed key configurations. */
   readonly keys: Bytes
   readonly nonceProof?: NonceProof
@@ -82,6 +84,9 @@ export function encodeBundle(bundle: Bundle): Bytes {
   }
   for (const [i, gpu] of bundle.gpus.entries()) {
     members.set(`gpu.${i}`, [constants.MEDIA_TYPE_NVIDIA_EVIDENCE, gpu, EVIDENCE])
+  }
+  for (const [i, item] of bundle.switches.entries()) {
+    members.set(`switch.${i}`, [constants.MEDIA_TYPE_NVIDIA_EVIDENCE, item, EVIDENCE])
   }
   for (const [i, { type, bytes }] of bundle.endorsements.entries()) {
     members.set(`endorsement.${i}`, [type, bytes, ENDORSEMENTS])
@@ -131,6 +136,11 @@ export function parseBundle(bytes: Uint8Array): Bundle {
     cpu: { type: cpu.type, evidence: cpu.bytes },
     keys: member('keys', [constants.MEDIA_TYPE_SIGNED_KEYS], EVIDENCE).bytes,
     gpus: numbered('gpu', MAX_DEVICES, (name) => member(name, [constants.MEDIA_TYPE_NVIDIA_EVIDENCE], EVIDENCE).bytes),
+    switches: numbered(
+      'switch',
+      MAX_DEVICES,
+      (name) => member(name, [constants.MEDIA_TYPE_NVIDIA_EVIDENCE], EVIDENCE).bytes,
+    ),
     endorsements: numbered('endorsement', MAX_ENDORSEMENTS, (name) => member(name, ENDORSEMENT_TYPES, ENDORSEMENTS)),
     ...(f.has('nonce')
       ? { nonceProof: parseNonceProof(member('nonce', [constants.MEDIA_TYPE_NONCE_PROOF], EVIDENCE).bytes) }

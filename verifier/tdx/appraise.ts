@@ -6,11 +6,9 @@
  */
 import { type Detail, type Finding, fail, pass, type Transcript, unavailable, waived } from '../checks.js'
 import { type Bytes, equalBytes, fromHex, isZero, toHex } from '../protocol/bytes.js'
-import { reportDataOfClaims } from '../snp/hcl.js'
 import { parseTdAttributes, TUD_BITS, wordText, xfamFault } from './attributes.js'
 import { PCK_PINS, type PckPin, REPORT_PINS, type ReportPin } from './checks-appraisal.js'
 import { digestsOf, type EventLog, eventName, parseEventLog, replayDigests } from './event-log.js'
-import { type HclTdxEnvelope, readHclTdxEnvelope } from './hcl.js'
 import type { PckClaims } from './pck.js'
 import type { Pin, TdxPolicy } from './policy.js'
 import { rtmrsOf, type TdReport } from './td-report.js'
@@ -158,25 +156,6 @@ export function checkEventLog(t: Transcript, report: TdReport, log: EventLog | u
       actual: toHex(event.digest),
     })
   })
-}
-
-/** The claims of an HCL envelope, where there is one; returns whether there is. */
-export function checkHcl(
-  t: Transcript,
-  report: TdReport,
-  bytes: Bytes | undefined,
-  carried: HclTdxEnvelope | undefined,
-): boolean {
-  if (!t.plans('tdx.hcl.claims')) return false
-  t.check('tdx.hcl.claims', () => {
-    const hcl = bytes === undefined ? carried : readHclTdxEnvelope(bytes)
-    if (hcl === undefined) return unavailable('no HCL envelope at hand')
-    const expected = reportDataOfClaims(hcl)
-    if (equalBytes(expected, report.reportData)) return pass(undefined, { actual: hcl.hash })
-    const detail = { expected: toHex(expected), actual: toHex(report.reportData) }
-    return fail(`REPORTDATA is not the ${hcl.hash} of the runtime claims`, detail)
-  })
-  return true
 }
 
 function withoutLog(policy: TdxPolicy): Finding<undefined> {

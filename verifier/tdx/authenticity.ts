@@ -26,6 +26,7 @@ import {
 } from './chain.js'
 import { isDebugEnclave } from './enclave-report.js'
 import { readTdxEvidence, type TdxEvidence } from './evidence.js'
+import { readHclTdxEnvelope } from './hcl.js'
 import { type PckClaims, readPckClaims } from './pck.js'
 import { matchKeyBinding } from './qe.js'
 import {
@@ -48,9 +49,10 @@ export interface ReadEvidence {
 }
 
 /** Form: is this a quote whose every part this verifier can read? */
-export function checkForm(t: Transcript, bytes: Bytes): ReadEvidence | undefined {
+export function checkForm(t: Transcript, bytes: Bytes, hclReport: Bytes | undefined): ReadEvidence | undefined {
   const read = t.check('tdx.quote.parse', () => {
-    const evidence = readTdxEvidence(bytes)
+    const carried = readTdxEvidence(bytes)
+    const evidence = hclReport === undefined ? carried : { ...carried, hcl: readHclTdxEnvelope(hclReport) }
     const header = parseQuoteHeader(evidence.quote)
     return pass({ evidence, header, quote: isReadable(header) ? parseTdxQuote(evidence.quote) : undefined })
   })

@@ -1,9 +1,10 @@
 /**
  * The containers TDX quotes travel in: raw, or in JSON beside an event log (`{quote, event_log}`, hex and text) or an Azure
- * HCL envelope (`{td_quote, hcl_report}`, base64). Nothing here is trusted or verified.
+ * HCL envelope and a TPM quote (`{td_quote, hcl_report, tpm_quote}`, base64 and hex). Nothing here is trusted or verified.
  */
 import { type Bytes, fromBase64Url, fromHex, fromUtf8, toBytes, utf8 } from '../protocol/bytes.js'
 import { FormatError } from '../protocol/errors.js'
+import type { TpmEvidence } from '../snp/evidence.js'
 import { type HclTdxEnvelope, readHclTdxEnvelope } from './hcl.js'
 import { looksLikeQuote } from './quote.js'
 
@@ -11,9 +12,12 @@ export interface TdxEvidence {
   readonly quote: Bytes
   readonly eventLog?: Bytes
   readonly hcl?: HclTdxEnvelope
+  /** As received: parsed only when a check asks for it. */
+  readonly tpm?: TpmEvidence
 }
 
 const MAX_JSON_BYTES = 8 * 1024 * 1024
+const MAX_PCRS = 32
 const OPEN_BRACE = 0x7b
 
 /** @throws FormatError on JSON that is neither container. Anything else is handed on as a raw quote. */
@@ -24,7 +28,8 @@ export function readTdxEvidence(input: Uint8Array): TdxEvidence {
   const top = members(bytes)
   const { quote, event_log: eventLog, td_quote: tdQuote, hcl_report: hclReport } = top
   if (typeof tdQuote === 'string' && typeof hclReport === 'string') {
-    return { quote: fromEitherBase64(tdQuote), hcl: readHclTdxEnvelope(fromEitherBase64(hclReport)) }
+    const hcl = readHclTdxEnvelope(fromEitherBase64(hclReport))
+    return { quote: fromEitherBase64(tdQuote), hcl, ...tpmEvidence(top['tpm_quote']) }
   }
   if (typeof quote !== 'string') throw malformed('expected quote, or td_quote and hcl_report')
   const text = typeof eventLog === 'string' ? eventLog : eventLog === undefined ? undefined : JSON.stringify(eventLog)
@@ -66,6 +71,17 @@ function members(bytes: Bytes): Readonly<Record<string, unknown>> {
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw malformed('not an object')
   return value as Readonly<Record<string, unknown>>
+}
+
+/** `{message, signature, pcrs}`, all in hex. */
+function tpmEvidence(value: unknown): { readonly tpm?: TpmEvidence } {
+  if (value === undefined) return {}
+  const { message, signature, pcrs } = (value ?? {}) as Readonly<Record<string, unknown>>
+  const texts = Array.isArray(pcrs) && pcrs.length <= MAX_PCRS && pcrs.every((pcr) => typeof pcr === 'string')
+  if (typeof message !== 'string' || typeof signature !== 'string' || !texts) {
+    throw malformed('expected message, signature and pcrs in tpm_quote')
+  }
+  return { tpm: { message: fromHex(message), signature: fromHex(signature), pcrs: (pcrs as string[]).map(fromHex) } }
 }
 
 /** Either alphabet, padded or not: agents write the URL alphabet with padding (seen). */

@@ -159,9 +159,8 @@ function relaunchWouldHelp(
 ): boolean {
   const [newest] = sortLevels(info.tcbLevels)
   if (teeTcbSvn2 === undefined || newest === undefined) return false
-  if (worst([platform.status, module?.status ?? 'UpToDate']).startsWith('OutOfDate') === false) return false
-  if (module?.status !== 'OutOfDate' || !CURRENT.includes(platform.sgxStatus) || !CURRENT.includes(qe.status))
-    return false
+  if (module?.status !== 'OutOfDate' || !worst([platform.status, module.status]).startsWith('OutOfDate')) return false
+  if (!CURRENT.includes(platform.sgxStatus) || !CURRENT.includes(qe.status)) return false
   const [isvSvn = 0, version = 0, microcode = 0] = teeTcbSvn2
   const [newestModule = 0, , newestMicrocode = 0] = newest.tcb.tdxtcbcomponents
   if (microcode < newestMicrocode) return false

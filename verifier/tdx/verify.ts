@@ -11,14 +11,14 @@ import type { TrustAnchor } from '../trust-anchors.js'
 import {
   checkEventLog,
   checkEventLogForm,
-  checkHcl,
   checkPlatformPins,
   checkReportData,
   checkReportPins,
   checkTd,
 } from './appraise.js'
 import { checkChain, checkForm, checkPathRevocation, checkSignatures } from './authenticity.js'
-import { ALL_TDX_CHECKS, TDX_CHECKS } from './checks.js'
+import { checkHcl, checkTpmQuote } from './azure-checks.js'
+import { TDX_CHECKS, TDX_HCL_CHECKS, TDX_VTPM_CHECKS } from './checks.js'
 import { checkCollateral } from './collateral-checks.js'
 import { carriesHcl } from './evidence.js'
 import { describeFindings, type TdxFindings } from './findings.js'
@@ -27,7 +27,6 @@ import type { Revocation } from './revocation.js'
 import { checkTcb } from './tcb-checks.js'
 
 export { describeTdxFindings, type TdxFindings } from './findings.js'
-export { describeTdxQuote, parseTdxQuote } from './quote.js'
 
 export interface TdxInput {
   /** The quote, or a container around it (`evidence.ts`); trailing padding is ignored. */
@@ -44,13 +43,20 @@ export interface TdxInput {
   readonly eventLog?: Bytes
   /** The Azure HCL envelope whose claims the quote covers; a container may carry it too. */
   readonly hclReport?: Bytes
+  /** The qualifying data a TPM quote must contain: the caller's own fresh value. */
+  readonly nonce?: Bytes
   /** The verifier's own high-water mark; the policy may ask for more. */
   readonly minTcbEvaluationDataNumber?: number
 }
 
-/** The plan for this evidence: containers from a paravisor have one more link to check. */
-export function tdxPlan(evidence: Uint8Array, withHclReport = false): readonly CheckDefinition[] {
-  return withHclReport || carriesHcl(evidence) ? ALL_TDX_CHECKS : TDX_CHECKS
+/**
+ * The plan for this evidence. What an Azure paravisor wraps has more links to check; with a nonce, raw quotes have to come
+ * up with them too, because nothing in a bare quote answers it.
+ */
+export function tdxPlan(evidence: Uint8Array, withNonce = false, withHclReport = false): readonly CheckDefinition[] {
+  const quoted = withNonce || carriesHcl(evidence)
+  if (quoted) return [...TDX_CHECKS, ...TDX_HCL_CHECKS, ...TDX_VTPM_CHECKS]
+  return withHclReport ? [...TDX_CHECKS, ...TDX_HCL_CHECKS] : TDX_CHECKS
 }
 
 /**
@@ -59,7 +65,7 @@ export function tdxPlan(evidence: Uint8Array, withHclReport = false): readonly C
  */
 export async function verifyTdx(t: Transcript, input: TdxInput): Promise<TdxFindings | undefined> {
   const { endorsements: pool, policy, now } = input
-  const read = checkForm(t, input.quote)
+  const read = checkForm(t, input.quote, input.hclReport)
   if (read === undefined) return undefined
   const { quote, evidence } = read
   const { report } = quote
@@ -90,6 +96,8 @@ export async function verifyTdx(t: Transcript, input: TdxInput): Promise<TdxFind
   // In a bundle the claims say what REPORTDATA must be, and the bundle's own check compares.
   if (t.plans('tdx.report-data')) checkReportData(t, report, input.expectedReportData)
   checkEventLog(t, report, log, policy)
-  const hcl = checkHcl(t, report, input.hclReport, evidence.hcl)
-  return describeFindings({ quote, certified, crls, collateral, tcb, log, paravisor: hcl, policy, now })
+  const { hcl, tpm } = evidence
+  if (t.plans('tdx.hcl.claims')) checkHcl(t, report, hcl)
+  if (t.plans('tdx.tpm.key') && hcl !== undefined) await checkTpmQuote(t, hcl, tpm, input.nonce)
+  return describeFindings({ quote, certified, crls, collateral, tcb, log, paravisor: hcl !== undefined, policy, now })
 }

@@ -1,0 +1,55 @@
+/** Each benchmark runs one round and prints what other tools read. How fast is not asserted here. */
+import { describe, expect, it } from 'vitest'
+import { BENCHMARKS, type BenchmarkLine, runBenchmarks } from '../scripts/bench.js'
+
+interface Run {
+  readonly status: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+async function bench(...argv: readonly string[]): Promise<Run> {
+  const written = { stdout: '', stderr: '' }
+  const collect = (stream: keyof typeof written) => ({ write: (text: string) => (written[stream] += text) })
+  const status = await runBenchmarks(argv, { stdout: collect('stdout'), stderr: collect('stderr') }, 1)
+  return { status, ...written }
+}
+
+describe('npm run bench', () => {
+  it('has the names other tools look for, each once', () => {
+    const names = BENCHMARKS.map(({ name }) => name)
+    expect(new Set(names).size).toBe(names.length)
+    const fixed = ['snp.warm.bare', 'snp.warm.tinfoil', 'tdx.warm.bare', 'tdx.warm.phala', 'tdx.warm.phala-wasm']
+    expect(names).toEqual(expect.arrayContaining([...fixed, 'cli.cold']))
+  })
+
+  it.each(BENCHMARKS.map(({ name }) => name))(
+    '%s prints one JSON line or says why it is skipped',
+    async (name) => {
+      const { status, stdout, stderr } = await bench('--json', '--only', name)
+      expect(`${status} ${stderr}`).toMatch(/^0 (bench: \S+ skipped: .+\n)*$/)
+      const lines = stdout.split('\n').filter((line) => line !== '')
+      const parsed = lines.map((line) => JSON.parse(line) as BenchmarkLine)
+      for (const line of parsed) {
+        expect(Object.keys(line)).toEqual(['name', 'value', 'unit', 'against', 'target', 'ok'])
+        expect(line.value).toBeGreaterThan(0)
+        expect(line.ok).toBe(line.value <= line.target)
+      }
+      const skipped = [...stderr.matchAll(/bench: (\S+) skipped/g)].map(([, skip]) => skip)
+      expect([...parsed.map((line) => line.name), ...skipped]).toEqual([name])
+    },
+    60_000,
+  )
+
+  it('prints a table without --json', async () => {
+    const { status, stdout } = await bench('--only', 'snp.warm.remembered')
+    expect(status).toBe(0)
+    expect(stdout).toMatch(/^snp\.warm\.remembered +\d+\.\d\d +target ≤ 1 /)
+  }, 60_000)
+
+  it.each([['--only', 'nothing'], ['--fast']])('misuse: %s', async (...argv) => {
+    const { status, stdout, stderr } = await bench(...argv)
+    expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
+    expect(stderr).toMatch(/^bench: /)
+  })
+})

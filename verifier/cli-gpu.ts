@@ -1,0 +1,67 @@
+/** `verify-attestation gpu`: NVIDIA reports, manifests and remote verdicts on their own. Node only. */
+import type { Command } from 'commander'
+import { type GpuOptions, verifyGpuEvidence, verifyNrasResponse, verifyRimFile } from './appraise-gpu.js'
+import { detectEvidence } from './detect.js'
+import { mergePools, sortEndorsements } from './endorsements.js'
+import { UsageError } from './errors.js'
+import { loadEndorsements, loadFile } from './files.js'
+import { ACCEPTED_NRAS, STRICT_GPU_POLICY } from './gpu/policy.js'
+import { addVerificationOptions, resolveFlags, type VerificationFlags } from './options.js'
+import { addPrintOptions, type Output, type PrintFlags, printResult } from './print.js'
+import type { Bytes } from './protocol/bytes.js'
+
+type Flags = VerificationFlags & PrintFlags
+
+/** Adds `gpu`, `gpu rim` and `gpu nras`; `done` gets the exit status. */
+export function registerGpu(program: Command, output: Output, done: (status: number) => void): void {
+  const gpu = program
+    .command('gpu')
+    .description('check NVIDIA reports on their own: binary, hex or base64, or nvattest JSON')
+    .argument('<file...>', 'reports or evidence JSON, one or more GPUs')
+    .option('--switch <file...>', 'evidence of NVSwitches on the same board')
+    .enablePositionalOptions()
+    .action(async (files: string[], flags: Flags & { switch?: string[] }) => {
+      const options = await optionsFor(flags)
+      const result = await verifyGpuEvidence(await load(files), await load(flags.switch ?? []), options)
+      done(await printResult(result, flags, output))
+    })
+  const rim = gpu
+    .command('rim')
+    .description('check one reference integrity manifest')
+    .argument('<file>', 'manifest, XML')
+    .action(async (file: string, flags: Flags) => {
+      const result = await verifyRimFile(await loadFile(file, 'manifest'), await optionsFor(flags))
+      done(await printResult(result, flags, output))
+    })
+  const nras = gpu
+    .command('nras')
+    .description('check an answer of NVIDIA’s remote verifier, trusting it for this one verdict')
+    .argument('<response>', 'JSON as the service answered')
+    .option('--jwks <file...>', 'key set the service published')
+    .action(async (file: string, flags: Flags & { jwks?: string[] }) => {
+      const options = await optionsFor(flags)
+      const keys = sortEndorsements(await loadEndorsements(flags.jwks ?? []))
+      const pool = options.endorsements === undefined ? keys : mergePools(options.endorsements, keys)
+      const base = options.policy.gpu === 'none' ? STRICT_GPU_POLICY : options.policy.gpu
+      const policy = { ...options.policy, gpu: base.nras === 'refused' ? { ...base, nras: ACCEPTED_NRAS } : base }
+      const result = await verifyNrasResponse(await loadFile(file, 'response'), {
+        ...options,
+        policy,
+        endorsements: pool,
+      })
+      done(await printResult(result, flags, output))
+    })
+  for (const command of [gpu, rim, nras]) addVerificationOptions(addPrintOptions(command))
+}
+
+async function optionsFor(flags: Flags): Promise<GpuOptions> {
+  if (flags.reportData !== undefined) throw new UsageError('option.report-data', '--report-data is for CPU reports')
+  const { policy, endorsements, at, nonce } = await resolveFlags(flags)
+  if (nonce !== undefined && nonce.length !== 32)
+    throw new UsageError('option.nonce', '--nonce: an SPDM nonce has 32 bytes')
+  return { policy, endorsements, now: at ?? new Date(), ...(nonce === undefined ? {} : { nonce }) }
+}
+
+async function load(files: readonly string[]): Promise<Bytes[]> {
+  return Promise.all(files.map(async (file) => detectEvidence(await loadFile(file, 'evidence')).bytes))
+}

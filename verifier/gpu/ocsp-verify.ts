@@ -1,0 +1,242 @@
+/**
+ * Revocation of NVIDIA's certificates by OCSP (RFC 6960 §3.2 and §4.2.2.2), from responses that came with the evidence or
+ * out of a file. The leaf of a device is made by the device and no responder knows it; everything between leaf and root is
+ * asked for, and for manifests the signer too.
+ *
+ * `good` proves that a certificate is not revoked, not that it exists: device authorities say it of any serial number.
+ */
+import { type Finding, fail, pass, type Transcript, unavailable, waived } from '../checks.js'
+import type { EndorsementPool } from '../endorsements.js'
+import { type Bytes, equalBytes, toHex } from '../protocol/bytes.js'
+import { FormatError } from '../protocol/errors.js'
+import type { EndorsementUse } from '../result.js'
+import { judgeEach, type Named } from './each.js'
+import { CERTIFICATE_HOLD, type OcspAnswer, type OcspResponse, parseOcspResponse } from './ocsp.js'
+import { isAbout, type Signer, type Subject, signerOf } from './ocsp-responder.js'
+import type { GpuPolicy } from './policy.js'
+
+export type Revocation = 'required' | 'available' | 'off'
+
+export interface OcspInput {
+  readonly subjects: readonly Subject[]
+  readonly pool: EndorsementPool
+  readonly revocation: Revocation
+  readonly policy: GpuPolicy['ocsp']
+  readonly now: Date
+  /** The nonce of a request the caller made itself. */
+  readonly nonce?: Bytes
+}
+
+/** An answer about one certificate, with what is known of the response around it. */
+interface Candidate extends Signer {
+  readonly response: OcspResponse
+  readonly answer: OcspAnswer
+}
+
+interface Judged {
+  readonly subject: Subject
+  /** The one to hold to every rule. */
+  readonly best: Candidate | undefined
+  /** All that are authorised, signed and current: any of them can revoke. */
+  readonly sound: readonly Candidate[]
+}
+
+/** Carries out `gpu.ocsp.*` and returns the responses the outcome rests on. */
+export async function checkOcsp(t: Transcript, input: OcspInput): Promise<readonly OcspResponse[]> {
+  const { policy, now } = input
+  const judged: Named<Judged>[] = []
+  if (input.revocation !== 'off') {
+    const responses = readResponses(input.pool)
+    for (const subject of distinct(input.subjects)) {
+      judged.push({ name: nameOf(subject), item: await judge(subject, responses, now) })
+    }
+  }
+  const missing = judged.filter(({ item }) => item.best === undefined)
+  const stale = judged.filter(({ item }) => item.best !== undefined && item.sound.length === 0 && isStale(item, now))
+  const optional = input.revocation === 'available'
+
+  const each = (find: (best: Candidate, all: Judged) => Finding): (() => Promise<Finding>) => {
+    return async () => {
+      if (input.revocation === 'off') return waived('revocation: off')
+      // What is missing is the first check's business; what is stale is tolerated only under `available`.
+      const held = judged.filter((one) => !missing.includes(one) && !(optional && stale.includes(one)))
+      const finding = await judgeEach(held, (item) => (item.best === undefined ? pass() : find(item.best, item)))
+      if (finding.status !== 'pass' || !optional || missing.length + stale.length === 0) return finding
+      return waived(`revocation: available; ${describeGaps(missing, stale)}`)
+    }
+  }
+  await t.checkAsync('gpu.ocsp.present', async () => {
+    if (input.revocation === 'off') return waived('revocation: off')
+    if (missing.length === 0) return pass()
+    const gap = `no OCSP response about ${namesOf(missing)}`
+    return optional ? waived(`revocation: available; ${gap}`) : unavailable(gap)
+  })
+  await t.checkAsync(
+    'gpu.ocsp.responder',
+    each(({ stranger }) => (stranger === undefined ? pass() : fail(stranger))),
+  )
+  await t.checkAsync(
+    'gpu.ocsp.signature',
+    each(({ signed }) => (signed ? pass() : fail('the response is not signed by its responder'))),
+  )
+  await t.checkAsync(
+    'gpu.ocsp.window',
+    each(({ answer }) => judgeWindow(answer, now)),
+  )
+  await t.checkAsync(
+    'gpu.ocsp.age',
+    each(({ answer }) => judgeAge(answer, policy.maxAgeSeconds, now)),
+  )
+  await t.checkAsync(
+    'gpu.ocsp.nonce',
+    each(({ response, answer }) => judgeNonce(response, answer, input)),
+  )
+  await t.checkAsync(
+    'gpu.ocsp.known',
+    each((best, { sound }) => judgeKnown(best, sound, policy)),
+  )
+  await t.checkAsync(
+    'gpu.ocsp.hold',
+    each((_, { sound }) => judgeHold(sound, policy, now)),
+  )
+  await t.checkAsync(
+    'gpu.ocsp.revoked',
+    each((_, { sound }) => judgeRevoked(sound)),
+  )
+  return [...new Set(judged.flatMap(({ item }) => item.sound.map(({ response }) => response)))]
+}
+
+function judgeWindow({ thisUpdate, nextUpdate }: OcspAnswer, now: Date): Finding {
+  const detail = { expected: now.toISOString(), actual: `${thisUpdate.toISOString()} to ${nextUpdate?.toISOString()}` }
+  if (nextUpdate === undefined) return fail('the response does not say how long it holds', detail)
+  if (now < thisUpdate) return fail('the response is not in force yet', detail)
+  return now <= nextUpdate ? pass(undefined, detail) : fail('the response has expired', detail)
+}
+
+function judgeAge({ thisUpdate }: OcspAnswer, maxAgeSeconds: number, now: Date): Finding {
+  const age = Math.floor((now.getTime() - thisUpdate.getTime()) / 1000)
+  const detail = { expected: `at most ${maxAgeSeconds} s`, actual: `${age} s` }
+  return age <= maxAgeSeconds ? pass(undefined, detail) : fail('the response is too old', detail)
+}
+
+function judgeNonce(response: OcspResponse, answer: OcspAnswer, input: OcspInput): Finding {
+  if (input.nonce !== undefined) {
+    if (response.nonce !== undefined && equalBytes(response.nonce, input.nonce)) return pass()
+    return fail('the response answers another request', {
+      expected: toHex(input.nonce),
+      actual: response.nonce === undefined ? 'no nonce' : toHex(response.nonce),
+    })
+  }
+  if (input.policy.nonce === 'required') return unavailable('a stapled response cannot answer your own nonce')
+  const age = Math.floor((input.now.getTime() - answer.thisUpdate.getTime()) / 1000)
+  return pass(undefined, { actual: `stapled, ${age} s old` })
+}
+
+function judgeKnown(best: Candidate, sound: readonly Candidate[], policy: GpuPolicy['ocsp']): Finding {
+  const settled = sound.some(({ answer }) => answer.status.kind !== 'unknown')
+  if (settled || best.answer.status.kind !== 'unknown') return pass()
+  if (policy.unknown === 'tolerated')
+    return waived('ocsp.unknown: tolerated; the authority does not know a certificate')
+  return fail('the authority does not know this certificate')
+}
+
+function judgeHold(sound: readonly Candidate[], policy: GpuPolicy['ocsp'], now: Date): Finding {
+  const [held] = sound.flatMap(({ answer: { status } }) =>
+    status.kind === 'revoked' && status.reason === CERTIFICATE_HOLD ? [status] : [],
+  )
+  if (held === undefined) return pass()
+  const since = held.at.toISOString()
+  if (policy.hold === 'refused') return fail('the certificate is on hold', { actual: `since ${since}` })
+  const until = new Date(held.at.getTime() + policy.hold.forSeconds * 1000)
+  if (now <= until) return waived(`ocsp.hold: tolerated until ${until.toISOString()}; on hold since ${since}`)
+  return fail('the certificate has been on hold for longer than your policy tolerates', { actual: `since ${since}` })
+}
+
+function judgeRevoked(sound: readonly Candidate[]): Finding {
+  for (const { answer } of sound) {
+    const { status } = answer
+    if (status.kind === 'revoked' && status.reason !== CERTIFICATE_HOLD) {
+      return fail('the certificate is revoked', { actual: `since ${status.at.toISOString()}` })
+    }
+  }
+  return pass()
+}
+
+export function ocspUse({ answers }: OcspResponse): EndorsementUse {
+  const [first] = answers
+  return {
+    kind: 'ocsp',
+    issuedAt: first?.thisUpdate.toISOString() ?? null,
+    nextUpdate: first?.nextUpdate?.toISOString() ?? null,
+  }
+}
+
+/** When a response stops being good enough for this policy, in milliseconds since 1970. */
+export function ocspExpiry({ answers }: OcspResponse, policy: GpuPolicy['ocsp']): number {
+  return Math.min(
+    ...answers.flatMap(({ thisUpdate, nextUpdate }) => [
+      nextUpdate?.getTime() ?? 0,
+      thisUpdate.getTime() + policy.maxAgeSeconds * 1000,
+    ]),
+  )
+}
+
+/** More responses than any honest bundle carries; bounds what hostile pools can cost. */
+const MAX_RESPONSES = 256
+
+function readResponses(pool: EndorsementPool): readonly OcspResponse[] {
+  return pool.documents
+    .filter(({ kind }) => kind === 'ocsp')
+    .slice(0, MAX_RESPONSES)
+    .flatMap(({ bytes }) => {
+      try {
+        return [parseOcspResponse(bytes)]
+      } catch (error) {
+        if (error instanceof FormatError) return []
+        throw error
+      }
+    })
+}
+
+async function judge(subject: Subject, responses: readonly OcspResponse[], now: Date): Promise<Judged> {
+  const candidates: Candidate[] = []
+  for (const response of responses) {
+    for (const answer of response.answers) {
+      if (!(await isAbout(answer.certId, subject))) continue
+      candidates.push({ response, answer, ...(await signerOf(response, subject.issuer, now)) })
+    }
+  }
+  candidates.sort((a, b) => b.answer.thisUpdate.getTime() - a.answer.thisUpdate.getTime())
+  const honest = candidates.filter(({ stranger, signed }) => stranger === undefined && signed)
+  const sound = honest.filter(({ answer }) => judgeWindow(answer, now).status === 'pass')
+  // The worst of what is sound outranks anything newer and kinder; without one, the best of the rest shows what is wrong.
+  const worst = sound.find(({ answer }) => answer.status.kind === 'revoked')
+  return { subject, best: worst ?? sound[0] ?? honest[0] ?? candidates[0], sound }
+}
+
+function isStale({ best }: Judged, now: Date): boolean {
+  return best !== undefined && judgeWindow(best.answer, now).status !== 'pass'
+}
+
+function distinct(subjects: readonly Subject[]): readonly Subject[] {
+  return [...new Map(subjects.map((subject) => [subject.certificate.sha256Hex, subject])).values()]
+}
+
+function nameOf({ certificate }: Subject): string {
+  return `${certificate.subjectCommonName ?? 'certificate'} (serial ${certificate.serialHex})`
+}
+
+function namesOf(judged: readonly Named<Judged>[]): string {
+  const [first, second, ...rest] = judged.map(({ name }) => name)
+  return [first, second, rest.length > 0 ? `${rest.length} more` : undefined]
+    .filter((part) => part !== undefined)
+    .join(', ')
+}
+
+function describeGaps(missing: readonly Named<Judged>[], stale: readonly Named<Judged>[]): string {
+  const parts = [
+    missing.length > 0 ? `no OCSP response about ${namesOf(missing)}` : '',
+    stale.length > 0 ? `out of window: ${namesOf(stale)}` : '',
+  ]
+  return parts.filter((part) => part !== '').join('; ')
+}

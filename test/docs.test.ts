@@ -35,7 +35,7 @@ describe('README', () => {
 
   it('has a policy that resolves', () => {
     const block = /```yaml\n([\s\S]*?)```/.exec(read('README.md'))?.[1] ?? ''
-    expect(resolvePolicy(parse(block))).toMatchObject({ gpu: 'none', revocation: 'required' })
+    expect(resolvePolicy(parse(block))).toMatchObject({ gpu: { minDriver: '550.90.07' }, revocation: 'required' })
   })
 })
 

@@ -104,8 +104,8 @@ export const TDX: CpuVerifier = {
   signatureCheck: 'tdx.quote.signature',
   authenticity: TDX_AUTHENTICITY_CHECKS,
   allChecks: ALL_TDX_CHECKS,
-  plan: (evidence) => tdxPlan(evidence),
-  async verify(t, { evidence, endorsements, policy, now, reportData, eventLog }) {
+  plan: (evidence, withNonce) => tdxPlan(evidence, withNonce),
+  async verify(t, { evidence, endorsements, policy, now, reportData, nonce, eventLog }) {
     const findings = await verifyTdx(t, {
       quote: evidence,
       endorsements,
@@ -114,6 +114,7 @@ export const TDX: CpuVerifier = {
       revocation: policy.revocation,
       policy: policy.tdx,
       ...(reportData === undefined ? {} : { expectedReportData: reportData }),
+      ...(nonce === undefined ? {} : { nonce }),
       ...(eventLog === undefined ? {} : { eventLog }),
     })
     if (findings === undefined) return undefined

@@ -24,6 +24,11 @@ describe('tokens', () => {
     ['without expiry', { overall: { exp: undefined } }, 'gpu.nras.window'],
     ['an expiry that is no number', { overall: { exp: '4000000000' } }, 'gpu.nras.window'],
     ['a prefix of the nonce', { overall: { eat_nonce: '5a5a' } }, 'gpu.nras.nonce'],
+    [
+      'another nonce beside no error',
+      { device: { eat_nonce: '00', 'x-nvidia-error-details': null } },
+      'gpu.nras.nonce',
+    ],
     ['a result that is no boolean', { overall: { 'x-nvidia-overall-att-result': 'true' } }, 'gpu.nras.overall'],
     ['no devices named', { overall: { submods: undefined } }, 'gpu.nras.submodules'],
     ['one device too few named', { overall: { submods: {} } }, 'gpu.nras.submodules'],

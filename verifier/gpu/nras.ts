@@ -93,7 +93,8 @@ export async function verifyNras(t: Transcript, input: NrasInput): Promise<NrasF
   )
   const skew = policy.nras === 'refused' ? 0 : policy.nras.skewSeconds
   await each('gpu.nras.window', (token) => judgeWindow(token, skew, now))
-  const answering = tokens.filter((token) => token === response.overall || !('x-nvidia-error-details' in token.claims))
+  // A token that reports an error carries no nonce; that it does is another check's failure.
+  const answering = tokens.filter((token) => token === response.overall || judgeErrors(token).status === 'pass')
   await each('gpu.nras.nonce', (token) => judgeNonce(token, input.expectedNonce), answering)
   await each('gpu.nras.overall', judgeOverall, [response.overall])
   t.check('gpu.nras.submodules', () => judgeSubmodules(response))
@@ -253,11 +254,12 @@ function judgeErrors({ claims }: NrasToken): Finding {
 
 function judgeDistinct(devices: readonly NrasToken[]): Finding {
   const seen = new Set<unknown>()
-  for (const { name, claims } of devices) {
+  for (const token of devices) {
+    const { name, claims } = token
     const { ueid } = claims as { readonly ueid?: unknown }
     if (typeof ueid !== 'string' || ueid === '') {
       // A device that was never judged has no name; that it was not is another check's failure.
-      if ('x-nvidia-error-details' in claims) continue
+      if (judgeErrors(token).status === 'fail') continue
       return fail(`${name}: the token names no device`)
     }
     if (seen.has(ueid)) return fail(`${name}: a device another token is about`, { actual: ueid.slice(0, 64) })

@@ -15,11 +15,8 @@ import {
   keyConfigurationMessage,
   type SignedKeyConfiguration,
 } from '../verifier/protocol/key-configuration.js'
-import {
-  configurationHash,
-  encodeKeyConfigurations,
-  generateKeyConfiguration,
-} from '../verifier/protocol/ohttp-keys.js'
+import { generateKeyConfiguration } from '../verifier/protocol/ohttp-generate.js'
+import { configurationHash, encodeKeyConfigurations } from '../verifier/protocol/ohttp-keys.js'
 import { encodeStatement, type Statement } from '../verifier/protocol/statement.js'
 import type { HpkeKey, KeyRing } from './channel.js'
 

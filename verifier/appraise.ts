@@ -134,6 +134,7 @@ async function verifyBundleGpus(
   const { policy, now } = options
   if (policy.gpu === 'none' || bundle.gpus.length + bundle.switches.length === 0) return undefined
   return verifyGpus(t, {
+    form: 'container',
     devices: bundle.gpus,
     switches: bundle.switches,
     // The GPU signed a nonce that names the enclave's keys; the claims name what the GPU signed (P-4.3).

@@ -46,7 +46,7 @@ export interface Detail {
 }
 
 /** Why a check was skipped: another check failed first, an input is missing, or the policy waived it. */
-export type SkipCause = 'needs' | 'unavailable' | 'waived'
+type SkipCause = 'needs' | 'unavailable' | 'waived'
 
 export type Finding<T = undefined> =
   | { readonly status: 'pass'; readonly value: T; readonly detail?: Detail }

@@ -34,7 +34,9 @@ function undoText(bytes: Bytes): Bytes {
   if (bytes.length === 0 || bytes.length > 64 * 1024 * 1024) return bytes
   const printable = (byte: number) => (byte >= 0x20 && byte < 0x7f) || byte === 0x0a || byte === 0x0d || byte === 0x09
   if (!bytes.every(printable)) return bytes
-  const text = new TextDecoder().decode(bytes).replace(/\s+/g, '')
+  const raw = new TextDecoder().decode(bytes)
+  if (raw.includes('-----BEGIN')) return bytes
+  const text = raw.replace(/\s+/g, '')
   const hex = text.startsWith('0x') ? text.slice(2) : text
   if (hex.length > 0 && hex.length % 2 === 0 && /^[0-9a-fA-F]+$/.test(hex)) return fromHex(hex)
   try {

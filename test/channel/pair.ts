@@ -2,7 +2,8 @@
 import { createTransport, type Transport, type TransportOptions } from '../../client/transport.js'
 import { createGateway, type GatewayDeps, type HpkeKey, type KeyRing } from '../../enclave/channel.js'
 import { KEM_X25519_HKDF_SHA256 } from '../../verifier/protocol/hpke.js'
-import { generateKeyConfiguration, routingHint } from '../../verifier/protocol/ohttp-keys.js'
+import { generateKeyConfiguration } from '../../verifier/protocol/ohttp-generate.js'
+import { routingHint } from '../../verifier/protocol/ohttp-keys.js'
 
 export const NOW: Date = new Date('2026-03-01T12:00:00Z')
 

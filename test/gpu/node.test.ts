@@ -99,6 +99,13 @@ describe('ways evidence comes', () => {
     expect((await judge({ gpus: [{ carried }] })).verdict).toBe('accepted')
   })
 
+  it('only the container, where a bundle says that it is one', async () => {
+    const input = { ...nodeInput({}), form: 'container' } as const
+    expect((await judge({ input })).verdict).toBe('accepted')
+    const raw = nodeInput({ gpus: [{ carried: (report) => report }] })
+    expect((await judge({ input: { ...raw, form: 'container' } })).failing).toEqual(['gpu.evidence.parse'])
+  })
+
   it('an architecture claimed beside the evidence is held against the certified one', async () => {
     const carried: NonNullable<NonNullable<Bend['gpus']>[0]['carried']> = (report, { chainPem }) =>
       utf8(JSON.stringify([{ arch: 'BLACKWELL', evidence: toBase64(report), certificate: toBase64(utf8(chainPem)) }]))

@@ -4,11 +4,11 @@ import { concat } from '../../verifier/protocol/bytes.js'
 import { FormatError } from '../../verifier/protocol/errors.js'
 import { sha256 } from '../../verifier/protocol/hash.js'
 import { KEM_MLKEM768_X25519, KEM_X25519_HKDF_SHA256 } from '../../verifier/protocol/hpke.js'
+import { generateKeyConfiguration } from '../../verifier/protocol/ohttp-generate.js'
 import {
   configurationHash,
   encodeKeyConfiguration,
   encodeKeyConfigurations,
-  generateKeyConfiguration,
   parseKeyConfiguration,
   parseKeyConfigurations,
   routingHint,

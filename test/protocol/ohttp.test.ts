@@ -15,11 +15,8 @@ import {
 } from '../../verifier/protocol/ohttp.js'
 import { MAX_PIECE_BYTES } from '../../verifier/protocol/ohttp-chunks.js'
 import { OhttpError } from '../../verifier/protocol/ohttp-errors.js'
-import {
-  encodeKeyConfiguration,
-  generateKeyConfiguration,
-  parseKeyConfiguration,
-} from '../../verifier/protocol/ohttp-keys.js'
+import { generateKeyConfiguration } from '../../verifier/protocol/ohttp-generate.js'
+import { encodeKeyConfiguration, parseKeyConfiguration } from '../../verifier/protocol/ohttp-keys.js'
 import { streamOf, TruncatedError } from '../../verifier/protocol/streams.js'
 import { encodeVarint } from '../../verifier/protocol/varint.js'
 import { collect, cut, failureOf, WAYS } from './pieces.js'

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { utf8 } from '../../verifier/protocol/bytes.js'
 import { KEM_X25519_HKDF_SHA256 } from '../../verifier/protocol/hpke.js'
 import { openResponse, sealRequest } from '../../verifier/protocol/ohttp.js'
-import { generateKeyConfiguration } from '../../verifier/protocol/ohttp-keys.js'
+import { generateKeyConfiguration } from '../../verifier/protocol/ohttp-generate.js'
 import { fromReadable, StreamReader, streamOf, TruncatedError, toReadable } from '../../verifier/protocol/streams.js'
 import { collect, failureOf } from './pieces.js'
 

@@ -6,6 +6,7 @@ import { type Finding, fail, pass, type Transcript, unavailable, waived } from '
 import type { EndorsementPool } from '../endorsements.js'
 import { type Bytes, equalBytes, toHex } from '../protocol/bytes.js'
 import { FormatError } from '../protocol/errors.js'
+import { parseGpuEvidence } from '../protocol/gpu-evidence.js'
 import type { TrustAnchor } from '../trust-anchors.js'
 import {
   type Chain,
@@ -28,6 +29,7 @@ import { parseSpdmReport, SPDM, type SpdmReport } from './spdm.js'
 
 export interface DeviceInput {
   readonly evidence: readonly Bytes[]
+  readonly form: 'container' | 'any'
   readonly expectedNonce: Bytes | undefined
   readonly endorsements: EndorsementPool
   readonly anchors: readonly TrustAnchor[]
@@ -56,7 +58,7 @@ export async function verifyDevices(
   input: DeviceInput,
 ): Promise<readonly Device[] | undefined> {
   const id = (area: string, thing: string) => deviceCheckId(kind, area, thing)
-  const items = t.check(id('evidence', 'parse'), () => readAll(input.evidence))
+  const items = t.check(id('evidence', 'parse'), () => readAll(input))
   const named = items?.map((item, i) => ({ name: `${kind === 'gpu' ? 'GPU' : 'NVSwitch'} ${i}`, item }))
   const parsed = named && t.check(id('report', 'parse'), () => pass(named.map(parseOne)))
   if (parsed === undefined) return undefined
@@ -104,9 +106,10 @@ export function asNamed<T extends { readonly name: string }>(item: T): Named<T> 
   return { name: item.name, item }
 }
 
-function readAll(evidence: readonly Bytes[]): Finding<readonly EvidenceItem[]> {
+function readAll({ evidence, form }: DeviceInput): Finding<readonly EvidenceItem[]> {
   if (evidence.length === 0) return fail('there is no evidence')
-  return pass(evidence.flatMap(readGpuEvidence))
+  if (form === 'any') return pass(evidence.flatMap(readGpuEvidence))
+  return pass(evidence.map((item) => ({ ...parseGpuEvidence(item), claimed: {} })))
 }
 
 type Parsed = Pick<Device, 'name' | 'item' | 'report'>

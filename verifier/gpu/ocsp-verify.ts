@@ -183,6 +183,8 @@ export function ocspExpiry({ answers }: OcspResponse, policy: GpuPolicy['ocsp'])
 
 /** More responses than any honest bundle carries; bounds what hostile pools can cost. */
 const MAX_RESPONSES = 256
+/** About one certificate. */
+const MAX_CANDIDATES = 16
 
 function readResponses(pool: EndorsementPool): readonly OcspResponse[] {
   return pool.documents
@@ -202,7 +204,7 @@ async function judge(subject: Subject, responses: readonly OcspResponse[], now: 
   const candidates: Candidate[] = []
   for (const response of responses) {
     for (const answer of response.answers) {
-      if (!(await isAbout(answer.certId, subject))) continue
+      if (candidates.length === MAX_CANDIDATES || !(await isAbout(answer.certId, subject))) continue
       candidates.push({ response, answer, ...(await signerOf(response, subject.issuer, now)) })
     }
   }

@@ -35,6 +35,11 @@ export interface GpuInput {
   readonly devices: readonly Bytes[]
   /** NVSwitch evidence in the same forms. Untrusted. */
   readonly switches?: readonly Bytes[]
+  /**
+   * `container`: every item is the bundle's CBOR container and nothing else (PROTOCOL.md §6). `any`, the default: whatever
+   * form this verifier reads, PEM certificates among the reports included.
+   */
+  readonly form?: 'container' | 'any'
   /** 32 bytes: the derived gpu_nonce, or the caller's own. Omitting it lets a recorded report pass: the check is waived. */
   readonly expectedNonce?: Bytes
   /** Manifests, OCSP responses, certificates of reports that came alone. Untrusted until verified. */
@@ -129,7 +134,7 @@ export async function verifyGpus(t: Transcript, given: GpuInput): Promise<GpuFin
 function withChains(input: GpuInput): GpuInput {
   const { devices, switches = [] } = input
   const pool = chainsIn([...devices, ...switches])
-  if (!devices.some(isChain) && !switches.some(isChain)) return input
+  if (input.form === 'container' || ![...devices, ...switches].some(isChain)) return input
   return {
     ...input,
     devices: reportsIn(devices),
@@ -145,8 +150,8 @@ async function verifyKind(
   shelf: RimShelf,
   input: GpuInput,
 ): Promise<readonly Held[] | undefined> {
-  const { expectedNonce, endorsements, anchors, now } = input
-  const devices = await verifyDevices(t, kind, { evidence, expectedNonce, endorsements, anchors, now })
+  const { expectedNonce, endorsements, anchors, now, form = 'any' } = input
+  const devices = await verifyDevices(t, kind, { evidence, form, expectedNonce, endorsements, anchors, now })
   return devices && checkFirmware(t, kind, devices, { shelf, anchors, now })
 }
 

@@ -29,7 +29,7 @@ export interface XmlElement {
   readonly children: readonly (XmlElement | string)[]
 }
 
-const MAX_CHARACTERS = 512 * 1024
+const MAX_CHARACTERS = 256 * 1024
 const MAX_DEPTH = 12
 const MAX_ATTRIBUTES = 64
 const MAX_ELEMENTS = 4096

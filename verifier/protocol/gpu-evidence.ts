@@ -7,8 +7,6 @@ import { type Bytes, toBytes } from './bytes.js'
 import { CborFields, decodeCbor, encodeCbor, expectBytes } from './cbor.js'
 import { FormatError } from './errors.js'
 
-export const MEDIA_TYPE_GPU_EVIDENCE = 'application/vnd.nvidia.gpu.evidence+cbor'
-
 export interface GpuEvidence {
   /** Request ‖ response ‖ signature, exactly as the device returned it. */
   readonly report: Bytes

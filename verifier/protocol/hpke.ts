@@ -10,6 +10,16 @@ import * as noble from '@panva/hpke-noble'
 import * as hpke from 'hpke'
 import { type Bytes, toBytes } from './bytes.js'
 import { SubrosaError } from './errors.js'
+import {
+  AEAD_AES_128_GCM,
+  AEAD_AES_256_GCM,
+  AEAD_CHACHA20_POLY1305,
+  type HpkeSuite,
+  isSupported,
+  KDF_HKDF_SHA256,
+  KEM_MLKEM768_X25519,
+  KEM_X25519_HKDF_SHA256,
+} from './hpke-suites.js'
 
 export type HpkeErrorCode =
   | 'hpke.suite-unsupported'
@@ -30,25 +40,7 @@ export class HpkeError extends SubrosaError {
   }
 }
 
-export const KEM_X25519_HKDF_SHA256 = 0x0020
-export const KEM_MLKEM768_X25519 = 0x647a
-export const KDF_HKDF_SHA256 = 0x0001
-export const AEAD_AES_128_GCM = 0x0001
-export const AEAD_AES_256_GCM = 0x0002
-export const AEAD_CHACHA20_POLY1305 = 0x0003
-
-export interface HpkeSuite {
-  readonly kemId: number
-  readonly kdfId: number
-  readonly aeadId: number
-}
-
-/** Bytes in an encapsulation and in serialised keys (RFC 9180 §7.1, draft-ietf-hpke-pq §4). */
-export const KEM_SIZES: ReadonlyMap<number, { readonly Nenc: number; readonly Npk: number; readonly Nsk: number }> =
-  new Map([
-    [KEM_X25519_HKDF_SHA256, { Nenc: 32, Npk: 32, Nsk: 32 }],
-    [KEM_MLKEM768_X25519, { Nenc: 1120, Npk: 1216, Nsk: 32 }],
-  ])
+export * from './hpke-suites.js'
 
 /** An AEAD of RFC 9180 §7.3. `open` rejects with HpkeError `hpke.open`. */
 export interface Aead {
@@ -78,10 +70,6 @@ export interface RecipientContext {
   /** @throws HpkeError `hpke.open`; the sequence number then does not advance. */
   open(aad: Uint8Array, ciphertext: Uint8Array): Promise<Bytes>
   export(context: Uint8Array, length: number): Promise<Bytes>
-}
-
-export function isSupported(suite: HpkeSuite): boolean {
-  return KEM_SIZES.has(suite.kemId) && suite.kdfId === KDF_HKDF_SHA256 && AEADS.has(suite.aeadId)
 }
 
 /** @throws HpkeError `hpke.suite-unsupported`. */

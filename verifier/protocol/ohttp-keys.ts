@@ -8,17 +8,7 @@
 import { ByteReader, type Bytes, concat, toBase64Url } from './bytes.js'
 import { FormatError } from './errors.js'
 import { sha256 } from './hash.js'
-import {
-  AEAD_AES_256_GCM,
-  generateKeyPair,
-  type HpkePrivateKey,
-  type HpkeSuite,
-  isSupported,
-  KDF_HKDF_SHA256,
-  KEM_MLKEM768_X25519,
-  KEM_SIZES,
-  KEM_X25519_HKDF_SHA256,
-} from './hpke.js'
+import { type HpkeSuite, isSupported, KEM_MLKEM768_X25519, KEM_SIZES, KEM_X25519_HKDF_SHA256 } from './hpke-suites.js'
 
 /** RFC 9458 §3.1: key_id u8 ‖ kem_id u16 ‖ public_key[Npk] ‖ length u16 ‖ (kdf_id u16 ‖ aead_id u16)… */
 export interface KeyConfiguration {
@@ -61,17 +51,6 @@ export function encodeKeyConfiguration(fields: Omit<KeyConfiguration, 'encoded'>
   if (publicKey.length !== KEM_SIZES.get(kemId)?.Npk) throw new RangeError('public key: wrong length for its KEM')
   const pairs = algorithms.map(({ kdfId, aeadId }) => concat(u16(kdfId), u16(aeadId)))
   return { ...fields, encoded: concat(new Uint8Array([keyId]), u16(kemId), publicKey, u16(4 * pairs.length), ...pairs) }
-}
-
-/** A fresh key pair and its configuration: one suite, so there is nothing to negotiate. */
-export async function generateKeyConfiguration(
-  keyId: number,
-  kemId: number,
-  aeadId: number = AEAD_AES_256_GCM,
-): Promise<{ configuration: KeyConfiguration; privateKey: HpkePrivateKey }> {
-  const { publicKey, privateKey } = await generateKeyPair(kemId)
-  const algorithms = [{ kdfId: KDF_HKDF_SHA256, aeadId }]
-  return { configuration: encodeKeyConfiguration({ keyId, kemId, publicKey, algorithms }), privateKey }
 }
 
 /**

@@ -2,17 +2,15 @@
  * The recipe: from evidence bytes and a policy to an attestation result, one step a check, in plan order
  * (PROTOCOL.md §9). Hostile bytes never throw; they become failed checks.
  */
-import { verifyGpuEvidence } from './appraise-gpu.js'
 import { BUNDLE_CHECKS, claimChecks, softwareCheck } from './bundle-checks.js'
 import { type CheckDefinition, fail, pass, Transcript, waived } from './checks.js'
 import * as claimed from './claims-appraisal.js'
 import { conclude } from './conclude.js'
-import { type CpuFindings, type CpuVerifier, SNP, TDX } from './cpu.js'
+import { type CpuFindings, type CpuVerifier, loadCpuVerifier } from './cpu.js'
 import { describeClaims } from './describe.js'
 import { detectEvidence } from './detect.js'
 import { type EndorsementPool, mergePools, sortEndorsements } from './endorsements.js'
-import { gpuPlan } from './gpu/checks.js'
-import { type GpuFindings, verifyGpus } from './gpu/verify.js'
+import type { GpuFindings } from './gpu/verify.js'
 import type { AppraisalPolicy } from './policy.js'
 import { type Bundle, parseBundle } from './protocol/bundle.js'
 import { type Bytes, toHex } from './protocol/bytes.js'
@@ -44,8 +42,11 @@ export interface VerifyOptions {
 export async function verifyEvidence(evidence: Bytes, options: VerifyOptions): Promise<AttestationResult> {
   const detected = detectEvidence(evidence)
   if (detected.kind === 'bundle') return verifyBundle(detected.bytes, options)
-  if (detected.kind === 'gpu') return verifyGpuEvidence([detected.bytes], [], options)
-  return verifyRaw(detected.kind === 'tdx' ? TDX : SNP, detected.bytes, options)
+  if (detected.kind === 'gpu') {
+    const { verifyGpuEvidence } = await import('./appraise-gpu.js')
+    return verifyGpuEvidence([detected.bytes], [], options)
+  }
+  return verifyRaw(await loadCpuVerifier(detected.kind), detected.bytes, options)
 }
 
 async function verifyRaw(vendor: CpuVerifier, evidence: Bytes, options: VerifyOptions): Promise<AttestationResult> {
@@ -68,15 +69,15 @@ async function verifyRaw(vendor: CpuVerifier, evidence: Bytes, options: VerifyOp
   })
 }
 
-/** The plan for a bundle whose CPU evidence this vendor made, with so many devices to appraise, in order. */
-export function bundlePlan(vendor: CpuVerifier, gpus = 0, switches = 0): readonly CheckDefinition[] {
+/** The plan for a bundle whose CPU evidence this vendor made, with the checks of its devices, in order. */
+export function bundlePlan(vendor: CpuVerifier, devices: readonly CheckDefinition[]): readonly CheckDefinition[] {
   // What REPORT_DATA must be is settled by `binding.report-data` here.
   const cpu = vendor.plan(new Uint8Array(), false).filter((check) => !check.id.endsWith('.report-data'))
   return [
     ...BUNDLE_CHECKS,
     ...cpu.map((check) => (check.needs === undefined ? { ...check, needs: ['bundle.parse'] } : check)),
     ...claimChecks(vendor.signatureCheck),
-    ...(gpus + switches > 0 ? gpuPlan(gpus, switches) : []),
+    ...devices,
     softwareCheck(vendor.signatureCheck),
   ]
 }
@@ -84,15 +85,20 @@ export function bundlePlan(vendor: CpuVerifier, gpus = 0, switches = 0): readonl
 async function verifyBundle(bytes: Bytes, options: VerifyOptions): Promise<AttestationResult> {
   const { policy } = options
   const read = readBundle(bytes)
-  const vendor = 'bundle' in read && read.bundle.cpu.type === MEDIA_TYPE_TDX_QUOTE ? TDX : SNP
+  const vendor = await loadCpuVerifier(
+    'bundle' in read && read.bundle.cpu.type === MEDIA_TYPE_TDX_QUOTE ? 'tdx' : 'snp',
+  )
   const devices = 'bundle' in read && policy.gpu !== 'none' ? read.bundle : undefined
-  const t = new Transcript(bundlePlan(vendor, devices?.gpus.length, devices?.switches.length))
+  const gpu = devices === undefined || isBare(devices) ? undefined : await loadGpuVerifier()
+  const t = new Transcript(
+    bundlePlan(vendor, gpu?.planFor({ devices: devices?.gpus ?? [], switches: devices?.switches ?? [] }) ?? []),
+  )
 
   const bundle = t.check('bundle.parse', () => ('bundle' in read ? pass(read.bundle) : fail(read.reason)))
   const claims = bundle && t.check('claims.parse', () => pass(parseClaims(bundle.claims)))
   const cpu = bundle && (await verifyBundleCpu(t, vendor, bundle, options))
   const keys = bundle && claims && (await appraiseClaims(t, bundle, claims, cpu, options))
-  const gpus = devices && claims && (await verifyBundleGpus(t, devices, claims, options))
+  const gpus = gpu && devices && claims && (await verifyBundleGpus(t, gpu, devices, claims, options))
   t.check('reference.measurement', () => claimed.matchSoftware(cpu, policy))
 
   const evidence = {
@@ -125,15 +131,25 @@ function poolFor(bundle: Bundle, options: VerifyOptions): EndorsementPool {
   return options.endorsements === undefined ? stapled : mergePools(options.endorsements, stapled)
 }
 
+/** As with CPUs: loaded when a bundle has devices. */
+function loadGpuVerifier(): Promise<typeof import('./gpu/verify.js')> {
+  return import('./gpu/verify.js')
+}
+
+function isBare(bundle: Bundle): boolean {
+  return bundle.gpus.length + bundle.switches.length === 0
+}
+
 async function verifyBundleGpus(
   t: Transcript,
+  gpu: Awaited<ReturnType<typeof loadGpuVerifier>>,
   bundle: Bundle,
   claims: Claims,
   options: VerifyOptions,
 ): Promise<GpuFindings | undefined> {
   const { policy, now } = options
-  if (policy.gpu === 'none' || bundle.gpus.length + bundle.switches.length === 0) return undefined
-  return verifyGpus(t, {
+  if (policy.gpu === 'none') return undefined
+  return gpu.verifyGpus(t, {
     form: 'container',
     devices: bundle.gpus,
     switches: bundle.switches,

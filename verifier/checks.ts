@@ -45,9 +45,6 @@ export interface Detail {
   readonly actual?: string
 }
 
-/** Why a check was skipped: another check failed first, an input is missing, or the policy waived it. */
-type SkipCause = 'needs' | 'unavailable' | 'waived'
-
 export type Finding<T = undefined> =
   | { readonly status: 'pass'; readonly value: T; readonly detail?: Detail }
   | { readonly status: 'fail'; readonly reason: string; readonly detail?: Detail }

@@ -1,6 +1,6 @@
 /** The command line of `verify-attestation`, as a function of its arguments and streams. Node only. */
 import { writeFile } from 'node:fs/promises'
-import { Command, CommanderError, Option } from 'commander'
+import { Command, CommanderError } from 'commander'
 import { type VerifyOptions, verifyEvidence } from './appraise.js'
 import type { CheckDefinition } from './checks.js'
 import { detectEvidence } from './detect.js'
@@ -9,23 +9,15 @@ import { fetchBundle, parseWorkerUrl } from './fetch-evidence.js'
 import { loadFile } from './files.js'
 import { addVerificationOptions, type ResolvedVerification, resolveFlags, type VerificationFlags } from './options.js'
 import { nearest } from './policy.js'
+import { addPrintOptions, type Output, type PrintFlags, printResult } from './print.js'
 import type { Bytes } from './protocol/bytes.js'
-import { type AttestationResult, exitCodeOf, resultToJson } from './result.js'
+import type { AttestationResult } from './result.js'
 import { addEndorsements } from './save.js'
-import { terminalStyle } from './terminal.js'
-import { renderExplanation, renderResult } from './text.js'
+import { renderExplanation } from './text.js'
 import { VERSION } from './version.js'
 
-interface Output {
-  readonly stdout: NodeJS.WritableStream
-  readonly stderr: NodeJS.WritableStream
-}
-
-interface VerifyFlags extends VerificationFlags {
+interface VerifyFlags extends VerificationFlags, PrintFlags {
   readonly save?: string
-  readonly format: 'text' | 'json'
-  readonly explain?: string | true
-  readonly verbose?: boolean
 }
 
 const MISUSE = 2
@@ -39,9 +31,6 @@ export async function runVerifier(argv: readonly string[], output: Output): Prom
     .argument('[target]', 'worker URL, bundle file, or raw report (binary, hex or base64)')
     .version(VERSION, '--version')
     .option('--save <file>', 'keep a self-contained bundle that re-verifies offline')
-    .addOption(new Option('--format <format>', 'how to print the verdict').choices(['text', 'json']).default('text'))
-    .option('--explain [check]', 'what a check means and what an attacker gains without it')
-    .option('--verbose', 'show the stack of an unexpected error')
     .exitOverride()
     .configureOutput({
       writeOut: (text) => output.stdout.write(text),
@@ -51,7 +40,7 @@ export async function runVerifier(argv: readonly string[], output: Output): Prom
     .action(async (target: string | undefined, flags: VerifyFlags) => {
       status = await verify(target, flags, output)
     })
-  addVerificationOptions(program)
+  addVerificationOptions(addPrintOptions(program))
   try {
     if (argv[2] === 'gpu') {
       const { registerGpu } = await import('./cli-gpu.js')
@@ -88,16 +77,7 @@ async function verify(target: string | undefined, flags: VerifyFlags, output: Ou
     ? await verifyWorker(target, resolved, appraiserFor(flags, output))
     : await verifyFile(target, resolved, appraiserFor(flags, output))
   if (flags.save !== undefined) await save(flags.save, evidence, result, output)
-  const text =
-    flags.format === 'json'
-      ? `${JSON.stringify(resultToJson(result), null, 2)}\n`
-      : renderResult(result, {
-          style: terminalStyle(output.stdout),
-          registry: result.verdict === 'accepted' ? new Map() : await allChecks(),
-          all: flags.explain === true,
-        })
-  output.stdout.write(text)
-  return exitCodeOf(result)
+  return printResult(result, flags, output)
 }
 
 type Appraise = (evidence: Bytes, options: VerifyOptions) => Promise<AttestationResult>

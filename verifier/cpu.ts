@@ -5,17 +5,7 @@ import type { CheckDefinition, Transcript } from './checks.js'
 import type { EndorsementPool } from './endorsements.js'
 import type { AppraisalPolicy } from './policy.js'
 import type { Bytes } from './protocol/bytes.js'
-import { toHex } from './protocol/bytes.js'
 import type { EndorsementUse, NotProven } from './result.js'
-import { ALL_SNP_CHECKS } from './snp/checks.js'
-import { AUTHENTICITY_CHECKS } from './snp/checks-authenticity.js'
-import { describeSnpReport } from './snp/report.js'
-import { snpPlan, verifySnp } from './snp/verify.js'
-import { ALL_TDX_CHECKS } from './tdx/checks.js'
-import { AUTHENTICITY_CHECKS as TDX_AUTHENTICITY_CHECKS } from './tdx/checks-authenticity.js'
-import { describeTdxQuote } from './tdx/quote.js'
-import type { TdxTcb } from './tdx/tcb.js'
-import { tdxPlan, verifyTdx } from './tdx/verify.js'
 
 /** What a vendor's verifier found, reduced to what claims, keys and reference values are held against. */
 export interface CpuFindings {
@@ -59,95 +49,7 @@ export interface CpuVerifier {
   verify(t: Transcript, input: CpuInput): Promise<CpuFindings | undefined>
 }
 
-export const SNP: CpuVerifier = {
-  kind: 'snp',
-  signatureCheck: 'snp.report.signature',
-  authenticity: AUTHENTICITY_CHECKS,
-  allChecks: ALL_SNP_CHECKS,
-  plan: snpPlan,
-  async verify(t, { evidence, endorsements, policy, now, reportData, nonce }) {
-    const findings = await verifySnp(t, {
-      report: evidence,
-      endorsements,
-      anchors: policy.trustAnchors.filter((anchor) => anchor.kind === 'snp'),
-      now,
-      revocation: policy.revocation,
-      policy: policy.snp,
-      ...(reportData === undefined ? {} : { expectedReportData: reportData }),
-      ...(nonce === undefined ? {} : { nonce }),
-    })
-    if (findings === undefined) return undefined
-    const { report } = findings
-    return {
-      platform: `AMD SEV-SNP (${findings.product})`,
-      reportData: report.reportData,
-      configuration: { field: 'HOST_DATA', value: report.hostData },
-      measurements: { measurement: toHex(report.measurement) },
-      paravisorMeasurement: findings.paravisorMeasurement,
-      privateAnchor: findings.privateAnchor,
-      endorsementsUsed: findings.endorsementsUsed,
-      endorsementBytes: findings.endorsementBytes,
-      validUntil: findings.validUntil,
-      notProven: findings.notProven,
-      described: {
-        product: findings.product,
-        signer: findings.signer ?? null,
-        notes: findings.notes,
-        report: describeSnpReport(report, findings.tcbLayout),
-      },
-    }
-  },
+/** The vendor's verifier, loaded when evidence asks for it: nobody pays for a vendor they do not meet. */
+export async function loadCpuVerifier(kind: CpuVerifier['kind']): Promise<CpuVerifier> {
+  return kind === 'tdx' ? (await import('./cpu-tdx.js')).TDX : (await import('./cpu-snp.js')).SNP
 }
-
-export const TDX: CpuVerifier = {
-  kind: 'tdx',
-  signatureCheck: 'tdx.quote.signature',
-  authenticity: TDX_AUTHENTICITY_CHECKS,
-  allChecks: ALL_TDX_CHECKS,
-  plan: (evidence, withNonce) => tdxPlan(evidence, withNonce),
-  async verify(t, { evidence, endorsements, policy, now, reportData, nonce, eventLog }) {
-    const findings = await verifyTdx(t, {
-      quote: evidence,
-      endorsements,
-      anchors: policy.trustAnchors.filter((anchor) => anchor.kind === 'tdx'),
-      now,
-      revocation: policy.revocation,
-      policy: policy.tdx,
-      ...(reportData === undefined ? {} : { expectedReportData: reportData }),
-      ...(nonce === undefined ? {} : { nonce }),
-      ...(eventLog === undefined ? {} : { eventLog }),
-    })
-    if (findings === undefined) return undefined
-    const { report } = findings.quote
-    const [rtmr0, rtmr1, rtmr2, rtmr3] = findings.rtmrs.map(toHex)
-    return {
-      platform: `Intel TDX${findings.pck === undefined ? '' : ` (FMSPC ${toHex(findings.pck.fmspc)})`}`,
-      reportData: report.reportData,
-      configuration: { field: 'MRCONFIGID', value: report.mrConfigId },
-      measurements: {
-        mrTd: toHex(findings.mrTd),
-        rtmr0: rtmr0 ?? '',
-        rtmr1: rtmr1 ?? '',
-        rtmr2: rtmr2 ?? '',
-        rtmr3: rtmr3 ?? '',
-      },
-      paravisorMeasurement: findings.paravisorMeasurement,
-      privateAnchor: findings.privateAnchor,
-      endorsementsUsed: findings.endorsementsUsed,
-      endorsementBytes: findings.endorsementBytes,
-      validUntil: findings.validUntil,
-      notProven: findings.notProven,
-      described: {
-        report: describeTdxQuote(findings.quote),
-        tcb: findings.tcb === undefined ? null : describeTdxTcb(findings.tcb),
-      },
-    }
-  },
-}
-
-/** JSON-ready: dates as RFC 3339, the rest as it is. */
-function describeTdxTcb(tcb: TdxTcb): unknown {
-  return JSON.parse(JSON.stringify(tcb))
-}
-
-export const CPU_VERIFIERS: readonly CpuVerifier[] = [SNP, TDX]

@@ -1,13 +1,14 @@
 /** Every check this verifier can make, by id, in the order plans use them. */
 import { bundlePlan } from './appraise.js'
 import type { CheckDefinition } from './checks.js'
-import { CPU_VERIFIERS } from './cpu.js'
+import { SNP } from './cpu-snp.js'
+import { TDX } from './cpu-tdx.js'
 import { ALL_GPU_CHECKS } from './gpu/checks.js'
 import { RECEIPT_CHECKS } from './receipt.js'
 
 export const ALL_CHECKS: ReadonlyMap<string, CheckDefinition> = new Map(
   [
-    ...CPU_VERIFIERS.flatMap((vendor) => [...bundlePlan(vendor), ...vendor.allChecks]),
+    ...[SNP, TDX].flatMap((vendor) => [...bundlePlan(vendor, []), ...vendor.allChecks]),
     ...ALL_GPU_CHECKS,
     ...RECEIPT_CHECKS,
   ].map((check) => [check.id, check]),

@@ -9,11 +9,17 @@
  */
 import { parseArgs } from 'node:util'
 import { COLD_BENCHMARKS } from './bench/cold.js'
+import { GPU_BENCHMARKS } from './bench/gpu.js'
 import { type Benchmark, type Measured, MissingInput, measure } from './bench/measure.js'
 import { SNP_BENCHMARKS } from './bench/snp.js'
 import { TDX_BENCHMARKS } from './bench/tdx.js'
 
-export const BENCHMARKS: readonly Benchmark[] = [...SNP_BENCHMARKS, ...TDX_BENCHMARKS, ...COLD_BENCHMARKS]
+export const BENCHMARKS: readonly Benchmark[] = [
+  ...SNP_BENCHMARKS,
+  ...TDX_BENCHMARKS,
+  ...GPU_BENCHMARKS,
+  ...COLD_BENCHMARKS,
+]
 
 /** One line of `--json`. */
 export interface BenchmarkLine {

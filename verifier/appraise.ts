@@ -3,7 +3,7 @@
  * (PROTOCOL.md §9). Hostile bytes never throw; they become failed checks.
  */
 import { BUNDLE_CHECKS, claimChecks, softwareCheck } from './bundle-checks.js'
-import { type CheckDefinition, fail, pass, Transcript, waived } from './checks.js'
+import { type CheckDefinition, fail, pass, Transcript } from './checks.js'
 import * as claimed from './claims-appraisal.js'
 import { conclude } from './conclude.js'
 import { type CpuFindings, type CpuVerifier, loadCpuVerifier } from './cpu.js'
@@ -200,7 +200,7 @@ async function appraiseClaims(
   const accepted = t.check('keys.suite', () => claimed.matchSuites(keys ?? [], policy))
   t.check('serving.padding', () => claimed.matchPadding(claims, policy))
   t.check('model.digest', () => claimed.matchModel(claims, policy))
-  t.check('operator.match', () => waived('operator: any; the seal ends in the enclave, whoever owns the machine'))
+  await t.checkAsync('operator.match', () => claimed.matchOperator(bundle, claims, cpu, options))
   return accepted
 }
 

@@ -12,10 +12,12 @@ import { sha256 } from './protocol/hash.js'
 import {
   parseSignedKeyConfigurations,
   type SignedKeyConfiguration,
+  verifyEd25519,
   verifyKeyConfiguration,
 } from './protocol/key-configuration.js'
 import { verifyInclusion } from './protocol/merkle.js'
 import { parseKeyConfiguration, suiteNameOf } from './protocol/ohttp-keys.js'
+import { operatorMessage, parseOperatorStatement } from './protocol/operator.js'
 import { type Claims, reportDataFor } from './protocol/statement.js'
 
 /** What the caller knows of time and nonce. */
@@ -173,6 +175,37 @@ export function matchModel(claims: Claims, policy: AppraisalPolicy): Finding {
   if (policy.model.digests.includes(actual)) return pass(undefined, { actual })
   if (policy.model.digests.length === 0) return fail('no model is named in your policy', { actual })
   return fail('the model is none your policy names', { expected: policy.model.digests.join(' or '), actual })
+}
+
+/** An operator statement may be this old, in seconds. */
+const MAX_OPERATOR_AGE_S = 86_400
+
+export async function matchOperator(
+  bundle: Bundle,
+  claims: Claims,
+  cpu: CpuFindings | undefined,
+  { policy, now }: Circumstances,
+): Promise<Finding> {
+  if (policy.operator === 'any') {
+    return waived('operator: any; the seal ends in the enclave, whoever owns the machine')
+  }
+  if (bundle.operator === undefined) return fail('no operator vouches for this machine')
+  const statement = parseOperatorStatement(bundle.operator)
+  const detail = { expected: policy.operator.keys.join(' or '), actual: toHex(statement.key) }
+  if (!policy.operator.keys.includes(detail.actual)) return fail('the operator is none your policy names', detail)
+  if (!equalBytes(statement.identity, claims.statement.keys.identity)) {
+    return fail('the operator vouches for another boot’s identity key')
+  }
+  if (cpu?.platformId === undefined || !equalBytes(statement.platform, cpu.platformId)) {
+    return fail('the operator vouches for another machine')
+  }
+  const age = now.getTime() / 1000 - statement.issuedAt
+  if (age > MAX_OPERATOR_AGE_S || age < -CLOCK_SKEW_S) {
+    return fail('the operator’s word is not of the last 24 hours', { actual: instant(statement.issuedAt) })
+  }
+  return (await verifyEd25519(statement.key, statement.signature, operatorMessage(statement)))
+    ? pass(undefined, detail)
+    : fail('the operator’s signature does not verify')
 }
 
 export function matchSoftware(cpu: CpuFindings | undefined, policy: AppraisalPolicy): Finding {

@@ -17,12 +17,16 @@ export function registerGpu(program: Command, output: Output, done: (status: num
   const gpu = program
     .command('gpu')
     .description('check NVIDIA reports on their own: binary, hex or base64, or nvattest JSON')
-    .argument('<file...>', 'reports or evidence JSON, one or more GPUs')
+    .argument('[file...]', 'reports or evidence JSON, one or more GPUs')
     .option('--switch <file...>', 'evidence of NVSwitches on the same board')
     .enablePositionalOptions()
     .action(async (files: string[], flags: Flags & { switch?: string[] }) => {
+      const switches = flags.switch ?? []
+      if (files.length + switches.length === 0) {
+        throw new UsageError('target.missing', 'name a report or evidence JSON, or switches with --switch')
+      }
       const options = await optionsFor(flags)
-      const result = await verifyGpuEvidence(await load(files), await load(flags.switch ?? []), options)
+      const result = await verifyGpuEvidence(await load(files), await load(switches), options)
       done(await printResult(result, flags, output))
     })
   const rim = gpu
@@ -35,7 +39,9 @@ export function registerGpu(program: Command, output: Output, done: (status: num
     })
   const nras = gpu
     .command('nras')
-    .description('check an answer of NVIDIA’s remote verifier, trusting it for this one verdict')
+    .description(
+      'check an answer of NVIDIA’s remote verifier, trusting it for this one verdict unless --policy decides',
+    )
     .argument('<response>', 'JSON as the service answered')
     .option('--jwks <file...>', 'key set the service published')
     .action(async (file: string, flags: Flags & { jwks?: string[] }) => {
@@ -43,7 +49,9 @@ export function registerGpu(program: Command, output: Output, done: (status: num
       const keys = sortEndorsements(await loadEndorsements(flags.jwks ?? []))
       const pool = options.endorsements === undefined ? keys : mergePools(options.endorsements, keys)
       const base = options.policy.gpu === 'none' ? STRICT_GPU_POLICY : options.policy.gpu
-      const policy = { ...options.policy, gpu: base.nras === 'refused' ? { ...base, nras: ACCEPTED_NRAS } : base }
+      // A policy file is the user's word on whom to trust; only without one does asking for this check say it.
+      const named = flags.policy !== undefined || base.nras !== 'refused'
+      const policy = { ...options.policy, gpu: named ? base : { ...base, nras: ACCEPTED_NRAS } }
       const result = await verifyNrasResponse(await loadFile(file, 'response'), {
         ...options,
         policy,

@@ -1,6 +1,6 @@
 /** AMD SEV-SNP as the recipe sees it. */
 import type { CpuVerifier } from './cpu.js'
-import { toHex } from './protocol/bytes.js'
+import { isZero, toHex } from './protocol/bytes.js'
 import { ALL_SNP_CHECKS } from './snp/checks.js'
 import { AUTHENTICITY_CHECKS } from './snp/checks-authenticity.js'
 import { describeSnpReport } from './snp/report.js'
@@ -28,6 +28,7 @@ export const SNP: CpuVerifier = {
     return {
       platform: `AMD SEV-SNP (${findings.product})`,
       reportData: report.reportData,
+      platformId: isZero(report.chipId) ? undefined : report.chipId,
       configuration: { field: 'HOST_DATA', value: report.hostData },
       measurements: { measurement: toHex(report.measurement) },
       paravisorMeasurement: findings.paravisorMeasurement,

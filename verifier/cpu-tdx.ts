@@ -31,6 +31,7 @@ export const TDX: CpuVerifier = {
     return {
       platform: `Intel TDX${findings.pck === undefined ? '' : ` (FMSPC ${toHex(findings.pck.fmspc)})`}`,
       reportData: report.reportData,
+      platformId: findings.pck?.ppid,
       configuration: { field: 'MRCONFIGID', value: report.mrConfigId },
       measurements: {
         mrTd: toHex(findings.mrTd),

@@ -12,6 +12,8 @@ export interface CpuFindings {
   /** As people know it: `AMD SEV-SNP (Genoa)`. */
   readonly platform: string
   readonly reportData: Bytes
+  /** The machine: CHIP_ID (SNP, 64 bytes) or PPID (TDX, 16 bytes); undefined where it is masked or unknown. */
+  readonly platformId: Bytes | undefined
   /** HOST_DATA (SNP, 32 bytes) or MRCONFIGID (TDX, 48 bytes). */
   readonly configuration: { readonly field: string; readonly value: Bytes }
   /** What was launched, by the names references use: `measurement` (SNP); `mrTd`, `rtmr0` to `rtmr3` (TDX). Lower-case hex. */

@@ -5,7 +5,9 @@
 import { isGpuEvidence } from './gpu/evidence.js'
 import { looksLikeBundle } from './protocol/bundle.js'
 import { type Bytes, fromBase64, fromHex } from './protocol/bytes.js'
+import { looksLikeSnpContainer } from './snp/evidence.js'
 import { looksLikeTdxContainer } from './tdx/evidence.js'
+import { looksLikeRawTdReport } from './tdx/quote.js'
 
 export interface DetectedEvidence {
   readonly kind: 'bundle' | 'snp' | 'tdx' | 'gpu'
@@ -20,7 +22,14 @@ export function detectEvidence(bytes: Bytes): DetectedEvidence {
 function kindOf(bytes: Bytes): DetectedEvidence['kind'] {
   if (looksLikeBundle(bytes)) return 'bundle'
   if (looksLikeQuote(bytes) || looksLikeTdxContainer(bytes)) return 'tdx'
-  return isGpuEvidence(bytes) ? 'gpu' : 'snp'
+  if (isGpuEvidence(bytes)) return 'gpu'
+  return looksLikeRawTdReport(bytes) && !beginsLikeSnp(bytes) ? 'tdx' : 'snp'
+}
+
+/** What is cut short to a TDREPORT's length is still refused as what it was. */
+function beginsLikeSnp(bytes: Bytes): boolean {
+  const [version = 0, ...high] = bytes.subarray(0, 4)
+  return looksLikeSnpContainer(bytes) || (version >= 2 && version <= 5 && high.every((byte) => byte === 0))
 }
 
 /** A quote header of any version: an attestation key type where an SNP report has the zero half of its version. */

@@ -48,8 +48,8 @@ export interface AppraisalPolicy {
   readonly gpu: 'none' | GpuPolicy
   /** Weights roots (32 bytes, hex) the worker may serve; `any` lets the provider choose the model. */
   readonly model: 'any' | { readonly digests: readonly string[] }
-  /** Only `any` so far: the seal ends in the enclave, whoever owns the machine. */
-  readonly operator: 'any'
+  /** Ed25519 keys (hex) of operators whose signed word about the machine is wanted. `any`: whoever owns it. */
+  readonly operator: 'any' | { readonly keys: readonly string[] }
   readonly channel: { readonly suites: readonly SuiteName[]; readonly padding: readonly PaddingMode[] }
   readonly freshness: { readonly evidenceSeconds: number; readonly keySeconds: number }
 }
@@ -92,7 +92,7 @@ const documentSchema = v.strictObject({
   model: v.optional(
     v.union([v.literal('any'), v.strictObject({ digests: nonEmpty(hex(32, 'a model weights digest')) })]),
   ),
-  operator: v.optional(v.literal('any')),
+  operator: v.optional(v.union([v.literal('any'), v.strictObject({ keys: nonEmpty(hex(32, 'an operator key')) })])),
   channel: v.optional(
     v.strictObject({
       suites: v.optional(nonEmpty(v.picklist(['MLKEM768-X25519', 'X25519']))),
@@ -124,7 +124,7 @@ export interface PolicyDocument {
   readonly tdx?: Partly<TdxPolicy>
   readonly gpu?: 'required' | 'none' | Partly<GpuPolicy>
   readonly model?: 'any' | { readonly digests: readonly string[] }
-  readonly operator?: 'any'
+  readonly operator?: 'any' | { readonly keys: readonly string[] }
   readonly channel?: { readonly suites?: readonly SuiteName[]; readonly padding?: readonly PaddingMode[] }
   readonly freshness?: { readonly evidenceSeconds?: number; readonly keySeconds?: number }
 }
@@ -161,7 +161,7 @@ export function resolvePolicy(document: unknown): AppraisalPolicy {
     tdx: d.tdx,
     gpu: d.gpu === 'required' ? STRICT_GPU_POLICY : d.gpu,
     model: d.model ?? { digests: [] },
-    operator: 'any',
+    operator: d.operator ?? 'any',
     channel: { suites: d.channel?.suites ?? ['MLKEM768-X25519'], padding: d.channel?.padding ?? ['tick'] },
     freshness: {
       evidenceSeconds: d.freshness?.evidenceSeconds ?? MAX_EVIDENCE_LIFETIME_S,

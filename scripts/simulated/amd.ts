@@ -30,7 +30,7 @@ import { toPem } from './der.js'
 import { PRODUCTS, type SimulatedProduct, type SimulatedTcb } from './product.js'
 
 export type { CertificateOverrides, ExtensionEdit, SignatureOverrides } from './certificate.js'
-export type { SimulatedProduct, SimulatedTcb } from './product.js'
+export type { SimulatedProduct } from './product.js'
 
 export const SIMULATED_EPOCH: Date = new Date('2026-01-01T00:00:00Z')
 /** The longest a simulated serving platform may hold: 24 hours. Test hierarchies may name any dates. */

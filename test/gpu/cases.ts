@@ -1,4 +1,4 @@
-/** Cases of captured NVIDIA evidence: reads `test/vectors/expected-checks.nvidia.json` and carries one of them out. */
+/** Cases of captured NVIDIA evidence: reads `test/vectors/expected-checks.json` and carries one of its `nvidia/` cases out. */
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import * as v from 'valibot'
@@ -11,7 +11,7 @@ import { verifyRim } from '../../verifier/gpu/rim-verify.js'
 import { type GpuFindings, planFor, verifyGpus } from '../../verifier/gpu/verify.js'
 import { type Bytes, fromHex } from '../../verifier/protocol/bytes.js'
 
-/** Paths are relative to the NVIDIA folder of the vectors. */
+/** Paths are relative to the vectors folder. */
 export interface NvidiaCase {
   readonly gpus?: readonly string[]
   readonly switches?: readonly string[]
@@ -41,15 +41,16 @@ export interface Outcome {
 }
 
 export function readCases(): readonly (readonly [name: string, NvidiaCase])[] {
-  const path = join(import.meta.dirname, '../vectors/expected-checks.nvidia.json')
-  return Object.entries(JSON.parse(readFileSync(path, 'utf8')) as Readonly<Record<string, NvidiaCase>>)
+  const path = join(import.meta.dirname, '../vectors/expected-checks.json')
+  const all = JSON.parse(readFileSync(path, 'utf8')) as Readonly<Record<string, NvidiaCase>>
+  return Object.entries(all).filter(([name]) => name.startsWith('nvidia/'))
 }
 
-export async function runCase(folder: string, c: NvidiaCase): Promise<Outcome> {
-  const read = (path: string): Bytes => new Uint8Array(readFileSync(join(folder, path))).slice(0, c.firstBytes)
-  const whole = (path: string): Bytes => new Uint8Array(readFileSync(join(folder, path)))
+export async function runCase(vectors: string, c: NvidiaCase): Promise<Outcome> {
+  const read = (path: string): Bytes => new Uint8Array(readFileSync(join(vectors, path))).slice(0, c.firstBytes)
+  const whole = (path: string): Bytes => new Uint8Array(readFileSync(join(vectors, path)))
   const common = {
-    endorsements: sortEndorsements(c.endorsements.flatMap((path) => filesUnder(join(folder, path)))),
+    endorsements: sortEndorsements(c.endorsements.flatMap((path) => filesUnder(join(vectors, path)))),
     anchors: [],
     now: new Date(c.at),
     revocation: c.revocation,

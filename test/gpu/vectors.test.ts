@@ -3,22 +3,28 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { readDeviceFields } from '../../verifier/gpu/device-fields.js'
 import { MIN_SVN_VALUE, OPAQUE, parseOpaqueData } from '../../verifier/gpu/opaque.js'
-import { vectorPath, vectorsFolder, withoutVectors } from '../support/vectors.js'
+import { tally } from '../support/tally.js'
+import { vectorsFolder, withoutVectors } from '../support/vectors.js'
 import { readCases, runCase } from './cases.js'
 
 const cases = readCases()
 
 describe.skipIf(withoutVectors)('captured NVIDIA evidence (skipped without SUBROSA_VECTORS)', () => {
-  const folder = vectorsFolder === undefined ? '' : vectorPath('nvidia')
+  const vectors = vectorsFolder ?? ''
+  const folder = `${vectors}/nvidia`
+  const counted = tally('nvidia.library', cases.length)
 
-  it.each(cases)('%s', async (_name, c) => {
-    const { verdict, firstFailing, checks, findings } = await runCase(folder, c)
-    const wrong = checks.filter((check) => check.status === 'fail')
-    expect({ verdict, firstFailing, wrong }).toMatchObject({ verdict: c.verdict, firstFailing: c.firstFailing })
-    const [first] = findings?.devices ?? []
-    if (c.mismatched !== undefined) expect(first?.measurements?.mismatched).toEqual(c.mismatched)
-    if (c.matched !== undefined) expect(first?.measurements?.matched).toHaveLength(c.matched)
-  })
+  it.each(cases)(
+    '%s',
+    counted(async (_name, c) => {
+      const { verdict, firstFailing, checks, findings } = await runCase(vectors, c)
+      const wrong = checks.filter((check) => check.status === 'fail')
+      expect({ verdict, firstFailing, wrong }).toMatchObject({ verdict: c.verdict, firstFailing: c.firstFailing })
+      const [first] = findings?.devices ?? []
+      if (c.mismatched !== undefined) expect(first?.measurements?.mismatched).toEqual(c.mismatched)
+      if (c.matched !== undefined) expect(first?.measurements?.matched).toHaveLength(c.matched)
+    }),
+  )
 
   it('has every case of cases.json', () => {
     const { cases: published } = JSON.parse(readFileSync(`${folder}/cases.json`, 'utf8')) as { cases: { id: string }[] }
@@ -37,7 +43,11 @@ describe.skipIf(withoutVectors)('captured NVIDIA evidence (skipped without SUBRO
     const files = (readdirSync(folder, { recursive: true }) as string[]).filter(
       (path) => /\.(xml|bin|json|pem)$/.test(path) && !/^(roots|opaque)\//.test(path) && path !== 'cases.json',
     )
-    expect(files.filter((path) => !used.some((name) => path === name || path.startsWith(`${name}/`)))).toEqual([])
+    expect(
+      files.filter(
+        (path) => !used.some((name) => `nvidia/${path}` === name || `nvidia/${path}`.startsWith(`${name}/`)),
+      ),
+    ).toEqual([])
   })
 
   it('reads the versioned opaque data of driver 620.12', () => {

@@ -118,7 +118,7 @@ export function filesUnder(path: string): readonly EndorsementFile[] {
     .flatMap((name) => filesUnder(join(path, name)))
 }
 
-function evidenceOf(vectors: string, c: SnpCase): Bytes {
+export function evidenceOf(vectors: string, c: SnpCase): Bytes {
   const read = (path: string): Bytes => new Uint8Array(readFileSync(join(vectors, path)))
   if (c.report === undefined) throw new Error('a case names a report or a conformance folder')
   const report = read(c.report)
@@ -128,13 +128,16 @@ function evidenceOf(vectors: string, c: SnpCase): Bytes {
   return utf8(JSON.stringify({ version: 1, hcl_report: envelope, tpm_quote: quote }))
 }
 
-interface Conformance {
+/** What a conformance folder holds. */
+export interface Conformance {
   readonly report: Bytes
   readonly files: readonly EndorsementFile[]
   readonly anchors: readonly TrustAnchor[]
+  /** PEM of the root it brings. */
+  readonly root: string | undefined
 }
 
-function readConformance(folder: string): Conformance {
+export function readConformance(folder: string): Conformance {
   const input = JSON.parse(readFileSync(join(folder, 'input.json'), 'utf8')) as Readonly<Record<string, string>>
   const root = input['amd_root_ca_pem']
   const pems = [root, input['ask_pem']].filter((pem) => pem !== undefined)
@@ -145,6 +148,7 @@ function readConformance(folder: string): Conformance {
       ...pems.map((pem, i) => ({ name: `pem ${i}`, bytes: utf8(pem) })),
     ],
     anchors: root === undefined ? [] : parseTrustAnchors(utf8(root)),
+    root,
   }
 }
 

@@ -2,6 +2,7 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { tally } from '../support/tally.js'
 import { vectorsFolder } from '../support/vectors.js'
 import { readCases, runCase } from './cases.js'
 
@@ -9,15 +10,19 @@ const cases = readCases()
 
 describe.skipIf(vectorsFolder === undefined)('captured SNP evidence (skipped without SUBROSA_VECTORS)', () => {
   const vectors = vectorsFolder ?? ''
+  const counted = tally('snp.library', cases.length)
 
-  it.each(cases)('%s', async (_name, c) => {
-    const outcome = await runCase(vectors, c)
-    const wrong = outcome.checks.filter((check) => check.status === 'fail')
-    expect({ verdict: outcome.verdict, firstFailing: outcome.firstFailing, wrong }).toMatchObject({
-      verdict: c.verdict,
-      firstFailing: c.firstFailing,
-    })
-  })
+  it.each(cases)(
+    '%s',
+    counted(async (_name, c) => {
+      const outcome = await runCase(vectors, c)
+      const wrong = outcome.checks.filter((check) => check.status === 'fail')
+      expect({ verdict: outcome.verdict, firstFailing: outcome.firstFailing, wrong }).toMatchObject({
+        verdict: c.verdict,
+        firstFailing: c.firstFailing,
+      })
+    }),
+  )
 
   it('has a case for every report and every conformance folder', () => {
     const named = cases.map(([, c]) => c.report ?? c.conformance ?? '')

@@ -89,19 +89,22 @@ export function filesUnder(path: string): readonly EndorsementFile[] {
 }
 
 /** Hex text and gzip are undone, as the command line undoes hex. */
-function bytesOf(path: string): Bytes {
+export function bytesOf(path: string): Bytes {
   const raw = new Uint8Array(readFileSync(path))
   if (path.endsWith('.gz')) return new Uint8Array(gunzipSync(raw))
   return path.endsWith('.hex') ? fromHex(Buffer.from(raw).toString('latin1').trim()) : raw
 }
 
-interface Conformance {
+/** What a conformance folder holds. */
+export interface Conformance {
   readonly quote: Bytes
   readonly files: readonly EndorsementFile[]
   readonly anchors: readonly TrustAnchor[]
+  /** PEM of the root it brings. */
+  readonly root: string | undefined
 }
 
-function readConformance(folder: string): Conformance {
+export function readConformance(folder: string): Conformance {
   const input = JSON.parse(readFileSync(join(folder, 'input.json'), 'utf8')) as {
     readonly quote_b64: string
     readonly collateral: Readonly<Record<string, string>>
@@ -114,5 +117,6 @@ function readConformance(folder: string): Conformance {
       bytes: name.endsWith('_b64') ? fromBase64(text) : utf8(text),
     })),
     anchors: root === undefined ? [] : parseTrustAnchors(utf8(root)),
+    root,
   }
 }

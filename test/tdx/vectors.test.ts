@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { tally } from '../support/tally.js'
 import { vectorsFolder } from '../support/vectors.js'
 import { readCases, runCase } from './cases.js'
 
@@ -9,16 +10,20 @@ const cases = readCases()
 
 describe.skipIf(vectorsFolder === undefined)('captured TDX evidence (skipped without SUBROSA_VECTORS)', () => {
   const vectors = vectorsFolder ?? ''
+  const counted = tally('tdx.library', cases.length)
 
-  it.each(cases)('%s', async (_name, c) => {
-    const { verdict, firstFailing, failing, findings } = await runCase(vectors, c)
-    expect({ verdict, firstFailing, alsoFailing: failing.slice(1), status: findings?.tcb?.status }).toEqual({
-      verdict: c.verdict,
-      firstFailing: c.firstFailing,
-      alsoFailing: c.alsoFailing ?? [],
-      status: c.status,
-    })
-  })
+  it.each(cases)(
+    '%s',
+    counted(async (_name, c) => {
+      const { verdict, firstFailing, failing, findings } = await runCase(vectors, c)
+      expect({ verdict, firstFailing, alsoFailing: failing.slice(1), status: findings?.tcb?.status }).toEqual({
+        verdict: c.verdict,
+        firstFailing: c.firstFailing,
+        alsoFailing: c.alsoFailing ?? [],
+        status: c.status,
+      })
+    }),
+  )
 
   it('has a case for every quote, event log and conformance folder', () => {
     const named = cases.flatMap(([, c]) => [c.quote, c.conformance, c.eventLog, c.hclReport])

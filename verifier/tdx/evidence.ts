@@ -1,6 +1,7 @@
 /**
- * The containers TDX quotes travel in: raw, or in JSON beside an event log (`{quote, event_log}`, hex and text) or an Azure
- * HCL envelope and a TPM quote (`{td_quote, hcl_report, tpm_quote}`, base64 and hex). Nothing here is trusted or verified.
+ * The containers TDX quotes travel in: raw, or in JSON beside an event log (`{quote, event_log}`, hex and text, or
+ * `{quote, cc_eventlog}`, both base64, as attestation agents write it) or an Azure HCL envelope and a TPM quote
+ * (`{td_quote, hcl_report, tpm_quote}`, base64 and hex). Nothing here is trusted or verified.
  */
 import { type Bytes, fromBase64Url, fromHex, fromUtf8, toBytes, utf8 } from '../protocol/bytes.js'
 import { FormatError } from '../protocol/errors.js'
@@ -26,12 +27,13 @@ export function readTdxEvidence(input: Uint8Array): TdxEvidence {
   if (!looksLikeJson(bytes)) return { quote: bytes }
   if (bytes.length > MAX_JSON_BYTES) throw malformed(`${bytes.length} bytes`)
   const top = members(bytes)
-  const { quote, event_log: eventLog, td_quote: tdQuote, hcl_report: hclReport } = top
+  const { quote, event_log: eventLog, cc_eventlog: ccEventLog, td_quote: tdQuote, hcl_report: hclReport } = top
   if (typeof tdQuote === 'string' && typeof hclReport === 'string') {
     const hcl = readHclTdxEnvelope(fromEitherBase64(hclReport))
     return { quote: fromEitherBase64(tdQuote), hcl, ...tpmEvidence(top['tpm_quote']) }
   }
   if (typeof quote !== 'string') throw malformed('expected quote, or td_quote and hcl_report')
+  if (ccEventLog !== undefined) return { quote: fromEitherBase64(quote), ...areaOf(ccEventLog) }
   const text = typeof eventLog === 'string' ? eventLog : eventLog === undefined ? undefined : JSON.stringify(eventLog)
   return { quote: fromHex(quote.replace(/^0x/, '')), ...(text === undefined ? {} : { eventLog: utf8(text) }) }
 }
@@ -46,7 +48,8 @@ export function looksLikeTdxContainer(bytes: Uint8Array): boolean {
   if (!looksLikeJson(bytes) || bytes.length > MAX_JSON_BYTES) return false
   try {
     const top = members(toBytes(bytes))
-    return typeof top['td_quote'] === 'string' || (typeof top['quote'] === 'string' && 'event_log' in top)
+    const besideLog = 'event_log' in top || 'cc_eventlog' in top
+    return typeof top['td_quote'] === 'string' || (typeof top['quote'] === 'string' && besideLog)
   } catch (error) {
     if (error instanceof FormatError) return false
     throw error
@@ -56,6 +59,11 @@ export function looksLikeTdxContainer(bytes: Uint8Array): boolean {
 /** Whether they carry an Azure HCL envelope, by the names of their members. */
 export function carriesHcl(bytes: Uint8Array): boolean {
   return looksLikeTdxContainer(bytes) && typeof members(toBytes(bytes))['hcl_report'] === 'string'
+}
+
+/** Whether they carry a TPM quote, by the names of their members. */
+export function carriesTpmQuote(bytes: Uint8Array): boolean {
+  return carriesHcl(bytes) && members(toBytes(bytes))['tpm_quote'] !== undefined
 }
 
 function looksLikeJson(bytes: Uint8Array): boolean {
@@ -71,6 +79,13 @@ function members(bytes: Bytes): Readonly<Record<string, unknown>> {
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw malformed('not an object')
   return value as Readonly<Record<string, unknown>>
+}
+
+/** The CCEL log area; agents write null where the guest has none. */
+function areaOf(value: unknown): { readonly eventLog?: Bytes } {
+  if (value === null) return {}
+  if (typeof value !== 'string') throw malformed('expected base64 in cc_eventlog')
+  return { eventLog: fromEitherBase64(value) }
 }
 
 /** `{message, signature, pcrs}`, all in hex. */

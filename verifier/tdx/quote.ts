@@ -27,6 +27,8 @@ export const BODY_TYPE = { sgx: 1, td10: 2, td15: 3 } as const
 export const INTEL_QE_VENDOR_ID: Bytes = fromHex('939a7233f79c4ca9940a0db3957f0607')
 
 const HEADER_BYTES = 48
+/** TDREPORT_STRUCT: what a TD gets from its module, before any quoting enclave has signed it. */
+const RAW_TD_REPORT_BYTES = 1024
 const MAX_QUOTE_BYTES = 64 * 1024
 /** Versions whose header has this shape; 3 is SGX only. */
 const KNOWN_VERSIONS: readonly number[] = [3, 4, 5]
@@ -75,11 +77,18 @@ export function parseQuoteHeader(bytes: Uint8Array): QuoteHeader {
   const qeVendorId = reader.take(16) //        12
   const userData = reader.take(20) //          28
   if (!KNOWN_VERSIONS.includes(version) && !equalBytes(qeVendorId, INTEL_QE_VENDOR_ID)) {
-    const rawReport = bytes.length === 1024 ? ': 1024 bytes are a raw TDREPORT, which nobody signed' : ''
+    const rawReport = looksLikeRawTdReport(bytes)
+      ? `: ${bytes.length} bytes are a raw TDREPORT, which nobody signed`
+      : ''
     throw new FormatError('tdx.quote.header', `not an attestation quote${rawReport}`)
   }
   const header = { version, attestationKeyType, teeType, reserved, qeVendorId, userData }
   return version === 5 ? { ...header, bodyType: reader.u16le() } : header
+}
+
+/** Whether these bytes can only be a raw TDREPORT, by their number: it has no magic that every module writes. */
+export function looksLikeRawTdReport(bytes: Uint8Array): boolean {
+  return bytes.length === RAW_TD_REPORT_BYTES
 }
 
 /** Whether these bytes begin like an attestation quote of any kind; says nothing about validity. */

@@ -20,7 +20,7 @@ import { checkChain, checkForm, checkPathRevocation, checkSignatures } from './a
 import { checkHcl, checkTpmQuote } from './azure-checks.js'
 import { TDX_CHECKS, TDX_HCL_CHECKS, TDX_VTPM_CHECKS } from './checks.js'
 import { checkCollateral } from './collateral-checks.js'
-import { carriesHcl } from './evidence.js'
+import { carriesHcl, carriesTpmQuote } from './evidence.js'
 import { describeFindings, type TdxFindings } from './findings.js'
 import type { TdxPolicy } from './policy.js'
 import type { Revocation } from './revocation.js'
@@ -50,13 +50,13 @@ export interface TdxInput {
 }
 
 /**
- * The plan for this evidence. What an Azure paravisor wraps has more links to check; with a nonce, raw quotes have to come
- * up with them too, because nothing in a bare quote answers it.
+ * The plan for this evidence. What an Azure paravisor wraps has more links to check; with a nonce, whatever came has to come
+ * up with a TPM quote, because nothing else answers it.
  */
 export function tdxPlan(evidence: Uint8Array, withNonce = false, withHclReport = false): readonly CheckDefinition[] {
-  const quoted = withNonce || carriesHcl(evidence)
+  const quoted = withNonce || carriesTpmQuote(evidence)
   if (quoted) return [...TDX_CHECKS, ...TDX_HCL_CHECKS, ...TDX_VTPM_CHECKS]
-  return withHclReport ? [...TDX_CHECKS, ...TDX_HCL_CHECKS] : TDX_CHECKS
+  return withHclReport || carriesHcl(evidence) ? [...TDX_CHECKS, ...TDX_HCL_CHECKS] : TDX_CHECKS
 }
 
 /**

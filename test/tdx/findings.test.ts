@@ -7,9 +7,11 @@ import { sortEndorsements } from '../../verifier/endorsements.js'
 import { looksLikeTdxEvidence } from '../../verifier/tdx/evidence.js'
 import { STRICT_TDX_POLICY, tdxPolicySchema } from '../../verifier/tdx/policy.js'
 import { parseTdxQuote } from '../../verifier/tdx/quote.js'
-import { describeTdxFindings } from '../../verifier/tdx/verify.js'
+import { describeTdxFindings, tdxPlan } from '../../verifier/tdx/verify.js'
 import { run } from './cases.js'
 import { bentInput, runBent } from './world.js'
+
+const base64 = (bytes: Uint8Array) => Buffer.from(bytes).toString('base64')
 
 describe('the TDX section of a policy', () => {
   it('is strict where nothing is said', () => {
@@ -119,8 +121,32 @@ describe('evidence', () => {
     expect(looksLikeTdxEvidence(quote)).toBe(true)
     expect(looksLikeTdxEvidence(new TextEncoder().encode('{"quote":"04","event_log":"[]"}'))).toBe(true)
     expect(looksLikeTdxEvidence(new TextEncoder().encode('{"hcl_report":"","tpm_quote":{}}'))).toBe(false)
+    expect(looksLikeTdxEvidence(new TextEncoder().encode('{"quote":"BA==","cc_eventlog":null}'))).toBe(true)
     expect(looksLikeTdxEvidence(quote.slice(0, 40))).toBe(false)
     expect(looksLikeTdxEvidence(new Uint8Array(1184).fill(2))).toBe(false)
+  })
+
+  it('is judged with the CCEL log that agents put beside it, which may be none', async () => {
+    const { quote, eventLog = new Uint8Array(), ...input } = bentInput({ policy: { eventLog: 'required' } })
+    const beside = (log: unknown) => {
+      const text = JSON.stringify({ quote: base64(quote), cc_eventlog: log })
+      return run({ ...input, quote: new TextEncoder().encode(text) })
+    }
+    expect((await beside(base64(eventLog))).verdict).toBe('accepted')
+    expect((await beside(null)).firstFailing).toBe('tdx.event-log.parse')
+    expect((await beside(['AAAA'])).firstFailing).toBe('tdx.quote.parse')
+  })
+
+  it('owes a TPM quote once it carries one or a nonce is asked for, and not for an envelope alone', () => {
+    const plans = (members: object, withNonce = false) => {
+      const evidence = new TextEncoder().encode(JSON.stringify({ td_quote: '', hcl_report: '', ...members }))
+      const ids = tdxPlan(evidence, withNonce).map(({ id }) => id)
+      return [ids.includes('tdx.hcl.claims'), ids.includes('tdx.tpm.quote')]
+    }
+    expect(plans({})).toEqual([true, false])
+    expect(plans({}, true)).toEqual([true, true])
+    expect(plans({ tpm_quote: {} })).toEqual([true, true])
+    expect(plans({ tpm_quote: null })).toEqual([true, true])
   })
 
   it('accepts a 1.0 body in a version 5 quote', async () => {

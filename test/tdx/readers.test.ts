@@ -52,6 +52,7 @@ const READERS: readonly (readonly [name: string, valid: Bytes, read: (bytes: Byt
   ['JSON event log', jsonLog(), parseEventLog],
   ['CCEL table', toBytes(buildCcelTable(65536)), parseCcelTable],
   ['evidence container', utf8(JSON.stringify({ quote: '00', event_log: '[]' })), readTdxEvidence],
+  ['agent evidence', utf8(JSON.stringify({ quote: 'AAAA', cc_eventlog: 'AAAA' })), readTdxEvidence],
   ['HCL envelope', hclEnvelope(utf8('{}')), readHclTdxEnvelope],
 ]
 

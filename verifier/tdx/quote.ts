@@ -86,7 +86,7 @@ export function parseQuoteHeader(bytes: Uint8Array): QuoteHeader {
   return version === 5 ? { ...header, bodyType: reader.u16le() } : header
 }
 
-/** Whether these bytes can only be a raw TDREPORT, by their number: it has no magic that every module writes. */
+/** Whether these bytes may be a raw TDREPORT, by their number alone: nothing in it is a magic every module writes. */
 export function looksLikeRawTdReport(bytes: Uint8Array): boolean {
   return bytes.length === RAW_TD_REPORT_BYTES
 }

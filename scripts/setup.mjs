@@ -3,7 +3,7 @@
  * Plain JavaScript because it runs before TypeScript is installed.
  */
 import { spawnSync } from 'node:child_process'
-import { existsSync, readdirSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -21,7 +21,7 @@ if (!existsSync(installed) || mtime(installed) < mtime(join(root, 'package-lock.
   step('installing dependencies (about 150 MB to download the first time)', 'npm', ['install', '--no-save'])
 }
 
-const stamp = join(root, 'dist', '.tsbuildinfo')
+const stamp = join(root, 'dist', '.built')
 const sources = [
   'verifier',
   'client',
@@ -32,11 +32,15 @@ const sources = [
   'package-lock.json',
 ]
 if (!existsSync(stamp) || mtime(stamp) < Math.max(...sources.map((name) => newest(join(root, name))))) {
+  // From nothing: a file whose source is gone must not stay behind and be published.
+  rmSync(join(root, 'dist'), { recursive: true, force: true })
   step('building TypeScript into dist/', process.execPath, [
     join(root, 'node_modules', 'typescript', 'bin', 'tsc'),
     '-p',
     join(root, 'tsconfig.build.json'),
   ])
+  // Only a build that succeeded counts as one.
+  writeFileSync(stamp, '')
 }
 
 function step(what, command, args) {

@@ -21,6 +21,7 @@ function steady(transcript: string): string {
     .replaceAll(/list of \d{4}-\d{2}-\d{2}/g, 'list of DATE')
     .replaceAll(/\b[0-9a-f]{16}…/g, 'DIGEST…')
     .replaceAll(/seed \d+/g, 'seed N')
+    .replaceAll(/\d+ s old/g, 'N s old')
     .replaceAll(/eyJ[\w.-]+…/g, 'JWS…')
     .replaceAll(/^\d+ pieces/gm, 'N pieces')
     .trim()

@@ -8,6 +8,8 @@
  *
  * The public API copies each output, so a step costs time in proportion to the cache; that is fine for small models.
  */
+// First, and kept first: see there.
+import './no-telemetry.js'
 import { availableParallelism } from 'node:os'
 import { env, InferenceSession, Tensor } from 'onnxruntime-node'
 import { EngineError } from '../errors.js'

@@ -1,12 +1,12 @@
 /** `subrosa chat`: a conversation in the terminal that says who can read it, and until when. Node only. */
 import { createInterface } from 'node:readline/promises'
 import { EventSourceParserStream } from 'eventsource-parser/stream'
-import { UsageError } from '../verifier/errors.js'
 import { resolveFlags, type VerificationFlags } from '../verifier/options.js'
 import { terminalStyle } from '../verifier/terminal.js'
 import { printable } from '../verifier/text.js'
 import type { CommandStreams } from './cli-run.js'
 import { SubrosaError } from './errors.js'
+import { readersOf, refuseUnsafe } from './prompt-safety.js'
 import { connect, type WorkerSession } from './session.js'
 
 export interface ChatFlags extends VerificationFlags {
@@ -27,9 +27,8 @@ export async function runChat(url: string, flags: ChatFlags, streams: CommandStr
   const { policy, endorsements } = await resolveFlags(flags)
   const worker = await connect(url, { policy: { resolved: policy }, endorsements })
   const style = terminalStyle(streams.stdout)
-  const { statement, validUntil } = worker.worker
-  streams.stderr.write(`${readers(worker, validUntil)}\n`)
-  const model = flags.model ?? statement.model.id
+  streams.stderr.write(`${readersOf(worker)}\n`)
+  const model = flags.model ?? worker.worker.statement.model.id
   const history: Message[] = flags.system === undefined ? [] : [{ role: 'system', content: flags.system }]
   const ask = async (question: string): Promise<void> => {
     history.push({ role: 'user', content: question })
@@ -50,35 +49,6 @@ export async function runChat(url: string, flags: ChatFlags, streams: CommandStr
     terminal.prompt()
   }
   return 0
-}
-
-function refuseUnsafe(flags: ChatFlags): void {
-  for (const [name, value] of [
-    ['--at', flags.at],
-    ['--nonce', flags.nonce],
-    ['--report-data', flags.reportData],
-  ]) {
-    if (value !== undefined) {
-      throw new UsageError(
-        'option.unsafe',
-        `${name} is for auditing; a prompt is only sent on your own nonce and the real clock`,
-      )
-    }
-  }
-  if (flags.revocation === 'off') {
-    throw new UsageError('option.unsafe', '--revocation off is for auditing archives; no prompt is sent under it')
-  }
-}
-
-/** Who can read the conversation, in one line. */
-function readers(worker: WorkerSession, validUntil: Date): string {
-  const simulated = worker.attestation.notProven.some((item) => item.id === 'hardware.private-root')
-  const { runtime, model } = worker.worker.statement
-  const who = simulated
-    ? 'SIMULATED OR PRIVATE hardware: whoever runs this worker can read you'
-    : 'only the attested enclave can read you'
-  const until = validUntil.toISOString().slice(11, 16)
-  return printable(`${who} (${runtime.name} ${runtime.version}, model ${model.id}), until ${until} UTC`)
 }
 
 async function streamAnswer(

@@ -7,6 +7,7 @@ import { SubrosaError } from '../verifier/errors.js'
 import { addVerificationOptions } from '../verifier/options.js'
 import { VERSION } from '../verifier/version.js'
 import type { ChatFlags } from './chat.js'
+import type { ProxyFlags } from './proxy.js'
 
 export interface CommandStreams {
   readonly stdout: NodeJS.WritableStream
@@ -46,6 +47,18 @@ export async function runSubrosa(argv: readonly string[], streams: CommandStream
       status = await runChat(url, flags, streams)
     })
   addVerificationOptions(chat)
+  const proxy = program
+    .command('proxy')
+    .description('a local OpenAI-compatible address that seals to verified workers')
+    .requiredOption('--worker <url...>', 'worker URL; several are tried in order')
+    .option('--port <n>', 'port on 127.0.0.1, 0 for any free one', '8787')
+    .option('--token-out <file>', 'write the API key to FILE, for you only, instead of printing it')
+    .option('--verbose', 'show the stack of an unexpected error')
+    .action(async (flags: ProxyFlags) => {
+      const { runProxy } = await import('./proxy.js')
+      status = await runProxy(flags, streams)
+    })
+  addVerificationOptions(proxy)
   if (argv[2] === 'serve') (await loadWorkerCommands()).registerServe(program)
   else {
     program

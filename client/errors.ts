@@ -5,9 +5,16 @@ import { type AttestationResult, standingInTheWay } from '../verifier/result.js'
 export { FormatError, PolicyError, SubrosaError, UnavailableError, UsageError } from '../verifier/errors.js'
 export { GatewayRefusedError, InvalidResponseError, TruncatedResponseError } from './transport-errors.js'
 
+/** Evidence in order but for its time: recorded earlier, or out of date on this clock. */
+const STALE_CHECKS: ReadonlySet<string> = new Set(['binding.nonce', 'freshness.window', 'keys.window'])
+/** Signatures, digests and forms: what fails when bytes are not the ones that were signed. */
+const TAMPERED_CHECKS = /(^|[.-])(parse|signatures?|report-data|gpu-evidence|bound)$/
+
 /**
- * The worker's evidence was not accepted: `client.not-trusted`. Nothing was sent.
- * What to do: read `result.checks`; choose another worker, or change your policy if you mean to.
+ * The worker's evidence was not accepted, and nothing was sent under it. `result.checks` says why.
+ * - `client.stale`: a recording, or out of date. Check your clock and try again; if it stays so, someone replays.
+ * - `client.tampered`: bytes differ from what was signed. Use another worker, and another network path.
+ * - `client.not-trusted`: not acceptable to your policy, or not shown to be. Use another worker, or change your policy if you mean to.
  */
 export class NotTrustedError extends SubrosaError {
   readonly result: AttestationResult
@@ -15,7 +22,7 @@ export class NotTrustedError extends SubrosaError {
   constructor(result: AttestationResult, reason?: string) {
     const first = standingInTheWay(result)[0]
     const because = reason ?? `${first?.reason ?? result.verdict} (${first?.id ?? result.verdict})`
-    super('client.not-trusted', `not sent: ${because}`)
+    super(refusalCode(result), `not sent: ${because}`)
     this.result = result
   }
 
@@ -23,6 +30,13 @@ export class NotTrustedError extends SubrosaError {
   get checks(): readonly string[] {
     return standingInTheWay(this.result).map((check) => check.id)
   }
+}
+
+function refusalCode({ checks }: AttestationResult): 'client.not-trusted' | 'client.stale' | 'client.tampered' {
+  const failed = checks.filter((check) => check.status === 'fail').map((check) => check.id)
+  if (failed.some((id) => TAMPERED_CHECKS.test(id))) return 'client.tampered'
+  if (failed.length > 0 && failed.every((id) => STALE_CHECKS.has(id))) return 'client.stale'
+  return 'client.not-trusted'
 }
 
 /**

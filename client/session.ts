@@ -6,19 +6,21 @@
  */
 import { verifyEvidence } from '../verifier/appraise.js'
 import { type EndorsementPool, sortEndorsements } from '../verifier/endorsements.js'
-import { UsageError } from '../verifier/errors.js'
 import { fetchBundle, fetchBytes, parseWorkerUrl, workerPath } from '../verifier/fetch-evidence.js'
-import { type AppraisalPolicy, type PolicyDocument, resolvePolicy } from '../verifier/policy.js'
-import type { Bytes } from '../verifier/protocol/bytes.js'
-import { CLOCK_SKEW_S, MEDIA_TYPE_SIGNED_KEYS, PATH_OHTTP, PATH_OHTTP_KEYS } from '../verifier/protocol/constants.js'
+import type { AppraisalPolicy, PolicyDocument } from '../verifier/policy.js'
+import { type Bytes, equalBytes, toBase64Url } from '../verifier/protocol/bytes.js'
 import {
-  parseSignedKeyConfigurations,
-  type SignedKeyConfiguration,
-  verifyKeyConfiguration,
-} from '../verifier/protocol/key-configuration.js'
-import { parseKeyConfiguration, suiteNameOf } from '../verifier/protocol/ohttp-keys.js'
+  CLOCK_SKEW_S,
+  IDEMPOTENCY_HEADER,
+  MEDIA_TYPE_SIGNED_KEYS,
+  PATH_OHTTP,
+  PATH_OHTTP_KEYS,
+  SESSION_HEADER,
+} from '../verifier/protocol/constants.js'
+import type { SignedKeyConfiguration } from '../verifier/protocol/key-configuration.js'
 import type { AcceptedResult, VerifiedWorker } from '../verifier/result.js'
-import { GatewayRefusedError, NotTrustedError, SessionError } from './errors.js'
+import { FormatError, GatewayRefusedError, NotTrustedError, SessionError } from './errors.js'
+import { acceptedKeys, promptPolicy } from './prompt-policy.js'
 import { type ReceivedReceipt, withReceipt } from './receipts.js'
 import { createTransport } from './transport.js'
 
@@ -36,6 +38,11 @@ export interface ConnectOptions {
   /** Bound on each exchange that is not an answer, in milliseconds. */
   readonly timeoutMs?: number
   readonly signal?: AbortSignal
+  /**
+   * Chains the receipts of this session, so that one left out shows: under a random token of 32 bytes, a new one for every
+   * attested boot. The worker then knows which requests are of one session. Default: false.
+   */
+  readonly session?: boolean
 }
 
 export interface WorkerSession {
@@ -49,6 +56,11 @@ export interface WorkerSession {
   readonly worker: VerifiedWorker
   /** The receipt of a response that `fetch` returned; settles when its body has been read to the end. */
   receipt(response: Response): Promise<ReceivedReceipt>
+  /**
+   * Renews whatever is due; then a verified worker with a current key is held.
+   * @throws NotTrustedError or UnavailableError; nothing was sent but a request for evidence.
+   */
+  ready(): Promise<void>
   /** Fetches and verifies new evidence now. @throws NotTrustedError, and the session then sends nothing more. */
   refresh(): Promise<void>
   /** Every later request is refused. */
@@ -57,6 +69,8 @@ export interface WorkerSession {
 
 /** A key or a proof that has less than this left is renewed before use. */
 const RENEW_MARGIN_MS = 5_000
+/** Evidence this near its end, or in its last fifth, is renewed beside the request that notices, so that none waits for it. */
+const RENEW_AHEAD_MS = 60_000
 
 /**
  * Fetches evidence with a fresh nonce, appraises it, and returns a session only if it was accepted live.
@@ -67,24 +81,6 @@ export async function connect(url: string | URL, options: ConnectOptions = {}): 
   const session = new Session(parseWorkerUrl(String(url)), options)
   await session.refresh()
   return session
-}
-
-/** @throws UsageError on a policy that cannot protect a prompt. */
-function policyFor(option: ConnectOptions['policy']): AppraisalPolicy {
-  const policy =
-    option !== undefined && 'resolved' in option
-      ? option.resolved
-      : resolvePolicy(option ?? { schema: 'subrosa-policy/1' })
-  if (policy.revocation === 'off') {
-    throw new UsageError('client.revocation-off', 'revocation: off is for auditing archives; nothing is sent under it')
-  }
-  if (policy.measurements === 'any' && policy.trustAnchors.length === 0) {
-    throw new UsageError(
-      'client.any-measurement',
-      'measurements: any leaves the software unidentified; to send prompts it needs a private or simulated trust anchor',
-    )
-  }
-  return policy
 }
 
 class Session implements WorkerSession {
@@ -99,12 +95,14 @@ class Session implements WorkerSession {
   readonly #receipts = new WeakMap<Response, Promise<ReceivedReceipt>>()
   #state: { readonly result: AcceptedResult; readonly worker: VerifiedWorker } | undefined
   #refreshing: Promise<void> | undefined
+  #refreshingKeys: Promise<void> | undefined
   #closed = false
+  #chain: { readonly statementDigest: Bytes; readonly token: string } | undefined
 
   constructor(url: URL, options: ConnectOptions) {
     this.#url = url
     this.#options = options
-    this.#policy = policyFor(options.policy)
+    this.#policy = promptPolicy(options.policy)
     this.#endorsements = options.endorsements ?? sortEndorsements([])
     this.#fetch = options.fetch ?? globalThis.fetch.bind(globalThis)
     this.#now = options.now ?? (() => new Date())
@@ -125,6 +123,10 @@ class Session implements WorkerSession {
     if (receipt === undefined)
       throw new SessionError('client.foreign-response', 'that response is not from this session')
     return receipt
+  }
+
+  async ready(): Promise<void> {
+    await this.#currentKey()
   }
 
   refresh(): Promise<void> {
@@ -167,15 +169,16 @@ class Session implements WorkerSession {
   /** The key configuration to use now, after whatever renewal is due. */
   async #currentKey(): Promise<{ worker: VerifiedWorker; configuration: Bytes }> {
     if (this.#closed) throw new SessionError('client.closed', 'the session is closed')
-    if (
-      this.#state === undefined ||
-      this.#state.worker.validUntil.getTime() - RENEW_MARGIN_MS <= this.#now().getTime()
-    ) {
-      await this.refresh()
-    }
+    const leftMs = (this.#state?.worker.validUntil.getTime() ?? 0) - this.#now().getTime()
+    if (leftMs <= RENEW_MARGIN_MS) await this.refresh()
+    // A refusal drops what was held, and the next request meets it; no answer at all leaves it until it runs out.
+    else if (leftMs <= this.#renewAheadMs()) this.refresh().catch(() => undefined)
     let found = this.#usable()
     if (found === undefined) {
-      await this.#refreshKeys()
+      this.#refreshingKeys ??= this.#refreshKeys().finally(() => {
+        this.#refreshingKeys = undefined
+      })
+      await this.#refreshingKeys
       found = this.#usable()
     }
     if (found === undefined) {
@@ -187,6 +190,11 @@ class Session implements WorkerSession {
     return { worker: this.#held().worker, configuration: found.configuration }
   }
 
+  #renewAheadMs(): number {
+    const { result, worker } = this.#held()
+    return Math.min(RENEW_AHEAD_MS, (worker.validUntil.getTime() - result.evaluatedAt.getTime()) / 5)
+  }
+
   #usable(): SignedKeyConfiguration | undefined {
     const now = this.#now().getTime()
     return this.#state?.worker.keyConfigurations.find(
@@ -194,21 +202,19 @@ class Session implements WorkerSession {
     )
   }
 
-  /** The next rung of the key ladder: new configurations under the identity key already attested. */
+  /**
+   * The next rung of the key ladder: new configurations under the identity key already attested. Ones that do not hold
+   * are left out; when none is left, the caller asks for new evidence.
+   */
   async #refreshKeys(): Promise<void> {
     const { result, worker } = this.#held()
     const url = workerPath(this.#url, PATH_OHTTP_KEYS)
-    const list = parseSignedKeyConfigurations(await fetchBytes(url, MEDIA_TYPE_SIGNED_KEYS, 64 * 1024, this.#limits()))
-    const limit = Math.min(this.#policy.freshness.keySeconds, worker.statement.serving.keyLifetimeS)
-    const accepted: SignedKeyConfiguration[] = []
-    for (const signed of list) {
-      const suite = suiteNameOf(parseKeyConfiguration(signed.configuration))
-      const short = signed.notAfter - signed.notBefore <= limit
-      if (suite === undefined || !this.#policy.channel.suites.includes(suite) || !short) continue
-      const { identity } = worker.statement.keys
-      if (await verifyKeyConfiguration(identity, worker.statementDigest, signed)) accepted.push(signed)
-    }
-    this.#state = { result, worker: { ...worker, keyConfigurations: accepted } }
+    const bytes = await fetchBytes(url, MEDIA_TYPE_SIGNED_KEYS, 64 * 1024, this.#limits())
+    const keyConfigurations = await acceptedKeys(bytes, worker, this.#policy).catch((error: unknown) => {
+      if (error instanceof FormatError) return []
+      throw error
+    })
+    if (this.#state?.worker === worker) this.#state = { result, worker: { ...worker, keyConfigurations } }
   }
 
   async #sealedFetch(request: Request): Promise<Response> {
@@ -219,25 +225,37 @@ class Session implements WorkerSession {
       )
     }
     const body = new Uint8Array(await request.arrayBuffer())
+    const headers = new Headers(request.headers)
+    // Sealed twice, it must not be processed twice.
+    if (request.method === 'POST' && !headers.has(IDEMPOTENCY_HEADER)) {
+      headers.set(IDEMPOTENCY_HEADER, crypto.randomUUID())
+    }
+    const key = await this.#currentKey()
     try {
-      return await this.#send(request, body)
+      return await this.#send(request, headers, body, key)
     } catch (error) {
       // An unauthenticated hint that the key is gone: verify anew, seal once more. The first attempt may have been processed.
       if (!(error instanceof GatewayRefusedError) || error.code !== 'transport.key-refused') throw error
-      await this.refresh()
-      return this.#send(request, body)
+      const held = this.#usable()?.configuration
+      if (held === undefined || equalBytes(held, key.configuration)) await this.refresh()
+      return this.#send(request, headers, body, await this.#currentKey())
     }
   }
 
-  async #send(request: Request, body: Bytes): Promise<Response> {
-    const { worker, configuration } = await this.#currentKey()
+  async #send(
+    request: Request,
+    headers: Headers,
+    body: Bytes,
+    { worker, configuration }: { worker: VerifiedWorker; configuration: Bytes },
+  ): Promise<Response> {
     const transport = createTransport({
       endpoint: workerPath(this.#url, PATH_OHTTP),
       fetch: this.#fetch,
       keyConfiguration: () => configuration,
       now: this.#now,
     })
-    const { method, headers, signal, url } = request
+    const { method, signal, url } = request
+    if (this.#options.session === true) headers.set(SESSION_HEADER, this.#tokenFor(worker))
     const path = new URL(url).pathname.slice(this.#url.pathname.replace(/\/$/, '').length)
     const inner = new Request(new URL(path + new URL(url).search, this.#url.origin), {
       method,
@@ -249,6 +267,13 @@ class Session implements WorkerSession {
     const { response, receipt } = await withReceipt(exchange, body, worker)
     this.#receipts.set(response, receipt)
     return response
+  }
+
+  #tokenFor({ statementDigest }: VerifiedWorker): string {
+    if (this.#chain === undefined || !equalBytes(this.#chain.statementDigest, statementDigest)) {
+      this.#chain = { statementDigest, token: toBase64Url(crypto.getRandomValues(new Uint8Array(32))) }
+    }
+    return this.#chain.token
   }
 
   #limits(): { fetch: typeof globalThis.fetch; timeoutMs?: number; signal?: AbortSignal } {

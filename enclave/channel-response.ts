@@ -5,13 +5,16 @@
  * A handler's stream that fails half way leaves the sealed stream without its final chunk, which the client reports as
  * truncated: the status is long gone, and an answer must never look whole when it is not.
  */
-import { encodeResponse, encodeResponseStream } from '../verifier/protocol/bhttp.js'
+import { encodeResponse, encodeResponseStream, padMessage } from '../verifier/protocol/bhttp.js'
 import { type FieldLine, fieldLinesOf } from '../verifier/protocol/bhttp-fields.js'
 import type { Bytes } from '../verifier/protocol/bytes.js'
 import { type OpenedRequest, RESPONSE_MEDIA_TYPE, sealResponse } from '../verifier/protocol/ohttp.js'
+import type { PaddingMode } from '../verifier/protocol/statement.js'
 import { fromReadable, StreamReader, streamOf, toReadable } from '../verifier/protocol/streams.js'
+import { lastPieceBlock, padBody } from './padding.js'
 
 const PROBLEM_TYPES = 'https://iana.org/assignments/http-problem-types#'
+const PROBLEM_HEADERS = { 'content-type': 'application/problem+json', 'cache-control': 'no-store' }
 
 type Trailers = () => Headers | Promise<Headers>
 
@@ -34,25 +37,41 @@ export function plaintextProblem(
   title: string,
   headers: Readonly<Record<string, string>> = {},
 ): Response {
-  return problem(status, type === 'ohttp-key' ? `${PROBLEM_TYPES}ohttp-key` : type, title, headers)
+  const text = JSON.stringify({ type: type === 'ohttp-key' ? `${PROBLEM_TYPES}ohttp-key` : type, title })
+  return new Response(text, { status, headers: { ...PROBLEM_HEADERS, ...headers } })
 }
 
 /** A problem for inside the encryption. */
 export function innerProblem(
+  padding: PaddingMode,
   status: number,
   type: 'date',
   title: string,
   headers: Readonly<Record<string, string>>,
 ): Response {
-  return problem(status, `${PROBLEM_TYPES}${type}`, title, headers)
+  const text = JSON.stringify({ type: `${PROBLEM_TYPES}${type}`, title })
+  return new Response(padBody(padding, text), { status, headers: { ...PROBLEM_HEADERS, ...headers } })
 }
 
 /** An error for inside the encryption, in the shape OpenAI's clients read. */
-export function innerError(status: number, type: string, code: string, message: string): Response {
-  return new Response(JSON.stringify({ error: { message, type, param: null, code } }), {
+export function innerError(
+  padding: PaddingMode,
+  status: number,
+  type: string,
+  code: string,
+  message: string,
+): Response {
+  return new Response(padBody(padding, JSON.stringify({ error: { message, type, param: null, code } })), {
     status,
     headers: { 'content-type': 'application/json' },
   })
+}
+
+/** What applies to every response of one gateway. */
+export interface ResponseRules {
+  readonly padding: PaddingMode
+  /** Most bytes of an answer in the plain form. */
+  readonly maxPlainResponseBytes: number
 }
 
 /**
@@ -64,10 +83,10 @@ export async function sealInnerResponse(
   opened: OpenedRequest,
   response: Response,
   gone: AbortController,
-  maxPlainBytes: number,
+  rules: ResponseRules,
   release: () => void,
 ): Promise<Response> {
-  const plaintext = await encodeOr500(response, opened.form === 'plain', gone.signal, maxPlainBytes)
+  const plaintext = await encodeOr500(response, opened.form === 'plain', gone.signal, rules)
   async function* tracked(): AsyncGenerator<Bytes> {
     try {
       yield* sealResponse(opened, plaintext)
@@ -89,13 +108,14 @@ async function encodeOr500(
   response: Response,
   plain: boolean,
   signal: AbortSignal,
-  maxPlainBytes: number,
+  rules: ResponseRules,
 ): Promise<AsyncIterable<Bytes>> {
   try {
-    return await encode(response, plain, signal, maxPlainBytes)
+    return await encode(response, plain, signal, rules)
   } catch {
     if (response.body?.locked === false) response.body.cancel().catch(() => undefined)
-    return encode(innerError(500, 'server_error', 'internal_error', 'internal error'), plain, signal, maxPlainBytes)
+    const failure = innerError(rules.padding, 500, 'server_error', 'internal_error', 'internal error')
+    return encode(failure, plain, signal, rules)
   }
 }
 
@@ -104,21 +124,16 @@ async function encode(
   response: Response,
   plain: boolean,
   signal: AbortSignal,
-  maxPlainBytes: number,
+  rules: ResponseRules,
 ): Promise<AsyncIterable<Bytes>> {
   const head = { status: response.status, fields: fieldLinesOf(response.headers) }
   const trailers = trailersOf.get(response) ?? (response.body === null ? undefined : trailersOf.get(response.body))
   const trailerLines = async (): Promise<readonly FieldLine[]> =>
     trailers === undefined ? [] : fieldLinesOf(await trailers())
   const content = fromReadable(response.body, signal)
-  if (!plain) return encodeResponseStream(head, content, trailerLines)
-  const whole = await new StreamReader(content, 'response').rest(maxPlainBytes)
-  return streamOf(encodeResponse(head, whole, await trailerLines()))
-}
-
-function problem(status: number, type: string, title: string, headers: Readonly<Record<string, string>>): Response {
-  return new Response(JSON.stringify({ type, title }), {
-    status,
-    headers: { 'content-type': 'application/problem+json', 'cache-control': 'no-store', ...headers },
-  })
+  const block = lastPieceBlock(rules.padding)
+  if (!plain) return encodeResponseStream(head, content, trailerLines, block)
+  const whole = await new StreamReader(content, 'response').rest(rules.maxPlainResponseBytes)
+  const message = encodeResponse(head, whole, await trailerLines())
+  return streamOf(padMessage(message, Math.ceil(message.length / block) * block))
 }

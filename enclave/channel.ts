@@ -21,6 +21,7 @@ import {
 } from '../verifier/protocol/ohttp.js'
 import { OhttpError } from '../verifier/protocol/ohttp-errors.js'
 import { ROUTING_HINT_HEADER, routingHint } from '../verifier/protocol/ohttp-keys.js'
+import type { PaddingMode } from '../verifier/protocol/statement.js'
 import { fromReadable, StreamReader, streamOf } from '../verifier/protocol/streams.js'
 import { innerRequest, isTimely } from './channel-request.js'
 import { innerError, innerProblem, plaintextProblem, sealInnerResponse } from './channel-response.js'
@@ -75,6 +76,8 @@ export interface GatewayDeps {
   readonly handler: (request: Request) => Promise<Response> | Response
   readonly now: () => Date
   readonly limits?: Partial<GatewayLimits>
+  /** Of what the gateway itself writes, and of the end of every response. Default `tick`; `off` lets sizes tell errors apart. */
+  readonly padding?: PaddingMode
   /** Local log of refusals: a fixed code, never content. */
   readonly onRefusal?: (code: string) => void
 }
@@ -97,6 +100,8 @@ export function channelOf(request: Request): Channel | undefined {
 /** The returned function never rejects: every failure is a response. */
 export function createGateway(deps: GatewayDeps): (outer: Request) => Promise<Response> {
   const limits: GatewayLimits = { ...GATEWAY_LIMITS, ...deps.limits }
+  const { padding = 'tick' } = deps
+  const rules = { padding, maxPlainResponseBytes: limits.maxPlainResponseBytes }
   const seen = new WeakMap<HpkeKey, Set<string>>()
   // undici forgets to forward aborts to a Request that was collected, so each lives until its exchange is over.
   const live = new Map<AbortSignal, Request>()
@@ -124,8 +129,8 @@ export function createGateway(deps: GatewayDeps): (outer: Request) => Promise<Re
     }
     try {
       const received = await receive(outer, form, deps, limits, seen)
-      const inner = await answer(received, deps, limits, gone.signal, live)
-      return await sealInnerResponse(received.opened, inner, gone, limits.maxPlainResponseBytes, release)
+      const inner = await answer(received, deps, limits, padding, gone.signal, live)
+      return await sealInnerResponse(received.opened, inner, gone, rules, release)
     } catch (error) {
       release()
       return refuse(error, deps)
@@ -199,6 +204,7 @@ async function answer(
   { key, opened, plaintext }: Received,
   deps: GatewayDeps,
   limits: GatewayLimits,
+  padding: PaddingMode,
   signal: AbortSignal,
   live: Map<AbortSignal, Request>,
 ): Promise<Response> {
@@ -208,13 +214,14 @@ async function answer(
     const now = deps.now()
     if (!isTimely(message.head, now, limits.dateWindowMs)) {
       deps.onRefusal?.('date')
-      return innerProblem(400, 'date', 'the date field is missing or too far from now', { date: now.toUTCString() })
+      const headers = { date: now.toUTCString() }
+      return innerProblem(padding, 400, 'date', 'the date field is missing or too far from now', headers)
     }
     request = await innerRequest(message, limits.maxRequestBytes, signal)
   } catch (error) {
     if (!(error instanceof FormatError || error instanceof TypeError)) throw error
     deps.onRefusal?.('malformed')
-    return innerError(400, 'invalid_request_error', 'malformed_request', 'the request is malformed')
+    return innerError(padding, 400, 'invalid_request_error', 'malformed_request', 'the request is malformed')
   }
   live.set(signal, request)
   channels.set(request, { exportSecret: opened.exportSecret, configuration: key.configuration.encoded })
@@ -222,7 +229,7 @@ async function answer(
     return await deps.handler(request)
   } catch {
     deps.onRefusal?.('handler')
-    return innerError(500, 'server_error', 'internal_error', 'internal error')
+    return innerError(padding, 500, 'server_error', 'internal_error', 'internal error')
   }
 }
 

@@ -2,7 +2,7 @@
  * `POST /v1/chat/completions`: from a checked request to an answer, streamed or whole, padded, committed to and
  * receipted. Everything here happens inside the encryption; the answer leaves record by record as the gateway reads it.
  */
-import { type Bytes, toBase64Url, toHex } from '../verifier/protocol/bytes.js'
+import { type Bytes, toBase64Url, toHex, utf8 } from '../verifier/protocol/bytes.js'
 import { RECEIPT_TRAILER, type ReceiptPayload } from '../verifier/protocol/receipt.js'
 import type { PaddingMode } from '../verifier/protocol/statement.js'
 import { toReadable } from '../verifier/protocol/streams.js'
@@ -13,9 +13,9 @@ import { errorCode, type Logger } from './log.js'
 import type { Metrics } from './metrics.js'
 import { asOpenAIError, errorBody, OpenAIError, openAIErrorOf } from './openai-error.js'
 import type { ChatRequest } from './openai-request.js'
-import { padBody, padRecord, TICK_MS } from './padding.js'
+import { padBody } from './padding.js'
 import type { OpenReceipt } from './receipts.js'
-import { coalesce, DONE_EVENT, encodeEvent } from './sse.js'
+import { DONE_EVENT, encodeEvent, packRecords } from './sse.js'
 
 /** Inner header naming the receipt of an answer, for clients that cannot read trailers. */
 const RECEIPT_ID_HEADER = 'subrosa-receipt-id'
@@ -197,8 +197,7 @@ function streamed(deps: CompletionDeps, exchange: Exchange, answer: Answer): Res
   async function* records(): AsyncGenerator<Bytes> {
     try {
       const events = eventsOf(deps, exchange, answer)
-      for await (const joined of deps.padding === 'tick' ? coalesce(events, TICK_MS) : events) {
-        const bytes = padRecord(deps.padding, joined)
+      for await (const bytes of deps.padding === 'tick' ? packRecords(events) : encoded(events)) {
         exchange.receipt.record(bytes)
         yield bytes
       }
@@ -234,17 +233,25 @@ async function* eventsOf(deps: CompletionDeps, { request }: Exchange, answer: An
   const choice = (delta: object, finishReason: FinishReason | null = null): string =>
     chunk({ choices: [{ index: 0, delta, logprobs: null, finish_reason: finishReason }] })
 
-  yield choice({ role: 'assistant', content: '' })
+  // The role goes with the first words: alone it would take up a record of its own.
+  let opening = choice({ role: 'assistant', content: '' })
   try {
-    for await (const text of textOf(deps, answer)) yield choice({ content: text })
+    for await (const text of textOf(deps, answer)) {
+      yield opening + choice({ content: text })
+      opening = ''
+    }
   } catch (error) {
     // The status is long gone: the error travels as an event, and the receipt says that the answer is not whole.
-    yield encodeEvent(errorBody(openAIErrorOf(error)))
+    yield opening + encodeEvent(errorBody(openAIErrorOf(error)))
     return
   }
-  yield choice({}, answer.finishReason ?? 'stop')
+  yield opening + choice({}, answer.finishReason ?? 'stop')
   if (request.includeUsage) yield chunk({ choices: [] }, usageOf(answer))
   yield DONE_EVENT
+}
+
+async function* encoded(events: AsyncIterable<string>): AsyncGenerator<Bytes> {
+  for await (const event of events) yield utf8(event)
 }
 
 function receipted({ engine }: CompletionDeps, { receipt }: Exchange, answer: Answer, response: Response): Response {

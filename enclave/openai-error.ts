@@ -13,13 +13,14 @@ export type OpenAIErrorCode =
   | 'unknown_url'
   | 'method_not_allowed'
   | 'receipt_not_found'
+  | 'duplicate_request'
   | 'overloaded'
   | 'timeout'
   | 'internal_error'
 
-/** An answer that is an error. What to do: 4xx fix the request, 503 try later or elsewhere, 500 try another worker. */
+/** An answer that is an error. What to do: 409 do not repeat, other 4xx fix the request, 503 try later or elsewhere, 500 try another worker. */
 export class OpenAIError extends Error {
-  readonly status: 400 | 404 | 405 | 500 | 503 | 504
+  readonly status: 400 | 404 | 405 | 409 | 500 | 503 | 504
   readonly code: OpenAIErrorCode
   /** Name of the request field at fault. */
   readonly param: string | null

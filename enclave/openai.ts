@@ -4,9 +4,11 @@
  */
 import { Hono } from 'hono'
 import { toBytes } from '../verifier/protocol/bytes.js'
+import { IDEMPOTENCY_HEADER, SESSION_HEADER } from '../verifier/protocol/constants.js'
 import type { PaddingMode } from '../verifier/protocol/statement.js'
 import { channelOf } from './channel.js'
 import { type CompletionDeps, complete } from './completion.js'
+import { createIdempotencyTable } from './idempotency.js'
 import type { Engine } from './inference/engine.js'
 import type { KeyLadder } from './keys.js'
 import { errorCode, type Logger } from './log.js'
@@ -15,6 +17,7 @@ import { errorBody, OpenAIError } from './openai-error.js'
 import { parseChatRequest } from './openai-request.js'
 import { padBody } from './padding.js'
 import type { ReceiptBook } from './receipts.js'
+import { createSessionTable } from './sessions.js'
 
 export interface OpenAIDeps {
   readonly engine: Engine
@@ -38,6 +41,8 @@ export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise
   const { engine, keys, receipts, padding, log, maxBodyBytes = 1024 * 1024, maxAnswers = 32 } = deps
   const completion: CompletionDeps = { ...deps, timeoutMs: deps.timeoutMs ?? 300_000 }
   const model = { id: engine.info.manifest.id, object: 'model', created: Math.floor(deps.now()), owned_by: 'subrosa' }
+  const idempotency = createIdempotencyTable({ now: deps.now })
+  const sessions = createSessionTable({ now: deps.now })
   let answers = 0
 
   const json = (body: unknown, status = 200): Response =>
@@ -45,7 +50,12 @@ export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise
       status,
       headers: { 'content-type': 'application/json', 'cache-control': 'no-store' },
     })
-  const failure = (error: OpenAIError): Response => json(errorBody(error), error.status)
+  const failure = (error: OpenAIError): Response => {
+    const response = json(errorBody(error), error.status)
+    // OpenAI's clients would repeat a 409 by themselves.
+    if (error.status === 409) response.headers.set('x-should-retry', 'false')
+    return response
+  }
 
   const app = new Hono()
 
@@ -55,6 +65,7 @@ export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise
     if (channel === undefined || boot === undefined) throw new OpenAIError(500, 'internal_error', 'internal error')
     if (answers >= maxAnswers) throw new OpenAIError(503, 'overloaded', 'too many answers are in progress; try again')
     answers += 1
+    let giveBack: (() => void) | undefined
     let released = false
     const release = (): void => {
       if (!released) answers -= 1
@@ -70,11 +81,17 @@ export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise
       if (request.model !== model.id) {
         throw new OpenAIError(404, 'model_not_found', `this worker serves ${model.id} and no other model`, 'model')
       }
-      const receipt = await receipts.open(channel, boot, body)
+      const token = c.req.header(SESSION_HEADER)
+      const chain = token === undefined ? undefined : sessions.chainOf(token, boot)
+      const key = c.req.header(IDEMPOTENCY_HEADER)
+      if (key !== undefined) giveBack = idempotency.claim(key)
+      const receipt = await receipts.open(channel, boot, body, chain)
       const { statementDigest } = boot
       return await complete(completion, { request, receipt, statementDigest, signal: c.req.raw.signal, release })
     } catch (error) {
       release()
+      // Refused before the engine saw it: the same request may come again.
+      if (error instanceof OpenAIError && (error.status === 400 || error.status === 503)) giveBack?.()
       throw error
     }
   })

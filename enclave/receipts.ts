@@ -18,6 +18,7 @@ import {
 } from '../verifier/protocol/receipt.js'
 import type { Channel } from './channel.js'
 import type { Boot } from './keys.js'
+import type { ChainLink, ReceiptChain } from './sessions.js'
 
 /** What an answer was made of, known once it has ended. */
 export interface AnswerFacts {
@@ -39,7 +40,8 @@ export interface OpenReceipt {
 }
 
 export interface ReceiptBook {
-  open(channel: Channel, boot: Boot, requestBody: Bytes): Promise<OpenReceipt>
+  /** With a chain, the receipt takes its place in it when it is signed. */
+  open(channel: Channel, boot: Boot, requestBody: Bytes, chain?: ReceiptChain): Promise<OpenReceipt>
   /** The compact JWS with that id, while it is kept. */
   find(id: string): string | undefined
 }
@@ -55,6 +57,9 @@ export interface ReceiptBookOptions {
 
 const SALT_BYTES = 32
 
+/** A receipt without a session follows none. */
+const UNCHAINED: ReceiptChain = { append: (sign) => sign({ session: null, seq: null, prev: null }) }
+
 export function createReceiptBook({ now, maxKept = 1024, keptS = 900 }: ReceiptBookOptions): ReceiptBook {
   const kept = new Map<string, { readonly jws: string; readonly until: number }>()
 
@@ -68,7 +73,7 @@ export function createReceiptBook({ now, maxKept = 1024, keptS = 900 }: ReceiptB
   }
 
   return {
-    async open(channel, boot, requestBody) {
+    async open(channel, boot, requestBody, chain = UNCHAINED) {
       const id = toBase64Url(crypto.getRandomValues(new Uint8Array(16)))
       const requestSalt = await channel.exportSecret(RECEIPT_REQUEST_SALT, SALT_BYTES)
       const response = createHmac('sha256', await channel.exportSecret(RECEIPT_RESPONSE_SALT, SALT_BYTES))
@@ -82,7 +87,7 @@ export function createReceiptBook({ now, maxKept = 1024, keptS = 900 }: ReceiptB
         },
         async sign(facts) {
           const { model } = boot.statement
-          const payload: ReceiptPayload = {
+          const payload: Omit<ReceiptPayload, keyof ChainLink> = {
             jti: id,
             iat: Math.floor(now()),
             stmt: toBase64Url(boot.statementDigest),
@@ -104,13 +109,12 @@ export function createReceiptBook({ now, maxKept = 1024, keptS = 900 }: ReceiptB
               total_tokens: facts.promptTokens + facts.completionTokens,
             },
             price: null,
-            session: null,
-            seq: null,
-            prev: null,
           }
-          const jws = await new CompactSign(utf8(JSON.stringify(payload)))
-            .setProtectedHeader({ alg: 'EdDSA', typ: RECEIPT_TYPE })
-            .sign(boot.receiptKey)
+          const jws = await chain.append((link) =>
+            new CompactSign(utf8(JSON.stringify({ ...payload, ...link })))
+              .setProtectedHeader({ alg: 'EdDSA', typ: RECEIPT_TYPE })
+              .sign(boot.receiptKey),
+          )
           keep(id, jws)
           return jws
         },

@@ -115,6 +115,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
   const gateway = createGateway({
     keys: keys.ring,
     now: options.now,
+    padding,
     handler: createOpenAIApp({
       engine,
       keys,

@@ -1,5 +1,5 @@
 /**
- * `npm run bench`: how fast, always as a ratio of two things measured side by side in this run.
+ * `npm run bench`: how fast, as a ratio of two things measured side by side in this run; and what the channel costs and hides.
  *
  *   npm run bench [-- --only NAME] [-- --json]
  *
@@ -8,25 +8,27 @@
  * failed to run, 2 on misuse.
  */
 import { parseArgs } from 'node:util'
+import { CHANNEL_BENCHMARKS } from './bench/channel.js'
 import { COLD_BENCHMARKS } from './bench/cold.js'
 import { GPU_BENCHMARKS } from './bench/gpu.js'
-import { type Benchmark, type Measured, MissingInput, measure } from './bench/measure.js'
+import { type Benchmark, type Figure, MissingInput, measure } from './bench/measure.js'
 import { SNP_BENCHMARKS } from './bench/snp.js'
 import { TDX_BENCHMARKS } from './bench/tdx.js'
 
-export const BENCHMARKS: readonly Benchmark[] = [
+export const BENCHMARKS: readonly (Benchmark | Figure)[] = [
   ...SNP_BENCHMARKS,
   ...TDX_BENCHMARKS,
   ...GPU_BENCHMARKS,
   ...COLD_BENCHMARKS,
+  ...CHANNEL_BENCHMARKS,
 ]
 
 /** One line of `--json`. */
 export interface BenchmarkLine {
   readonly name: string
-  /** Ours ÷ theirs. */
+  /** Ours ÷ theirs where the unit is `ratio`. */
   readonly value: number
-  readonly unit: 'ratio'
+  readonly unit: string
   readonly against: string
   readonly target: number
   readonly ok: boolean
@@ -52,9 +54,8 @@ export async function runBenchmarks(argv: readonly string[], output: Output, rou
   let status = 0
   for (const benchmark of chosen) {
     try {
-      const measured = await measure(await benchmark.prepare(), rounds ?? benchmark.rounds)
-      const line = lineOf(benchmark, measured)
-      output.stdout.write(options.json ? `${JSON.stringify(line)}\n` : row(line, measured))
+      const { line, detail } = await run(benchmark, rounds ?? benchmark.rounds)
+      output.stdout.write(options.json ? `${JSON.stringify(line)}\n` : row(line, detail, benchmark))
     } catch (error) {
       const skipped = error instanceof MissingInput
       if (!skipped) status = 1
@@ -78,15 +79,25 @@ function readOptions(argv: readonly string[], output: Output): { only: string; j
   }
 }
 
-function lineOf({ name, against, target }: Benchmark, { oursMs, theirsMs }: Measured): BenchmarkLine {
+async function run(benchmark: Benchmark | Figure, rounds: number): Promise<{ line: BenchmarkLine; detail: string }> {
+  const { name, against, target } = benchmark
+  if ('figure' in benchmark) {
+    const { value: exact, detail } = await benchmark.figure(rounds)
+    const value = Number(exact.toPrecision(4))
+    const ok = benchmark.better === 'higher' ? value >= target : value <= target
+    return { line: { name, value, unit: benchmark.unit, against, target, ok }, detail }
+  }
+  const { oursMs, theirsMs } = await measure(await benchmark.prepare(), rounds)
   const value = Number((oursMs / theirsMs).toPrecision(4))
-  return { name, value, unit: 'ratio', against, target, ok: value <= target }
+  const detail = `${oursMs.toFixed(2)} ms ÷ ${theirsMs.toFixed(2)} ms`
+  return { line: { name, value, unit: 'ratio', against, target, ok: value <= target }, detail }
 }
 
-function row({ name, value, against, target, ok }: BenchmarkLine, { oursMs, theirsMs }: Measured): string {
+function row({ name, value, unit, against, target, ok }: BenchmarkLine, detail: string, benchmark: object): string {
   const verdict = ok ? 'ok' : 'MISSED'
-  const times = `${oursMs.toFixed(2)} ms ÷ ${theirsMs.toFixed(2)} ms`
-  return `${name.padEnd(22)} ${value.toFixed(2).padStart(7)}  target ≤ ${String(target).padEnd(5)} ${verdict.padEnd(7)} ${times}\n    against ${against}\n`
+  const bound = 'better' in benchmark ? '≥' : '≤'
+  const inUnit = unit === 'ratio' ? '' : `in ${unit}, `
+  return `${name.padEnd(22)} ${value.toFixed(2).padStart(7)}  target ${bound} ${String(target).padEnd(5)} ${verdict.padEnd(7)} ${detail}\n    ${inUnit}against ${against}\n`
 }
 
 if (process.argv[1] === import.meta.filename) {

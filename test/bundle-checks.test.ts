@@ -62,6 +62,11 @@ const NEGATIVES: readonly Negative[] = [
     name: 'the claims list other evidence',
     bend: () => ({ gpuDigests: () => [filled(1)] }),
   },
+  {
+    check: 'binding.gpu-evidence',
+    name: 'the claims list a device more',
+    bend: () => ({ gpuDigests: (digests) => [...digests, filled(1)] }),
+  },
   { check: 'binding.gpu-evidence', name: 'the claims list no evidence', bend: () => ({ gpuDigests: () => [] }) },
   {
     check: 'binding.nonce',
@@ -198,6 +203,20 @@ describe('a whole bundle', () => {
   it('fails by the GPU’s nonce when the GPU answered for other claims', async () => {
     const result = await appraise(await makeBundle(world, { gpuNonce: filled(8) }))
     expect(failing(result)).toEqual(['gpu.nonce.match'])
+  })
+
+  it('takes nothing but a bundle for a worker’s answer, however genuine', async () => {
+    const { cpu, gpus } = parseBundle(await makeBundle(world))
+    const policy = resolved(world, { measurements: 'any' })
+    for (const evidence of [cpu.evidence, gpus[0]!]) {
+      const raw = await verifyEvidence(evidence, { policy, now: world.now })
+      expect(raw.evidence.kind).not.toBe('bundle')
+      for (const asked of [{ live: { nonce: NONCE, sentAt: world.now } }, { fromWorker: true, nonce: NONCE }]) {
+        const result = await verifyEvidence(evidence, { policy, now: world.now, ...asked })
+        expect(result.verdict).toBe('malformed')
+        expect(failing(result)).toEqual(['bundle.parse'])
+      }
+    }
   })
 
   it('carries no keys when it is an archive, however acceptable', async () => {

@@ -32,6 +32,8 @@ export interface VerifyOptions {
    * evidence may be a recording: the result is never live and carries no keys.
    */
   readonly live?: { readonly nonce: Bytes; readonly sentAt: Date }
+  /** The evidence is a worker's answer: anything but a bundle is malformed. Implied by `live`. */
+  readonly fromWorker?: boolean
   /** A nonce the evidence must contain, for archives: it proves inclusion, not freshness. */
   readonly nonce?: Bytes
   /** What REPORT_DATA must be; shorter values are padded with zeros and the tail is checked. Raw reports only. */
@@ -41,7 +43,10 @@ export interface VerifyOptions {
 /** Appraises a bundle, or raw CPU or GPU evidence. Text encodings (hex, base64) are undone first. */
 export async function verifyEvidence(evidence: Bytes, options: VerifyOptions): Promise<AttestationResult> {
   const detected = detectEvidence(evidence)
-  if (detected.kind === 'bundle') return verifyBundle(detected.bytes, options)
+  // A worker owes a bundle: raw evidence, however genuine, says nothing about this worker's keys or this moment.
+  if (detected.kind === 'bundle' || options.live !== undefined || options.fromWorker === true) {
+    return verifyBundle(detected.bytes, options)
+  }
   if (detected.kind === 'gpu') {
     const { verifyGpuEvidence } = await import('./appraise-gpu.js')
     return verifyGpuEvidence([detected.bytes], [], options)
@@ -119,7 +124,7 @@ function readBundle(bytes: Bytes): { readonly bundle: Bundle } | { readonly reas
   try {
     return { bundle: parseBundle(bytes) }
   } catch (error) {
-    if (error instanceof FormatError) return { reason: error.message }
+    if (error instanceof FormatError) return { reason: `not a bundle: ${error.message}` }
     throw error
   }
 }
@@ -197,7 +202,7 @@ async function appraiseClaims(
   t.check('keys.bound', () => claimed.matchKeys(keys ?? [], claims))
   await t.checkAsync('keys.signature', () => claimed.verifyKeys(keys ?? [], claims))
   t.check('keys.window', () => claimed.matchKeyWindows(keys ?? [], claims, options))
-  const accepted = t.check('keys.suite', () => claimed.matchSuites(keys ?? [], policy))
+  const accepted = t.check('keys.suite', () => claimed.matchSuites(keys ?? [], options))
   t.check('serving.padding', () => claimed.matchPadding(claims, policy))
   t.check('model.digest', () => claimed.matchModel(claims, policy))
   await t.checkAsync('operator.match', () => claimed.matchOperator(bundle, claims, cpu, options))

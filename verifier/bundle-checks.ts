@@ -109,7 +109,7 @@ export function claimChecks(cpuSignature: string): readonly CheckDefinition[] {
       spec: 'PROTOCOL.md P-5.4',
       gain: 'Traffic recorded today under a classical key exchange alone could be read by a future quantum computer.',
       advice: 'choose a worker with MLKEM768-X25519, or accept X25519 in your policy (channel.suites)',
-      needs: ['keys.signature'],
+      needs: ['keys.window'],
     },
     {
       id: 'serving.padding',

@@ -150,9 +150,10 @@ export function isCurrent(signed: SignedKeyConfiguration, now: number): boolean 
 
 export function matchSuites(
   keys: readonly ReadKey[],
-  policy: AppraisalPolicy,
+  { policy, now }: Circumstances,
 ): Finding<readonly SignedKeyConfiguration[]> {
-  const accepted = policy.channel.suites.flatMap((suite) => keys.filter((key) => key.suite === suite))
+  const current = keys.filter((key) => isCurrent(key.signed, now.getTime() / 1000))
+  const accepted = policy.channel.suites.flatMap((suite) => current.filter((key) => key.suite === suite))
   const detail = { expected: policy.channel.suites.join(' or '), actual: keys.map((key) => key.suite).join(', ') }
   if (accepted.length === 0) return fail('no key configuration has an accepted suite', detail)
   return pass(

@@ -1,36 +1,59 @@
 /** The command line of `verify-attestation`, as a function of its arguments and streams. Node only. */
 import { writeFile } from 'node:fs/promises'
 import { Command, CommanderError } from 'commander'
-import { type VerifyOptions, verifyEvidence } from './appraise.js'
 import type { CheckDefinition } from './checks.js'
 import { detectEvidence } from './detect.js'
-import { PolicyError, SubrosaError, UnavailableError, UsageError } from './errors.js'
-import { fetchBundle, parseWorkerUrl } from './fetch-evidence.js'
-import { loadFile } from './files.js'
-import { addVerificationOptions, type ResolvedVerification, resolveFlags, type VerificationFlags } from './options.js'
+import { SubrosaError, UnavailableError, UsageError } from './errors.js'
+import { addVerificationOptions, resolveFlags, type VerificationFlags } from './options.js'
 import { nearest } from './policy.js'
 import { addPrintOptions, type Output, type PrintFlags, printResult } from './print.js'
 import type { Bytes } from './protocol/bytes.js'
 import type { AttestationResult } from './result.js'
 import { addEndorsements } from './save.js'
-import { renderExplanation } from './text.js'
+import { printable, renderExplanation } from './text.js'
+import { appraiserFor, verifyTarget } from './verify-target.js'
 import { VERSION } from './version.js'
 
 interface VerifyFlags extends VerificationFlags, PrintFlags {
   readonly save?: string
 }
 
+/** Adds a subcommand to the program; `done` gets the exit status. */
+export type Register = (program: Command, output: Output, done: (status: number) => void) => void
+
+/** Loaded when named: a plain verdict pays for none of them. */
+const SUBCOMMANDS: Readonly<Record<string, (() => Promise<Register>) | undefined>> = {
+  gpu: async () => (await import('./cli-gpu.js')).registerGpu,
+  policy: async () => (await import('./cli-policy.js')).registerPolicy,
+  receipt: async () => (await import('./cli-receipt.js')).registerReceipt,
+  roots: async () => (await import('./cli-roots.js')).registerRoots,
+  schema: async () => (await import('./cli-schema.js')).registerSchema,
+  watch: async () => (await import('./cli-watch.js')).registerWatch,
+}
+
+const HELP = `
+Commands (each has its own --help):
+  gpu FILE…              NVIDIA reports, manifests and remote verdicts alone
+  receipt FILE…          receipts of answers, against the worker’s bundle
+  watch URL…             check again and again, a line for each change
+  policy init TARGET     write a policy from a worker or bundle you trust
+  roots                  the vendor roots every verdict ends in
+  schema NAME            JSON Schema of result, policy or receipt
+`
+
 const MISUSE = 2
+const MALFORMED = 3
 const UNAVAILABLE = 4
 
 /** Runs one command line and returns its exit status. Never throws, never prints a stack unless --verbose. */
 export async function runVerifier(argv: readonly string[], output: Output): Promise<number> {
   let status = 0
   const program = new Command('verify-attestation')
-    .description('Check who can read a prompt before you send it: a worker URL, a saved bundle, or a raw SNP report.')
-    .argument('[target]', 'worker URL, bundle file, or raw report (binary, hex or base64)')
+    .description('Check who can read a prompt before you send it.')
+    .argument('[target]', 'worker URL, bundle, or raw report (or its hex)')
     .version(VERSION, '--version')
-    .option('--save <file>', 'keep a self-contained bundle that re-verifies offline')
+    .option('--save <file>', 'keep a bundle that re-verifies offline')
+    .addHelpText('after', HELP)
     .exitOverride()
     .configureOutput({
       writeOut: (text) => output.stdout.write(text),
@@ -42,12 +65,10 @@ export async function runVerifier(argv: readonly string[], output: Output): Prom
     })
   addVerificationOptions(addPrintOptions(program))
   try {
-    if (argv[2] === 'gpu') {
-      const { registerGpu } = await import('./cli-gpu.js')
-      registerGpu(program.enablePositionalOptions(), output, (code) => {
-        status = code
-      })
-    }
+    const register = await SUBCOMMANDS[argv[2] ?? '']?.()
+    register?.(program.enablePositionalOptions(), output, (code) => {
+      status = code
+    })
     await program.parseAsync([...argv])
     return status
   } catch (error) {
@@ -59,10 +80,11 @@ export async function runVerifier(argv: readonly string[], output: Output): Prom
 function report(error: unknown, verbose: boolean, output: Output): number {
   const known = error instanceof SubrosaError
   const message = error instanceof Error ? error.message : String(error)
-  output.stderr.write(`verify-attestation: ${known ? message : `unexpected: ${message}`}\n`)
+  output.stderr.write(`verify-attestation: ${printable(known ? message : `unexpected: ${message}`)}\n`)
   if (verbose && error instanceof Error) output.stderr.write(`${error.stack}\n`)
   if (error instanceof UnavailableError) return UNAVAILABLE
-  return error instanceof UsageError || error instanceof PolicyError ? MISUSE : MISUSE
+  // A defect of ours is nobody's misuse, and what met it was not verified.
+  return known ? MISUSE : MALFORMED
 }
 
 async function verify(target: string | undefined, flags: VerifyFlags, output: Output): Promise<number> {
@@ -73,78 +95,9 @@ async function verify(target: string | undefined, flags: VerifyFlags, output: Ou
   if (target === undefined)
     throw new UsageError('target.missing', 'name a worker URL, a bundle or a report; --help shows how')
   const resolved = await resolveFlags(flags)
-  const { evidence, result } = /^https?:/i.test(target)
-    ? await verifyWorker(target, resolved, appraiserFor(flags, output))
-    : await verifyFile(target, resolved, appraiserFor(flags, output))
+  const { evidence, result } = await verifyTarget(target, resolved, appraiserFor(flags, output))
   if (flags.save !== undefined) await save(flags.save, evidence, result, output)
-  return printResult(result, flags, output)
-}
-
-type Appraise = (evidence: Bytes, options: VerifyOptions) => Promise<AttestationResult>
-
-/** With a network, hardware makers are asked for what is missing and for the newest revocation lists. */
-function appraiserFor(flags: VerifyFlags, output: Output): Appraise {
-  if (flags.offline === true) return verifyEvidence
-  return async (evidence, options) => {
-    const [{ createEndorsementFetcher }, { createEndorsementStore, defaultStoreFolder }, { verifyOnline }] =
-      await Promise.all([import('./endorsement-fetch.js'), import('./endorsement-store.js'), import('./online.js')])
-    const isTerminal = (output.stderr as { isTTY?: boolean }).isTTY === true
-    const fetcher = createEndorsementFetcher({
-      fetch,
-      sleep: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
-      store: createEndorsementStore(defaultStoreFolder(process.env), () => new Date()),
-      onRequest: (url) => {
-        if (isTerminal) output.stderr.write(`asking ${url.host} for ${url.pathname.split('/').at(-1)}…\n`)
-      },
-    })
-    const { result, notice } = await verifyOnline(evidence, options, { fetcher, ...pccs() })
-    if (notice !== undefined) output.stderr.write(`verify-attestation: ${notice}\n`)
-    return result
-  }
-}
-
-/** `SUBROSA_PCCS`: origin of a cache of Intel's collateral to ask instead of Intel. */
-function pccs(): { origin?: string } {
-  const origin = process.env['SUBROSA_PCCS']
-  return origin === undefined || origin === '' ? {} : { origin: parseWorkerUrl(origin).origin }
-}
-
-interface Verified {
-  readonly evidence: Bytes
-  readonly result: AttestationResult
-}
-
-async function verifyWorker(target: string, resolved: ResolvedVerification, appraise: Appraise): Promise<Verified> {
-  if (resolved.reportData !== undefined) {
-    throw new UsageError('option.report-data', '--report-data is for raw reports; a worker’s REPORT_DATA is its claims')
-  }
-  const url = parseWorkerUrl(target)
-  const nonce = resolved.nonce ?? crypto.getRandomValues(new Uint8Array(32))
-  if (nonce.length !== 32) throw new UsageError('option.nonce', '--nonce: a worker takes exactly 32 bytes')
-  const sentAt = new Date()
-  const evidence = await fetchBundle(url, nonce, { fetch })
-  const { policy, endorsements, at } = resolved
-  // A nonce from the command line may have been used before, and --at is not the clock: neither proves that this is live.
-  const live = resolved.nonce === undefined && at === undefined
-  const options = { policy, endorsements, now: at ?? new Date(), ...(live ? { live: { nonce, sentAt } } : { nonce }) }
-  return { evidence, result: await appraise(evidence, options) }
-}
-
-async function verifyFile(target: string, resolved: ResolvedVerification, appraise: Appraise): Promise<Verified> {
-  const evidence = await loadFile(target, 'evidence')
-  const { policy, endorsements, at, nonce, reportData } = resolved
-  const isBundle = detectEvidence(evidence).kind === 'bundle'
-  if (isBundle && reportData !== undefined) {
-    throw new UsageError('option.report-data', '--report-data is for raw reports; a bundle’s REPORT_DATA is its claims')
-  }
-  const options = {
-    policy,
-    endorsements,
-    now: at ?? new Date(),
-    ...(nonce === undefined ? {} : { nonce }),
-    ...(reportData === undefined ? {} : { reportData }),
-  }
-  return { evidence, result: await appraise(evidence, options) }
+  return printResult(result, flags, output, evidence)
 }
 
 async function save(path: string, evidence: Bytes, result: AttestationResult, output: Output): Promise<void> {

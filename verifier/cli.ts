@@ -5,5 +5,7 @@
  */
 import './node-version.js'
 import { runVerifier } from './cli-verify.js'
+import { tolerateClosedPipe } from './closed-pipe.js'
 
+tolerateClosedPipe(process.stdout, process.stderr)
 process.exitCode = await runVerifier(process.argv, { stdout: process.stdout, stderr: process.stderr })

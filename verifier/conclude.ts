@@ -38,7 +38,13 @@ export function conclude(t: Transcript, conclusion: Conclusion): AttestationResu
     authentic: authenticity.filter((check) => t.plans(check.id)).every((check) => t.satisfied(check.id)),
     waived: t.waivers().map((check) => check.id),
     evidence,
-    notProven: [...labels(findings), ...waiversOf(t), ...findings.flatMap((item) => item.notProven), ...ALWAYS_OPEN],
+    notProven: [
+      ...labels(findings),
+      ...firstUse(policy),
+      ...waiversOf(t),
+      ...findings.flatMap((item) => item.notProven),
+      ...ALWAYS_OPEN,
+    ],
     endorsements: findings.flatMap((item) => item.endorsementsUsed),
     policy: describePolicy(policy),
     evaluatedAt: now,
@@ -58,6 +64,16 @@ function labels(findings: readonly Findings[]): NotProven[] {
     {
       id: 'hardware.private-root',
       text: 'SIMULATED OR PRIVATE hardware: a root is one you supplied, not the vendor’s; nothing here proves real confidential hardware',
+    },
+  ]
+}
+
+function firstUse({ trustOnFirstUse }: AppraisalPolicy): NotProven[] {
+  if (!trustOnFirstUse) return []
+  return [
+    {
+      id: 'reference.first-use',
+      text: 'that the software is what anyone published: your policy’s reference values were taken from a worker on first use',
     },
   ]
 }

@@ -50,5 +50,6 @@ export function describePolicy(policy: AppraisalPolicy): Record<string, unknown>
     operator: policy.operator,
     channel: policy.channel,
     freshness: policy.freshness,
+    trustOnFirstUse: policy.trustOnFirstUse,
   }
 }

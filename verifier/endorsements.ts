@@ -90,19 +90,24 @@ export function preferRevocationLists(candidates: readonly RevocationList[], tim
   )
 }
 
+/** Containers inside containers: a bundle of a few hundred bytes must not unfold into millions of items. */
+const MAX_NESTING = 3
+
 /** A file's contents go to the first reader that recognises them; what none does, or what is damaged, is listed. */
-function sortOne(name: string, bytes: Bytes, collector: Collector): void {
+function sortOne(name: string, bytes: Bytes, collector: Collector, depth = 0): void {
   try {
+    if (depth > MAX_NESTING) throw new FormatError('endorsement.nested', 'containers nest too deeply')
     if (bytes.length === 0) throw new FormatError('endorsement.empty', 'empty file')
     if (bytes[0] === 0x30 && sortDer(name, bytes, collector)) return
-    if (looksLikeCertificateTable(bytes)) {
+    if (depth === 0 && looksLikeCertificateTable(bytes)) {
       // Entries are named by GUID, but the pool goes by content like everything else.
-      for (const entry of readCertificateTable(bytes)) sortOne(`${name} (${entry.guid})`, entry.bytes, collector)
+      for (const entry of readCertificateTable(bytes))
+        sortOne(`${name} (${entry.guid})`, entry.bytes, collector, depth + 1)
       return
     }
     const parts = collateralParts(bytes)
     if (parts !== undefined) {
-      for (const part of parts) sortOne(`${name} (${part.name})`, part.bytes, collector)
+      for (const part of parts) sortOne(`${name} (${part.name})`, part.bytes, collector, depth + 1)
       return
     }
     const kind = kindOfText(bytes)
@@ -112,7 +117,7 @@ function sortOne(name: string, bytes: Bytes, collector: Collector): void {
     }
     if (looksLikePem(bytes)) {
       readPem(bytes).forEach((block, index) => {
-        sortOne(`${name} (${block.label} ${index + 1})`, block.der, collector)
+        sortOne(`${name} (${block.label} ${index + 1})`, block.der, collector, depth + 1)
       })
       return
     }

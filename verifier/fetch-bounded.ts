@@ -28,40 +28,60 @@ export async function fetchBounded(
   limits: FetchLimits,
 ): Promise<BoundedResponse> {
   const timeoutMs = limits.timeoutMs ?? DEFAULT_TIMEOUT_MS
-  const signals = [AbortSignal.timeout(timeoutMs), ...(limits.signal === undefined ? [] : [limits.signal])]
+  const stop = new AbortController()
+  const tooLate = new DOMException('no complete answer in time', 'TimeoutError')
+  const timer = setTimeout(() => stop.abort(tooLate), timeoutMs)
+  const onAbort = () => stop.abort(limits.signal?.reason)
+  if (limits.signal?.aborted === true) onAbort()
+  limits.signal?.addEventListener('abort', onAbort)
+  // Node's fetch holds its signal weakly: once collected, a worker that trickles would keep its reader for ever. So the
+  // deadline is kept here too, by racing every wait against it.
+  const deadline = new Promise<never>((_, reject) => {
+    stop.signal.addEventListener('abort', () => reject(stop.signal.reason))
+  })
+  deadline.catch(() => undefined)
   try {
-    const response = await limits.fetch(url, {
+    const asked = limits.fetch(url, {
       headers: { accept },
       redirect: 'error',
       credentials: 'omit',
       cache: 'no-store',
-      signal: AbortSignal.any(signals),
+      signal: stop.signal,
     })
+    const response = await Promise.race([asked, deadline])
     const { status, headers } = response
-    if (status === 200) return { status, headers, bytes: await readBounded(response, maxBytes, url) }
+    if (status === 200) return { status, headers, bytes: await readBounded(response, maxBytes, url, deadline) }
     await response.body?.cancel()
     return { status, headers, bytes: new Uint8Array() }
   } catch (error) {
     if (error instanceof UnavailableError) throw error
     limits.signal?.throwIfAborted()
-    const reason = describe(error, timeoutMs)
+    const reason = describe(stop.signal.aborted ? tooLate : error, timeoutMs)
     throw new UnavailableError('worker.unreachable', `cannot reach ${url.origin}: ${reason}`, { cause: error })
+  } finally {
+    clearTimeout(timer)
+    limits.signal?.removeEventListener('abort', onAbort)
   }
 }
 
-async function readBounded(response: Response, maxBytes: number, url: URL): Promise<Bytes> {
+async function readBounded(response: Response, maxBytes: number, url: URL, deadline: Promise<never>): Promise<Bytes> {
   const parts: Uint8Array[] = []
   let size = 0
   const reader = response.body?.getReader()
-  while (reader !== undefined) {
-    const { done, value } = await reader.read()
-    if (done) break
-    size += value.length
-    if (size > maxBytes) {
-      await reader.cancel()
-      throw new UnavailableError('worker.too-large', `${url.origin} sent more than ${maxBytes} bytes`)
+  try {
+    while (reader !== undefined) {
+      const { done, value } = await Promise.race([reader.read(), deadline])
+      if (done) break
+      size += value.length
+      if (size > maxBytes) {
+        throw new UnavailableError('worker.too-large', `${url.origin} sent more than ${maxBytes} bytes`)
+      }
+      parts.push(value)
     }
-    parts.push(value)
+  } catch (error) {
+    // Lets go of the connection; how that goes is of no interest any more.
+    reader?.cancel().catch(() => undefined)
+    throw error
   }
   return toBytes(concat(...parts))
 }
@@ -72,6 +92,9 @@ function describe(error: unknown, timeoutMs: number): string {
   const code = (cause as { code?: unknown } | undefined)?.code
   if (code === 'ECONNREFUSED') return 'connection refused; is anything running there?'
   if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return 'no such host, or no network'
+  if (cause instanceof Error && cause.message === 'unexpected redirect') {
+    return 'it answered with a redirect, and another origin is another worker; name that one if you mean it'
+  }
   if (cause instanceof Error && cause.message !== '') return cause.message
   return error instanceof Error ? error.message : String(error)
 }

@@ -1,5 +1,5 @@
 /** Reading targets, endorsements, policies and trust anchors from disk, for the command line tools. Node only. */
-import { readdir, readFile, stat } from 'node:fs/promises'
+import { open, readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PolicyError, UsageError } from './errors.js'
 import { type Bytes, fromUtf8, toBytes } from './protocol/bytes.js'
@@ -21,6 +21,29 @@ export async function loadFile(path: string, what: string, maxBytes: number = MA
   } catch (error) {
     if (error instanceof UsageError) throw error
     throw new UsageError('file.unreadable', `cannot read ${what} ${path}: ${reasonOf(error)}`, { cause: error })
+  }
+}
+
+/**
+ * Evidence, as much of it as any reader takes: a larger file is cut and refused for its size by whoever parses it, so
+ * that the verdict names the file malformed rather than the command line wrong.
+ * @throws UsageError when the file is missing, unreadable or a folder.
+ */
+export async function loadEvidence(path: string): Promise<Bytes> {
+  try {
+    const info = await stat(path)
+    if (info.size <= MAX_FILE_BYTES || info.isDirectory()) return await loadFile(path, 'evidence')
+    const file = await open(path)
+    try {
+      const bytes = new Uint8Array(MAX_FILE_BYTES)
+      const { bytesRead } = await file.read(bytes, 0, bytes.length, 0)
+      return bytes.subarray(0, bytesRead)
+    } finally {
+      await file.close()
+    }
+  } catch (error) {
+    if (error instanceof UsageError) throw error
+    throw new UsageError('file.unreadable', `cannot read evidence ${path}: ${reasonOf(error)}`, { cause: error })
   }
 }
 
@@ -54,12 +77,17 @@ async function collect(path: string, files: string[]): Promise<void> {
 export async function loadPolicyDocument(path: string): Promise<unknown> {
   const bytes = await loadFile(path, 'policy', MAX_POLICY_BYTES)
   // Loaded only for those who have a policy: it would be a tenth of every other start.
-  const { parse: parseYaml, YAMLParseError } = await import('yaml')
+  const { parseDocument } = await import('yaml')
   try {
-    return parseYaml(fromUtf8(bytes), { prettyErrors: true, strict: true, uniqueKeys: true, maxAliasCount: 0 })
+    const document = parseDocument(fromUtf8(bytes), { prettyErrors: true, strict: true, uniqueKeys: true })
+    // A warning is something the reader guessed at, such as a tag it does not know: a policy is not guessed at.
+    const [problem] = [...document.errors, ...document.warnings]
+    if (problem !== undefined) throw problem
+    return document.toJS({ maxAliasCount: 0 })
   } catch (error) {
-    const reason = error instanceof YAMLParseError ? (error.message.split('\n')[0] ?? '') : reasonOf(error)
-    throw new PolicyError('policy.unreadable', `cannot read ${path}: ${reason}`, { cause: error })
+    throw new PolicyError('policy.unreadable', `cannot read ${path}: ${reasonOf(error).split('\n')[0] ?? ''}`, {
+      cause: error,
+    })
   }
 }
 

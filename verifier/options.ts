@@ -34,17 +34,17 @@ export interface VerificationFlags {
 /** Adds the options to a command, in the order the help shows them. */
 export function addVerificationOptions(command: Command): Command {
   return command
-    .option('--policy <file>', 'appraisal policy, YAML or JSON; what it leaves out is strict')
-    .option('--endorsements <path...>', 'files or folders with certificates, revocation lists and the like')
+    .option('--policy <file>', 'appraisal policy (YAML, JSON); left out is strict')
+    .option('--endorsements <path...>', 'files or folders: certificates, CRLs, RIMs, …')
     .option('--offline', 'never touch the network for endorsements')
     .option('--at <time>', 'judge by this RFC 3339 time instead of now')
     .option('--nonce <hex>', 'nonce the evidence must contain')
     .option('--report-data <hex>', 'REPORT_DATA a raw report must carry')
-    .option('--any-measurement', 'prove the hardware, leave the software unidentified')
-    .option('--tcb-status <list>', 'TDX statuses to accept besides UpToDate, separated by commas')
+    .option('--any-measurement', 'prove hardware only; software stays unidentified')
+    .option('--tcb-status <list>', 'TDX statuses to accept, comma-separated')
     .option('--revocation <mode>', 'required (default), available or off')
-    .option('--tcb-floor <value>', 'minimum SNP TCB, such as bl=4,tee=0,snp=22,ucode=211, or none')
-    .option('--gpu <mode>', 'required (default for workers and bundles) or none')
+    .option('--tcb-floor <value>', 'minimum SNP TCB (bl=4,tee=0,snp=22,…) or none')
+    .option('--gpu <mode>', 'required (default for workers, bundles) or none')
     .option('--allow-missing-fwid', 'accept GPU firmware from before the FWID field')
     .option('--model-digest <hex>', 'weights digest the worker must serve, or any')
     .option('--trust-anchor <file...>', 'extra root for private or simulated hardware')

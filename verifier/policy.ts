@@ -52,6 +52,8 @@ export interface AppraisalPolicy {
   readonly operator: 'any' | { readonly keys: readonly string[] }
   readonly channel: { readonly suites: readonly SuiteName[]; readonly padding: readonly PaddingMode[] }
   readonly freshness: { readonly evidenceSeconds: number; readonly keySeconds: number }
+  /** The reference values were taken from a worker on first sight, not rebuilt or signed for; every verdict says so. */
+  readonly trustOnFirstUse: boolean
 }
 
 const hex = (bytes: number, what: string) =>
@@ -105,6 +107,7 @@ const documentSchema = v.strictObject({
       keySeconds: v.optional(seconds(MAX_KEY_LIFETIME_S)),
     }),
   ),
+  trustOnFirstUse: v.optional(v.boolean()),
 })
 
 /** Any members of a section, at any depth. */
@@ -127,6 +130,7 @@ export interface PolicyDocument {
   readonly operator?: 'any' | { readonly keys: readonly string[] }
   readonly channel?: { readonly suites?: readonly SuiteName[]; readonly padding?: readonly PaddingMode[] }
   readonly freshness?: { readonly evidenceSeconds?: number; readonly keySeconds?: number }
+  readonly trustOnFirstUse?: boolean
 }
 
 /**
@@ -134,7 +138,7 @@ export interface PolicyDocument {
  * @throws PolicyError naming the first member that is unknown, empty, of the wrong type, or impossible together.
  */
 export function resolvePolicy(document: unknown): AppraisalPolicy {
-  const parsed = v.safeParse(documentSchema, document)
+  const parsed = v.safeParse(documentSchema, ownMembers(document))
   if (!parsed.success) throw new PolicyError('policy.invalid', describeIssue(parsed.issues[0]))
   const d = parsed.output
   const trustAnchors = (d.trustAnchors ?? []).flatMap((pem) => anchorsOf(pem))
@@ -167,7 +171,35 @@ export function resolvePolicy(document: unknown): AppraisalPolicy {
       evidenceSeconds: d.freshness?.evidenceSeconds ?? MAX_EVIDENCE_LIFETIME_S,
       keySeconds: d.freshness?.keySeconds ?? MAX_KEY_LIFETIME_S,
     },
+    trustOnFirstUse: d.trustOnFirstUse ?? false,
   }
+}
+
+/** What a document may say, member by member: `verify-attestation schema policy` prints it as JSON Schema. */
+export function policyDocumentSchema(): object {
+  return documentSchema
+}
+
+/** Sections are maps. A list would be read as a map without members, and so as strict: refused, as it cannot be meant. */
+const SECTIONS = ['snp', 'tdx', 'channel', 'freshness', 'gpu', 'model', 'operator'] as const
+
+/** The document's own members only, as JSON has them: nothing inherited says what is acceptable. */
+function ownMembers(document: unknown): unknown {
+  let plain: unknown
+  try {
+    plain = JSON.parse(JSON.stringify(document) ?? 'null')
+  } catch (cause) {
+    throw new PolicyError('policy.invalid', 'expected a policy of plain maps, lists, text and numbers', { cause })
+  }
+  if (typeof plain !== 'object' || plain === null || Array.isArray(plain)) {
+    throw new PolicyError('policy.invalid', `expected a policy: a map whose first member is schema: ${POLICY_SCHEMA}`)
+  }
+  for (const section of SECTIONS) {
+    if (Array.isArray((plain as Record<string, unknown>)[section])) {
+      throw new PolicyError('policy.invalid', `${section}: expected a map, got a list`)
+    }
+  }
+  return plain
 }
 
 /** The built-in policy: strict everywhere, and no software identified until reference values are given. */

@@ -13,7 +13,7 @@ import {
   type Verdict,
   waived,
 } from './checks.js'
-import { type Bytes, equalBytes, fromBase64Url, fromUtf8, toBase64Url, toHex } from './protocol/bytes.js'
+import { type Bytes, equalBytes, fromBase64Url, fromUtf8, toBase64Url } from './protocol/bytes.js'
 import { FormatError } from './protocol/errors.js'
 import { hmacSha256, sha256 } from './protocol/hash.js'
 import { parseReceiptPayload, RECEIPT_TYPE, type ReceiptPayload } from './protocol/receipt.js'
@@ -130,9 +130,9 @@ export async function verifyReceipt(jws: string, context: ReceiptContext): Promi
   return { verdict: t.verdict(), checks: t.checks(), ...(payload === undefined ? {} : { payload }) }
 }
 
-/** SHA-256 of the compact form: what the next receipt of the session names as `prev`. */
+/** SHA-256 of the compact form, base64url: what the next receipt of the session names as `prev`. */
 export function receiptDigest(jws: string): string {
-  return toHex(sha256(new TextEncoder().encode(jws)))
+  return toBase64Url(sha256(new TextEncoder().encode(jws)))
 }
 
 function parseReceipt(jws: string): ReceiptPayload {

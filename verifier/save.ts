@@ -1,7 +1,7 @@
 /** Making a saved bundle self-contained: the evidence as it came, plus the endorsements its verdict used. */
 
 import { sortEndorsements } from './endorsements.js'
-import { type Bundle, type EndorsementType, encodeBundle, parseBundle } from './protocol/bundle.js'
+import { type Bundle, type EndorsementType, encodeBundle, MAX_ENDORSEMENTS, parseBundle } from './protocol/bundle.js'
 import { type Bytes, equalBytes } from './protocol/bytes.js'
 import {
   MEDIA_TYPE_CERTIFICATE,
@@ -15,10 +15,12 @@ import {
 export function addEndorsements(bundle: Bytes, endorsements: readonly Bytes[]): Bytes {
   const parsed: Bundle = parseBundle(bundle)
   const missing = endorsements.filter((der) => !parsed.endorsements.some((item) => equalBytes(item.bytes, der)))
-  return encodeBundle({
-    ...parsed,
-    endorsements: [...parsed.endorsements, ...missing.map((bytes) => ({ type: typeOf(bytes), bytes }))],
-  })
+  const added = missing.map((bytes) => ({ type: typeOf(bytes), bytes }))
+  const all = [...parsed.endorsements, ...added]
+  if (all.length <= MAX_ENDORSEMENTS) return encodeBundle({ ...parsed, endorsements: all })
+  // What the worker stapled and nothing rested on gives way to what the verdict rests on.
+  const used = parsed.endorsements.filter((item) => endorsements.some((der) => equalBytes(item.bytes, der)))
+  return encodeBundle({ ...parsed, endorsements: [...used, ...added].slice(0, MAX_ENDORSEMENTS) })
 }
 
 const DOCUMENT_TYPES = {

@@ -34,9 +34,14 @@ export function renderResult(
 const get = (value: unknown, ...path: string[]): unknown =>
   path.reduce<unknown>((at, key) => (at as Record<string, unknown> | undefined)?.[key], value)
 
+/** A root is one the caller supplied: nothing is called genuine then. */
+function isPrivate(result: AttestationResult): boolean {
+  return result.notProven.some((item) => item.id === 'hardware.private-root')
+}
+
 function subject(result: AttestationResult): string {
   const { evidence } = result
-  const simulated = result.notProven.some((item) => item.id === 'hardware.private-root')
+  const simulated = isPrivate(result)
   const kind =
     evidence.kind === 'bundle'
       ? 'VM'
@@ -75,10 +80,11 @@ function accepted(result: AttestationResult, style: Style): string[] {
 /** One line for each thing a reader asks, in words before numbers. */
 function rows(result: AttestationResult, style: Style): string[] {
   const { evidence } = result
-  if (evidence.kind.startsWith('gpu')) return [row(['nvidia', 'genuine', nvidiaWords(result)], style)]
+  if (evidence.kind.startsWith('gpu'))
+    return [row(['nvidia', isPrivate(result) ? 'simulated' : 'genuine', nvidiaWords(result)], style)]
   const find = (id: string) => result.checks.find((check) => check.id === id)
   const state = (id: string, word: string) => (find(id)?.status === 'pass' ? word : 'waived')
-  const simulated = result.notProven.some((item) => item.id === 'hardware.private-root')
+  const simulated = isPrivate(result)
   const cpu = cpuWords(result)
   const out: [string, string, string][] = [
     ['hardware', simulated ? 'simulated' : 'genuine', `${cpu.signed}; ${revocationWords(result)}`],
@@ -213,7 +219,8 @@ function refused(result: AttestationResult, style: Style, registry: ReadonlyMap<
 function headline(result: AttestationResult): string {
   if (result.verdict === 'malformed') return 'this is not evidence that can be read'
   if (result.verdict === 'unavailable') return 'nothing wrong was found, but something needed is not at hand'
-  return result.authentic ? `genuine: ${subject(result)}; but not acceptable to your policy` : 'not proven genuine'
+  if (!result.authentic) return 'not proven genuine'
+  return `${isPrivate(result) ? '' : 'genuine: '}${subject(result)}; but not acceptable to your policy`
 }
 
 function standing(check: Check, style: Style, definition: CheckDefinition | undefined): string[] {

@@ -24,6 +24,20 @@ export interface Benchmark {
   prepare(): Promise<Contest>
 }
 
+/** A benchmark whose figure is not a ratio of two times. */
+export interface Figure {
+  readonly name: string
+  readonly unit: string
+  /** What the figure is held against, or that it is held against nothing. */
+  readonly against: string
+  readonly target: number
+  /** Default: `lower`. */
+  readonly better?: 'higher'
+  readonly rounds: number
+  /** `detail` is for people. @throws MissingInput when something is not at hand. */
+  figure(rounds: number): Promise<{ readonly value: number; readonly detail: string }>
+}
+
 export interface Measured {
   readonly oursMs: number
   readonly theirsMs: number

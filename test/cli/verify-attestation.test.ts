@@ -252,6 +252,44 @@ describe('things that are no evidence', () => {
     expect(stdout).toMatch(/^MALFORMED/)
     expect(status).toBe(3)
   })
+
+  it('a raw TDREPORT is called one; a report cut to its length is still a report cut short', async () => {
+    await writeFile(file('tdreport'), new Uint8Array(1024).fill(0x81))
+    const tdReport = await verifyAttestation(file('tdreport'), '--offline')
+    expect(tdReport.stdout.replace(/\s+/g, ' ')).toContain('1024 bytes are a raw TDREPORT, which nobody signed')
+    expect(tdReport.status).toBe(3)
+    await writeFile(file('cut'), new Uint8Array(1024).fill(2, 0, 1))
+    expect((await verifyAttestation(file('cut'), '--offline')).stdout).toContain('snp.report.parse')
+  })
+
+  it('`gpu` with no file at all is misuse; switches alone are not', async () => {
+    const { status, stdout, stderr } = await verifyAttestation('gpu', '--offline')
+    expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
+    expect(stderr).toContain('--switch')
+    await writeFile(file('switch'), 'no evidence')
+    expect((await verifyAttestation('gpu', '--switch', file('switch'), '--offline')).status).toBe(3)
+  })
+
+  it('`gpu nras` trusts the remote verifier unless a policy file leaves it refused', async () => {
+    const part = (json: string) => Buffer.from(json).toString('base64url')
+    const token = [part('{"alg":"ES384","kid":"nobody"}'), part('{}'), part('nothing')].join('.')
+    await writeFile(file('response'), JSON.stringify([['JWT', token], { 'GPU-0': token }]))
+    await writeFile(file('policy'), 'schema: subrosa-policy/1\n')
+    const trusted = async (...more: string[]) => {
+      const { stdout } = await verifyAttestation(
+        'gpu',
+        'nras',
+        file('response'),
+        '--offline',
+        '--format',
+        'json',
+        ...more,
+      )
+      const { checks } = JSON.parse(stdout) as { checks: { id: string; status: string }[] }
+      return checks.find(({ id }) => id === 'gpu.nras.trusted')?.status
+    }
+    expect([await trusted(), await trusted('--policy', file('policy'))]).toEqual(['pass', 'fail'])
+  })
 })
 
 describe.skipIf(withoutVectors)('captured SNP reports (skipped where there are none)', () => {

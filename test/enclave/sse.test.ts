@@ -1,7 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { PADDING_BLOCK_BYTES, padBody, padRecord } from '../../enclave/padding.js'
-import { coalesce, DONE_EVENT, encodeEvent, type TickClock } from '../../enclave/sse.js'
+import { HOLD_TICKS, PADDING_BLOCK_BYTES, padBody, RECORD_BYTES, TICK_MS, takeRecord } from '../../enclave/padding.js'
+import { encodeEvent, packRecords, type TickClock } from '../../enclave/sse.js'
+import { type Bytes, fromUtf8, utf8 } from '../../verifier/protocol/bytes.js'
 import { eventsOf } from './stub.js'
 
 /** Time that passes only when somebody sleeps. */
@@ -10,8 +11,9 @@ function fakeClock(): TickClock & { advance(ms: number): void } {
   return {
     now: () => at,
     async sleep(ms) {
+      const until = at + ms
       await new Promise((resolve) => setTimeout(resolve, 0))
-      at += ms
+      at = Math.max(at, until)
     },
     advance(ms) {
       at += ms
@@ -19,79 +21,105 @@ function fakeClock(): TickClock & { advance(ms: number): void } {
   }
 }
 
-async function collect(source: AsyncIterable<string>): Promise<string[]> {
-  const out: string[] = []
-  for await (const item of source) out.push(item)
+async function collect(source: AsyncIterable<Uint8Array>): Promise<Bytes[]> {
+  const out: Bytes[] = []
+  for await (const item of source) out.push(new Uint8Array(item))
   return out
 }
 
+const textOf = (records: readonly Uint8Array[]): string => Buffer.concat(records).toString('utf8')
+const event = (length: number): string => `data: ${'x'.repeat(length - 8)}\n\n`
+
 describe('padding (P-7.7)', () => {
-  it('makes records and bodies multiples of 512 without changing what they say', () => {
+  it('makes records of one size and bodies multiples of 512 without changing what they say', () => {
     fc.assert(
-      fc.property(fc.array(fc.string({ unit: 'grapheme', maxLength: 600 }), { maxLength: 4 }), (texts) => {
-        const events = texts.map((text) => encodeEvent({ text })).join('')
-        const record = padRecord('tick', events)
-        expect(record.length % PADDING_BLOCK_BYTES).toBe(0)
-        const decoded = new TextDecoder().decode(record)
-        expect(eventsOf(decoded).map((data) => JSON.parse(data).text)).toEqual(texts)
-        expect(decoded.slice(events.length)).toMatch(/^(: *\n)?$/)
+      fc.property(fc.array(fc.string({ unit: 'grapheme', maxLength: 600 }), { maxLength: 6 }), (texts) => {
+        const waiting = texts.map((text) => utf8(encodeEvent({ text })))
+        const records: Uint8Array[] = []
+        while (waiting.length > 0) records.push(takeRecord(waiting))
+        expect(records.every((record) => record.length === RECORD_BYTES)).toBe(true)
+        expect(eventsOf(textOf(records)).map((data) => JSON.parse(data).text)).toEqual(texts)
         const body = padBody('tick', JSON.stringify(texts))
         expect(body.length % PADDING_BLOCK_BYTES).toBe(0)
-        expect(JSON.parse(new TextDecoder().decode(body))).toEqual(texts)
+        expect(JSON.parse(fromUtf8(body))).toEqual(texts)
       }),
     )
   })
 
-  it('finds room for a comment where one byte is missing', () => {
-    for (let length = 500; length <= 530; length++) {
-      expect(padRecord('tick', 'x'.repeat(length)).length % PADDING_BLOCK_BYTES).toBe(0)
+  it('fills any gap with lines that mean nothing', () => {
+    for (let length = RECORD_BYTES - 20; length <= RECORD_BYTES + 20; length++) {
+      const waiting = [utf8(event(300)), utf8(event(length - 300)), utf8(event(length))]
+      const records: Uint8Array[] = []
+      while (waiting.length > 0) records.push(takeRecord(waiting))
+      const lines = textOf(records).split('\n')
+      expect(records.every((record) => record.length === RECORD_BYTES)).toBe(true)
+      expect(lines.filter((line) => line !== '' && !/^: *$/.test(line)).map((line) => line.length)).toEqual([
+        298,
+        length - 302,
+        length - 2,
+      ])
     }
-    expect(padRecord('tick', 'x'.repeat(511))).toHaveLength(1024)
-    expect(padRecord('tick', 'x'.repeat(512))).toHaveLength(512)
   })
 
-  it('leaves everything alone when it is off', () => {
-    expect(padRecord('off', DONE_EVENT)).toHaveLength(DONE_EVENT.length)
+  it('leaves bodies alone when it is off', () => {
     expect(padBody('off', '{}')).toHaveLength(2)
   })
 })
 
-describe('coalesce', () => {
-  it('joins what arrives within one tick and loses nothing', async () => {
+describe('packRecords (P-7.7)', () => {
+  it('fills records, sends the first one early and loses nothing', async () => {
     const clock = fakeClock()
+    const times: number[] = []
     async function* source(): AsyncGenerator<string> {
-      for (const letter of 'abcdef') yield letter
-    }
-    const out = await collect(coalesce(source(), 40, clock))
-    expect(out.join('')).toBe('abcdef')
-    expect(out.length).toBeLessThan(6)
-  })
-
-  it('sends on the grid of ticks, whatever the source did', async () => {
-    const clock = fakeClock()
-    async function* source(): AsyncGenerator<string> {
-      for (const pause of [3, 41, 95, 1]) {
-        clock.advance(pause)
-        yield 'x'
+      for (let i = 0; i < 9; i++) {
+        clock.advance(13)
+        yield encodeEvent({ i, text: 'x'.repeat(240) })
         await new Promise((resolve) => setTimeout(resolve, 5))
       }
     }
+    const records: Uint8Array[] = []
+    for await (const record of packRecords(source(), clock)) {
+      records.push(record)
+      times.push(clock.now())
+    }
+    expect(eventsOf(textOf(records)).map((data) => JSON.parse(data).i)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8])
+    expect(new Set(records.map(({ length }) => length))).toEqual(new Set([RECORD_BYTES]))
+    expect(times[0]).toBeLessThanOrEqual(TICK_MS)
+    expect(times.every((time) => time % TICK_MS === 0)).toBe(true)
+  })
+
+  it('holds a record that is not full for a few ticks and no longer', async () => {
+    const clock = fakeClock()
+    let at = 0
+    async function* source(): AsyncGenerator<string> {
+      yield event(300)
+      await new Promise((resolve) => setTimeout(resolve, 20))
+      at = clock.now()
+      yield event(300)
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
     const times: number[] = []
-    for await (const _ of coalesce(source(), 40, clock)) times.push(clock.now() % 40)
-    expect(times.every((time) => time === 0)).toBe(true)
+    for await (const _ of packRecords(source(), clock)) times.push(clock.now())
+    expect(times[0]).toBe(TICK_MS)
+    expect((times[1] ?? 0) - at).toBe(HOLD_TICKS * TICK_MS)
   })
 
   it('passes a failure on after what came before it', async () => {
     async function* source(): AsyncGenerator<string> {
-      yield 'a'
+      yield event(20)
       throw new Error('broken')
     }
-    const out: string[] = []
+    const out: Uint8Array[] = []
     const reading = (async () => {
-      for await (const item of coalesce(source(), 40, fakeClock())) out.push(item)
+      for await (const item of packRecords(source(), fakeClock())) out.push(item)
     })()
     await expect(reading).rejects.toThrow('broken')
-    expect(out).toEqual(['a'])
+    expect(eventsOf(textOf(out))).toHaveLength(1)
+  })
+
+  it('is empty for an empty source', async () => {
+    async function* source(): AsyncGenerator<string> {}
+    expect(await collect(packRecords(source(), fakeClock()))).toEqual([])
   })
 
   it('returns the source when the reader leaves', async () => {
@@ -100,23 +128,23 @@ describe('coalesce', () => {
       try {
         for (;;) {
           await new Promise((resolve) => setTimeout(resolve, 0))
-          yield 'x'
+          yield event(20)
         }
       } finally {
         returned = true
       }
     }
-    for await (const _ of coalesce(source(), 40, fakeClock())) break
+    for await (const _ of packRecords(source(), fakeClock())) break
     await new Promise((resolve) => setTimeout(resolve, 10))
     expect(returned).toBe(true)
   })
 
   it('sends in time even from a source that never waits', async () => {
     async function* source(): AsyncGenerator<string> {
-      for (;;) yield 'x'
+      for (;;) yield event(20)
     }
-    for await (const record of coalesce(source(), 5)) {
-      expect(record.length).toBeGreaterThan(1)
+    for await (const record of packRecords(source())) {
+      expect(record).toHaveLength(RECORD_BYTES)
       break
     }
   })

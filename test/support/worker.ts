@@ -32,12 +32,14 @@ export interface WireTap {
   bytes(): Buffer
   /** Number of TCP connections opened. */
   connections(): number
+  /** From now on leads to another worker, or nowhere; what was open is cut. As if the worker had been replaced. */
+  lead(worker: string): void
   close(): Promise<void>
 }
 
 /** A TCP proxy that keeps everything it forwards. */
 export async function tapWire(worker: string): Promise<WireTap> {
-  const { port, hostname } = new URL(worker)
+  let { port, hostname } = new URL(worker)
   const seen: Buffer[] = []
   const sockets = new Set<Socket>()
   let connections = 0
@@ -64,6 +66,11 @@ export async function tapWire(worker: string): Promise<WireTap> {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     bytes: () => Buffer.concat(seen),
     connections: () => connections,
+    lead(next) {
+      ;({ port, hostname } = new URL(next))
+      for (const socket of sockets) socket.destroy()
+      sockets.clear()
+    },
     async close() {
       for (const socket of sockets) socket.destroy()
       server.close()

@@ -3,7 +3,7 @@
  * result is derived from these; it is not a reason to leave them unread.
  */
 import { type Finding, fail, pass } from '../checks.js'
-import { isObject, type JsonObject } from './nras-token.js'
+import { isObject, type JsonObject, shown } from './nras-token.js'
 
 const GPU = 'x-nvidia-gpu'
 
@@ -55,7 +55,7 @@ const VERSIONS: Readonly<Record<string, ClaimSet>> = {
 /** Every claim of the version there and true, and no other boolean false. */
 export function judgeClaims(claims: JsonObject, version: unknown): Finding {
   const wanted = typeof version === 'string' ? VERSIONS[version] : undefined
-  if (wanted === undefined) return fail('an unknown version of claims', { actual: String(version).slice(0, 20) })
+  if (wanted === undefined) return fail('an unknown version of claims', { actual: shown(version).slice(0, 20) })
   if (claims['measres'] !== 'success') return refused('measres', claims)
   if (claims['dbgstat'] !== 'disabled') return refused('dbgstat', claims)
   const untrue = wanted.booleans.find((name) => claims[name] !== true)

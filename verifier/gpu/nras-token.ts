@@ -128,3 +128,10 @@ export function isObject(value: unknown): value is JsonObject {
 function malformed(what: string): FormatError {
   return new FormatError('nras.malformed', `NRAS: ${what}`)
 }
+
+/** A claim for people: text and numbers as they are, anything else by its kind. Objects may carry a hostile toString. */
+export function shown(value: unknown): string {
+  return typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean'
+    ? `${value}`
+    : typeof value
+}

@@ -25,6 +25,7 @@ import {
   type NrasToken,
   parseKeySet,
   parseNrasResponse,
+  shown,
 } from './nras-token.js'
 import type { GpuPolicy } from './policy.js'
 
@@ -89,7 +90,7 @@ export async function verifyNras(t: Transcript, input: NrasInput): Promise<NrasF
   await each('gpu.nras.issuer', ({ claims }) =>
     claims['iss'] === ISSUER
       ? pass()
-      : fail('another issuer', { expected: ISSUER, actual: String(claims['iss']).slice(0, 100) }),
+      : fail('another issuer', { expected: ISSUER, actual: shown(claims['iss']).slice(0, 100) }),
   )
   const skew = policy.nras === 'refused' ? 0 : policy.nras.skewSeconds
   await each('gpu.nras.window', (token) => judgeWindow(token, skew, now))
@@ -122,7 +123,7 @@ function judgeHeader({ header }: NrasToken): Finding {
   const { alg } = header as { readonly alg?: unknown }
   return alg === ALGORITHM
     ? pass()
-    : fail('another algorithm', { expected: ALGORITHM, actual: String(alg).slice(0, 20) })
+    : fail('another algorithm', { expected: ALGORITHM, actual: shown(alg).slice(0, 20) })
 }
 
 interface KeySets {
@@ -216,7 +217,7 @@ function judgeNonce({ claims }: NrasToken, expected: Bytes | undefined): Finding
   if (expected === undefined) return waived('no nonce of yours was given: a recorded verdict would pass')
   const actual = claims['eat_nonce']
   if (typeof actual === 'string' && actual.toLowerCase() === toHex(expected)) return pass()
-  return fail('another challenge was answered', { expected: toHex(expected), actual: String(actual).slice(0, 128) })
+  return fail('another challenge was answered', { expected: toHex(expected), actual: shown(actual).slice(0, 128) })
 }
 
 function judgeOverall({ claims }: NrasToken): Finding {
@@ -249,7 +250,7 @@ function judgeErrors({ claims }: NrasToken): Finding {
   const details = claims['x-nvidia-error-details']
   if (details === undefined || details === null) return pass()
   const { code, message } = isObject(details) ? details : {}
-  return fail('the remote verifier reports an error', { actual: `${String(code)} ${String(message)}`.slice(0, 120) })
+  return fail('the remote verifier reports an error', { actual: `${shown(code)} ${shown(message)}`.slice(0, 120) })
 }
 
 function judgeDistinct(devices: readonly NrasToken[]): Finding {

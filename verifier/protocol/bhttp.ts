@@ -91,14 +91,18 @@ export function encodeRequestStream(
   return encodeIndeterminate(control, head.fields, content, trailers)
 }
 
-/** Indeterminate-length response (§3.2): the head is the first piece, then one piece per piece of content. */
+/**
+ * Indeterminate-length response (§3.2): the head is the first piece, then one piece per piece of content. The last one,
+ * with the trailers, is padded with zeros (§3.8) to a multiple of `lastPieceBlock` bytes.
+ */
 export function encodeResponseStream(
   head: ResponseHead,
   content: AsyncIterable<Uint8Array>,
   trailers: TrailerSource = () => [],
+  lastPieceBlock = 1,
 ): AsyncGenerator<Bytes> {
   const control = concat(encodeVarint(INDETERMINATE_RESPONSE), responseControl(head))
-  return encodeIndeterminate(control, head.fields, content, trailers)
+  return encodeIndeterminate(control, head.fields, content, trailers, lastPieceBlock)
 }
 
 /** Trailing zero bytes up to `length` (§3.8). @throws RangeError when the message is already longer. */
@@ -164,6 +168,7 @@ function encodeIndeterminate(
   fields: readonly FieldLine[],
   content: AsyncIterable<Uint8Array>,
   trailers: TrailerSource,
+  lastPieceBlock = 1,
 ): AsyncGenerator<Bytes> {
   const head = concat(control, encodeIndeterminateFields(fields))
   async function* pieces(): AsyncGenerator<Bytes> {
@@ -171,7 +176,8 @@ function encodeIndeterminate(
     for await (const piece of content) {
       if (piece.length > 0) yield concat(encodeVarint(piece.length), piece)
     }
-    yield concat(encodeVarint(0), encodeIndeterminateFields(await trailers()))
+    const last = concat(encodeVarint(0), encodeIndeterminateFields(await trailers()))
+    yield padMessage(last, Math.ceil(last.length / lastPieceBlock) * lastPieceBlock)
   }
   return pieces()
 }

@@ -35,7 +35,8 @@ const ENDORSEMENT_TYPES: readonly EndorsementType[] = [
   constants.MEDIA_TYPE_JSON,
 ]
 const MAX_DEVICES = 32
-const MAX_ENDORSEMENTS = 256
+/** Most endorsements one bundle carries. */
+export const MAX_ENDORSEMENTS = 256
 
 /** One stapled endorsement. DER for certificates, CRLs and OCSP; the served bytes for XML and JSON. */
 export interface StapledEndorsement {

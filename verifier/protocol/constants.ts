@@ -42,3 +42,7 @@ export const MAX_IDENTITY_LIFETIME_S = 86_400
 export const CLOCK_SKEW_S = 120
 /** Largest bundle read, in bytes. */
 export const MAX_BUNDLE_BYTES: number = 16 * 1024 * 1024
+
+/** Inner request headers: a request is processed once under one (P-7.8); receipts under one form a chain (P-10.3). */
+export const IDEMPOTENCY_HEADER = 'idempotency-key'
+export const SESSION_HEADER = 'subrosa-session'

@@ -8,6 +8,7 @@
  */
 import * as noble from '@panva/hpke-noble'
 import * as hpke from 'hpke'
+import { aesGcm } from './aes-gcm.js'
 import { type Bytes, toBytes } from './bytes.js'
 import { SubrosaError } from './errors.js'
 import {
@@ -144,38 +145,9 @@ export async function hkdfExpand(prk: Uint8Array, info: Uint8Array, length: numb
   return toBytes(await hpke.KDF_HKDF_SHA256().Expand(prk, info, length))
 }
 
-/** WebCrypto's CryptoKey, by a name that Node's and the browser's type libraries share. */
-type AesKey = Awaited<ReturnType<typeof crypto.subtle.importKey>>
-
-/** WebCrypto AES-GCM; the imported key is remembered as long as its bytes are, so a stream imports it once. */
-function aesGcm(Nk: number): Aead {
-  const imported = new WeakMap<Uint8Array, Promise<AesKey>>()
-  const importKey = (key: Uint8Array): Promise<AesKey> => {
-    const known = imported.get(key)
-    if (known !== undefined) return known
-    const fresh = crypto.subtle.importKey('raw', toBytes(key), 'AES-GCM', false, ['encrypt', 'decrypt'])
-    imported.set(key, fresh)
-    return fresh
-  }
-  const parameters = (iv: Uint8Array, aad: Uint8Array) => ({
-    name: 'AES-GCM',
-    iv: toBytes(iv),
-    additionalData: toBytes(aad),
-    tagLength: 128,
-  })
-  return {
-    Nk,
-    Nn: 12,
-    Nt: 16,
-    seal: async (key, nonce, aad, plaintext) =>
-      new Uint8Array(await crypto.subtle.encrypt(parameters(nonce, aad), await importKey(key), toBytes(plaintext))),
-    open: async (key, nonce, aad, ciphertext) => {
-      const cryptoKey = await importKey(key)
-      return openWith(
-        async () => new Uint8Array(await crypto.subtle.decrypt(parameters(nonce, aad), cryptoKey, toBytes(ciphertext))),
-      )
-    },
-  }
+function aesGcmAead(Nk: number): Aead {
+  const { seal, open } = aesGcm()
+  return { Nk, Nn: 12, Nt: 16, seal, open: (...input) => openWith(() => open(...input)) }
 }
 
 function chaCha20Poly1305(): Aead {
@@ -190,8 +162,8 @@ function chaCha20Poly1305(): Aead {
 }
 
 const AEADS: ReadonlyMap<number, Aead> = new Map([
-  [AEAD_AES_128_GCM, aesGcm(16)],
-  [AEAD_AES_256_GCM, aesGcm(32)],
+  [AEAD_AES_128_GCM, aesGcmAead(16)],
+  [AEAD_AES_256_GCM, aesGcmAead(32)],
   [AEAD_CHACHA20_POLY1305, chaCha20Poly1305()],
 ])
 

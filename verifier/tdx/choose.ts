@@ -56,6 +56,8 @@ export async function chooseCollateral(
     pck !== undefined && isForPlatform(document, pck),
     signer !== undefined,
     isCurrent(document, now),
+    // A newer evaluation knows of more attacks, however late an older one was signed.
+    document.content.tcbEvaluationDataNumber,
     document.content.issueDate.getTime(),
   ])
   const identity = best(identities, ({ document, signer }) => [

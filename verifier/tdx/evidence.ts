@@ -34,8 +34,17 @@ export function readTdxEvidence(input: Uint8Array): TdxEvidence {
   }
   if (typeof quote !== 'string') throw malformed('expected quote, or td_quote and hcl_report')
   if (ccEventLog !== undefined) return { quote: fromEitherBase64(quote), ...areaOf(ccEventLog) }
-  const text = typeof eventLog === 'string' ? eventLog : eventLog === undefined ? undefined : JSON.stringify(eventLog)
+  const text = typeof eventLog === 'string' ? eventLog : eventLog === undefined ? undefined : textOf(eventLog)
   return { quote: fromHex(quote.replace(/^0x/, '')), ...(text === undefined ? {} : { eventLog: utf8(text) }) }
+}
+
+/** @throws FormatError on JSON nested so deeply that writing it again overflows the stack. */
+function textOf(value: unknown): string {
+  try {
+    return JSON.stringify(value)
+  } catch (cause) {
+    throw new FormatError('tdx.evidence.json', 'TDX evidence: the event log nests too deeply', { cause })
+  }
 }
 
 /** Whether this is evidence for this verifier: a quote, or a container around one. */

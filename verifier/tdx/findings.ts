@@ -77,7 +77,8 @@ export function describeFindings(found: Found): TdxFindings {
       issuedAt: from.toISOString(),
       nextUpdate: to.toISOString(),
     })),
-    endorsementBytes: items.flatMap(({ bytes }) => bytes ?? []),
+    // Copies: what is remembered must not be the caller's to write to.
+    endorsementBytes: items.flatMap(({ bytes }) => (bytes === undefined ? [] : [new Uint8Array(bytes)])),
     validUntil: new Date(certified === undefined ? 0 : Math.min(...expiries)),
     notProven: limitsOf(found),
   }

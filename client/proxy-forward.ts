@@ -1,0 +1,149 @@
+/**
+ * One request through the proxy: read from the local caller, sealed to a verified worker, streamed back. What the
+ * caller's program says about itself and this machine (token, cookies, origin, connection) stays here.
+ */
+import { once } from 'node:events'
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
+import {
+  FormatError,
+  GatewayRefusedError,
+  InvalidResponseError,
+  NotTrustedError,
+  SubrosaError,
+  TruncatedResponseError,
+} from './errors.js'
+import { type LocalRefusal, refuse } from './local-door.js'
+import type { ReceivedReceipt } from './receipts.js'
+import { TRANSPORT_LIMITS } from './transport.js'
+import { UnavailableError } from './transport-errors.js'
+import { type HeldWorker, NoWorkerError, reachedNobody, type WorkerPool } from './worker-pool.js'
+
+/** RFC 9110 §7.6.1, and what belongs to the hop between the caller and this program. */
+const OWN_HOP =
+  /^(connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|expect|host|content-length|accept-encoding|authorization|cookie|origin|referer|sec-.*|forwarded|x-forwarded-.*|x-real-ip|via)$/
+/** A worker decides neither who may read an answer here, nor what a browser does with it, nor what this origin remembers. */
+const NOT_RETURNED =
+  /^(connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|content-length|set-cookie|access-control-.*|cache-control|content-security-policy|cross-origin-.*|referrer-policy|x-content-type-options|refresh|clear-site-data|strict-transport-security|alt-svc)$/
+
+/** Forwards a request for `/v1/…` and answers it; `onReceipt` sees each receipt that came with a whole answer. */
+export async function forward(
+  request: IncomingMessage,
+  response: ServerResponse,
+  pool: WorkerPool,
+  onReceipt: (receipt: ReceivedReceipt) => void,
+): Promise<void> {
+  const left = new AbortController()
+  response.once('close', () => {
+    if (!response.writableFinished) left.abort(new DOMException('the caller left', 'AbortError'))
+  })
+  try {
+    const body = await readBody(request)
+    const { worker, answer } = await ask(request, body, pool, left.signal)
+    await relay(answer, response, left.signal)
+    const receipt = await worker.session.receipt(answer).catch(() => undefined)
+    if (receipt !== undefined) onReceipt(receipt)
+  } catch (error) {
+    if (left.signal.aborted) response.destroy()
+    else refuse(response, refusalFor(error))
+  }
+}
+
+class BodyTooLargeError extends Error {}
+
+async function readBody(request: IncomingMessage): Promise<Uint8Array<ArrayBuffer>> {
+  const pieces: Buffer[] = []
+  let size = 0
+  for await (const piece of request as AsyncIterable<Buffer>) {
+    size += piece.length
+    if (size > TRANSPORT_LIMITS.maxRequestBytes) throw new BodyTooLargeError()
+    pieces.push(piece)
+  }
+  return new Uint8Array(Buffer.concat(pieces))
+}
+
+/** Asks the held worker; when that reached nobody, the next one that verifies. */
+async function ask(
+  request: IncomingMessage,
+  body: Uint8Array<ArrayBuffer>,
+  pool: WorkerPool,
+  signal: AbortSignal,
+): Promise<{ worker: HeldWorker; answer: Response }> {
+  const { method = 'GET', url = '/' } = request
+  const target = new URL(`http://local${url}`)
+  for (let attempt = 1; ; attempt++) {
+    const worker = await pool.acquire()
+    signal.throwIfAborted()
+    const { baseURL, fetch } = worker.session
+    try {
+      const answer = await fetch(`${baseURL}${target.pathname.slice('/v1'.length)}${target.search}`, {
+        method,
+        headers: forwardedHeaders(request.headers),
+        signal,
+        ...(method === 'POST' ? { body } : {}),
+      })
+      return { worker, answer }
+    } catch (error) {
+      const again = reachedNobody(error) && attempt <= pool.size
+      if (again || error instanceof UnavailableError) pool.release(worker, error)
+      if (!again) throw error
+    }
+  }
+}
+
+/** What a worker is told of the caller’s request: nothing of this hop, and never the token. */
+export function forwardedHeaders(headers: IncomingHttpHeaders): Headers {
+  const listed = (headers.connection ?? '').split(',').map((name) => name.trim().toLowerCase())
+  const kept = new Headers()
+  for (const [name, value] of Object.entries(headers)) {
+    if (OWN_HOP.test(name) || listed.includes(name) || value === undefined) continue
+    for (const one of Array.isArray(value) ? value : [value]) kept.append(name, one)
+  }
+  return kept
+}
+
+/** Streams the answer on as it opens. One that breaks cuts the connection: it must not look finished. */
+async function relay(answer: Response, response: ServerResponse, signal: AbortSignal): Promise<void> {
+  const headers = [...answer.headers].filter(([name]) => !NOT_RETURNED.test(name))
+  response.writeHead(answer.status, Object.fromEntries(headers))
+  response.flushHeaders()
+  for await (const piece of answer.body ?? []) {
+    if (!response.write(piece)) await once(response, 'drain', { signal })
+  }
+  response.end()
+}
+
+/** What the caller is told. 503: nothing was sent, ask again later. 502: it may have been processed. */
+export function refusalFor(error: unknown): LocalRefusal {
+  if (error instanceof BodyTooLargeError)
+    return { status: 413, code: 'request_too_large', message: 'the request is too large' }
+  if (error instanceof NoWorkerError || error instanceof NotTrustedError) {
+    const { checks, message } = error
+    if (checks.length === 0) return unavailable(`no verified worker, nothing was sent: ${message}`)
+    return {
+      status: 503,
+      code: 'worker_not_trusted',
+      message: `no verified worker, nothing was sent: ${message}`,
+      // Asking again at once would not change the verdict; OpenAI's clients heed this.
+      headers: { 'x-should-retry': 'false' },
+      checks,
+    }
+  }
+  if (reachedNobody(error) && error instanceof SubrosaError) return unavailable(error.message)
+  if (error instanceof GatewayRefusedError && (error.status === 429 || error.status === 503)) {
+    return unavailable('the worker is busy')
+  }
+  if (error instanceof FormatError) return { status: 400, code: 'invalid_request', message: error.message }
+  if (
+    error instanceof GatewayRefusedError ||
+    error instanceof UnavailableError ||
+    error instanceof InvalidResponseError ||
+    error instanceof TruncatedResponseError
+  ) {
+    return { status: 502, code: error.code, message: error.message }
+  }
+  return { status: 500, code: 'internal_error', message: 'the proxy failed for a reason of its own making' }
+}
+
+function unavailable(message: string): LocalRefusal {
+  return { status: 503, code: 'worker_unavailable', message, headers: { 'retry-after': '2' } }
+}

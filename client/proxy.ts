@@ -1,0 +1,171 @@
+/**
+ * `subrosa proxy`: a local OpenAI-compatible address for programs in any language. Whatever they ask is sealed to a worker
+ * that this process has verified; while none is, they get an error and nothing is sent. Node only.
+ */
+import { constants } from 'node:fs'
+import { open } from 'node:fs/promises'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { UsageError } from '../verifier/errors.js'
+import { parseWorkerUrl } from '../verifier/fetch-evidence.js'
+import { resolveFlags, type VerificationFlags } from '../verifier/options.js'
+import { printable } from '../verifier/text.js'
+import type { CommandStreams } from './cli-run.js'
+import { type LocalDoor, openLocalDoor, refuse } from './local-door.js'
+import { readersOf, refuseUnsafe } from './prompt-safety.js'
+import { forward } from './proxy-forward.js'
+import { proxyPage } from './proxy-page.js'
+import type { ConnectOptions } from './session.js'
+import { NoWorkerError, WorkerPool } from './worker-pool.js'
+
+export interface ProxyFlags extends VerificationFlags {
+  readonly worker: readonly string[]
+  readonly port: string
+  readonly tokenOut?: string
+  readonly verbose?: boolean
+}
+
+export interface ProxyOptions {
+  /** Workers, preferred first. */
+  readonly workers: readonly string[]
+  /** 0 takes any free port. */
+  readonly port: number
+  readonly connect: ConnectOptions
+  /** How often to look for a worker when none is held, and whether evidence is due for renewal. */
+  readonly intervalMs?: number
+  /** Receives one line when something should be known that no caller can be told. */
+  readonly notice?: (line: string) => void
+}
+
+export interface RunningProxy extends Pick<LocalDoor, 'origin' | 'token' | 'close'> {
+  /** For `OPENAI_BASE_URL`. */
+  readonly baseURL: string
+  /** Who can read what is sent now, or why nobody is being sent anything. */
+  describe(): { readonly ready: boolean; readonly text: string }
+}
+
+const INTERVAL_MS = 5_000
+
+/**
+ * Opens the door after a first look at the workers. That none of them verifies is no reason to fail: one may, later.
+ * @throws UsageError or PolicyError on what can never work.
+ */
+export async function startProxy(options: ProxyOptions): Promise<RunningProxy> {
+  const { workers, port, connect, intervalMs = INTERVAL_MS, notice = () => undefined } = options
+  for (const worker of workers) parseWorkerUrl(worker)
+  const pool = new WorkerPool(workers, connect)
+  let receipts = 0
+  const describe = () => {
+    const { held, failures } = pool
+    if (held !== undefined) return { ready: true, text: readersOf(held.session) }
+    const reason = failures.length === 0 ? 'not verified yet' : new NoWorkerError(failures).message
+    return { ready: false, text: `no verified worker, nothing is sent: ${printable(reason)}` }
+  }
+  const handle = async (request: IncomingMessage, response: ServerResponse, path: string): Promise<void> => {
+    if (path.startsWith('/v1/')) {
+      return forward(request, response, pool, (receipt) => {
+        if (receipt.verdict === 'accepted') receipts++
+        else notice(`A RECEIPT DOES NOT HOLD: ${receipt.checks.find((check) => check.status === 'fail')?.id}`)
+      })
+    }
+    if (request.method === 'POST') return notFound(response)
+    if (path === '/healthz') return plain(response, 200, 'alive')
+    if (path === '/readyz')
+      return pool.held === undefined ? plain(response, 503, 'not ready') : plain(response, 200, 'ready')
+    if (path === '/')
+      return proxyPage(response, { ...describe(), worker: pool.held?.url, failures: pool.failures, receipts })
+    notFound(response)
+  }
+
+  const first = await pool.acquire().catch((error: unknown) => error)
+  if (first instanceof Error && !(first instanceof NoWorkerError)) throw first
+  const door = await openLocalDoor({
+    port,
+    open: new Set(['/healthz', '/readyz']),
+    pages: new Set(['/']),
+    handle,
+  }).catch((error: unknown) => {
+    pool.close()
+    throw error
+  })
+  const timer = setInterval(() => void pool.acquire().catch(() => undefined), intervalMs)
+  timer.unref()
+  return {
+    origin: door.origin,
+    token: door.token,
+    baseURL: `${door.origin}/v1`,
+    describe,
+    async close() {
+      clearInterval(timer)
+      pool.close()
+      await door.close()
+    },
+  }
+}
+
+function plain(response: ServerResponse, status: number, text: string): void {
+  response.writeHead(status, { 'content-type': 'text/plain; charset=utf-8' }).end(`${text}\n`)
+}
+
+function notFound(response: ServerResponse): void {
+  refuse(response, { status: 404, code: 'unknown_url', message: 'this proxy has /v1/…, /healthz, /readyz and /' })
+}
+
+/** Runs until it is told to stop. */
+export async function runProxy(flags: ProxyFlags, streams: CommandStreams): Promise<number> {
+  refuseUnsafe(flags)
+  const port = parsePort(flags.port)
+  const { policy, endorsements } = await resolveFlags(flags)
+  const proxy = await startProxy({
+    workers: flags.worker,
+    port,
+    connect: { policy: { resolved: policy }, endorsements },
+    notice: (line) => streams.stderr.write(`subrosa proxy: ${line}\n`),
+  })
+  try {
+    if (flags.tokenOut !== undefined) await writeToken(flags.tokenOut, proxy.token)
+    streams.stdout.write(banner(proxy, flags.tokenOut))
+    await stopSignal()
+  } finally {
+    await proxy.close()
+  }
+  return 0
+}
+
+function banner(proxy: RunningProxy, tokenFile: string | undefined): string {
+  const { ready, text } = proxy.describe()
+  return [
+    `subrosa proxy at ${proxy.baseURL}`,
+    `  API key   ${tokenFile === undefined ? proxy.token : `in ${printable(tokenFile)}`}`,
+    `  ${ready ? 'readers ' : 'NOT READY'}  ${text}`,
+    `  status    ${proxy.origin}/ (any user name, the API key as password); ${proxy.origin}/readyz`,
+    '',
+  ].join('\n')
+}
+
+/** Readable by this user only, also when the file was there before. A symbolic link is not followed. */
+async function writeToken(file: string, token: string): Promise<void> {
+  const { O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW = 0 } = constants
+  try {
+    const handle = await open(file, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0o600)
+    try {
+      await handle.chmod(0o600)
+      await handle.writeFile(`${token}\n`)
+    } finally {
+      await handle.close()
+    }
+  } catch (cause) {
+    throw new UsageError('option.token-out', `--token-out: cannot write ${file}`, { cause })
+  }
+}
+
+function parsePort(text: string): number {
+  const port = Number(text)
+  if (/^\d{1,5}$/.test(text) && port <= 65_535) return port
+  throw new UsageError('option.port', `--port: expected a number from 0 to 65535, got ${text.slice(0, 20)}`)
+}
+
+function stopSignal(): Promise<void> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve())
+  })
+}

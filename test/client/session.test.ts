@@ -1,0 +1,180 @@
+/** How a session lives on: many requests on one attestation, renewal ahead of expiry, workers replaced, evidence refused. */
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { connect, NotTrustedError, type PolicyDocument } from '../../client/index.js'
+import { encodeBundle, parseBundle } from '../../verifier/protocol/bundle.js'
+import { toHex } from '../../verifier/protocol/bytes.js'
+import { MODEL, stubEngine } from '../enclave/stub.js'
+import { policyFor, type RunningWorker, startWorker } from '../support/worker.js'
+
+let worker: RunningWorker
+let successor: RunningWorker
+let policy: PolicyDocument
+
+beforeAll(async () => {
+  // One clock for workers and sessions, moved by hand and never back.
+  vi.useFakeTimers({ toFake: ['Date'] })
+  worker = await startWorker({ engine: { engine: stubEngine(), model: MODEL } })
+  successor = await startWorker({ engine: { engine: stubEngine(), model: MODEL } })
+  policy = { ...(await policyFor(worker, successor)), model: { digests: [toHex(MODEL.weightsRoot)] } }
+})
+
+afterAll(async () => {
+  await worker.close()
+  await successor.close()
+  vi.useRealTimers()
+})
+
+type Change = (bytes: Uint8Array) => Uint8Array
+
+/** A session over a network that counts, may lead to another worker, may fail, and may alter evidence. */
+async function world() {
+  const network = {
+    to: worker.url,
+    evidence: 0,
+    keys: 0,
+    sealed: 0,
+    down: undefined as 'evidence' | undefined,
+    change: undefined as Change | undefined,
+    second: undefined as Promise<void> | undefined,
+  }
+  const meddling: typeof fetch = async (input, init) => {
+    const { pathname, search } = new URL(String(input))
+    const kind = pathname === '/ohttp' ? 'sealed' : pathname.endsWith('/attestation') ? 'evidence' : 'keys'
+    network[kind]++
+    if (kind === 'sealed' && network.sealed === 2) await network.second
+    if (network.down === kind) throw new TypeError('fetch failed')
+    const response = await fetch(network.to + pathname + search, init)
+    if (kind !== 'evidence' || network.change === undefined) return response
+    const changed = network.change(new Uint8Array(await response.arrayBuffer()))
+    return new Response(new Uint8Array(changed), { headers: response.headers })
+  }
+  const session = await connect(worker.url, { policy, fetch: meddling })
+  const models = async () => (await session.fetch(`${session.baseURL}/models`)).status
+  const leftMs = () => session.worker.validUntil.getTime() - Date.now()
+  return { network, session, models, leftMs }
+}
+
+describe('a session', () => {
+  it('shares one attestation among many requests', async () => {
+    const { network, models } = await world()
+    expect(await Promise.all(Array.from({ length: 20 }, models))).toEqual(Array.from({ length: 20 }, () => 200))
+    expect(network).toMatchObject({ evidence: 1, sealed: 20 })
+  })
+
+  it('follows a worker restarted with new keys: one new attestation, each request sealed at most twice', async () => {
+    const { network, session, models } = await world()
+    expect(await models()).toBe(200)
+    const before = toHex(session.worker.statementDigest)
+    network.to = successor.url
+    expect(await Promise.all([models(), models(), models(), models()])).toEqual([200, 200, 200, 200])
+    expect(toHex(session.worker.statementDigest)).not.toBe(before)
+    expect(network.evidence).toBe(2)
+    expect(network.sealed).toBeLessThanOrEqual(9)
+    expect(await models()).toBe(200)
+  })
+
+  it('does not ask for evidence again when a late refusal is about a key already replaced', async () => {
+    const { network, models } = await world()
+    network.to = successor.url
+    let arrive: () => void = () => undefined
+    network.second = new Promise((resolve) => {
+      arrive = resolve
+    })
+    const [first, late] = [models(), models()]
+    expect(await first).toBe(200)
+    arrive()
+    expect(await late).toBe(200)
+    expect(network).toMatchObject({ evidence: 2, sealed: 4 })
+  })
+
+  it('fetches new keys, not new evidence, when only the keys have run out', async () => {
+    const { network, models } = await world()
+    vi.setSystemTime(Date.now() + 11 * 60_000)
+    expect(await Promise.all([models(), models()])).toEqual([200, 200])
+    expect(network).toMatchObject({ evidence: 1, keys: 1 })
+  })
+
+  it('renews evidence beside a request, ahead of its end', async () => {
+    const { network, session, models, leftMs } = await world()
+    expect(leftMs()).toBeGreaterThan(30 * 60_000)
+    vi.setSystemTime(Date.now() + leftMs() - 30_000)
+    network.down = 'evidence'
+    expect(await models()).toBe(200) // nothing new to be had, and what is held still holds
+    expect(network.evidence).toBe(2)
+    network.down = undefined
+    const { validUntil } = session.worker
+    expect(await models()).toBe(200)
+    await expect.poll(() => session.worker.validUntil.getTime()).toBeGreaterThan(validUntil.getTime())
+    expect(network.evidence).toBe(3)
+  })
+
+  it('sends nothing once the evidence has ended and no new one is to be had', async () => {
+    const { network, session, models, leftMs } = await world()
+    vi.setSystemTime(Date.now() + leftMs())
+    network.down = 'evidence'
+    await expect(models()).rejects.toMatchObject({ code: 'worker.unreachable' })
+    await expect(session.ready()).rejects.toMatchObject({ code: 'worker.unreachable' })
+    expect(network.sealed).toBe(0)
+    network.down = undefined
+    expect(await models()).toBe(200)
+  })
+
+  it('sends nothing after a refusal, until evidence is accepted again', async () => {
+    const { network, session, models } = await world()
+    network.change = flipReport
+    await expect(session.refresh()).rejects.toBeInstanceOf(NotTrustedError)
+    await expect(models()).rejects.toMatchObject({ code: 'client.tampered' })
+    expect(() => session.worker).toThrow('holds no verified worker')
+    expect(network.sealed).toBe(0)
+    network.change = undefined
+    expect(await models()).toBe(200)
+  })
+
+  it('asks for new evidence when the keys that come are not the attested worker’s', async () => {
+    const { network, models } = await world()
+    vi.setSystemTime(Date.now() + 11 * 60_000)
+    network.to = successor.url
+    expect(await models()).toBe(200)
+    expect(network).toMatchObject({ evidence: 2, keys: 1, sealed: 1 })
+  })
+})
+
+describe('refused evidence', () => {
+  it('is stale when it is a recording, and when its time is over', async () => {
+    const recorded = new Uint8Array(await (await fetch(`${worker.url}/.well-known/attestation`)).arrayBuffer())
+    const { network, session } = await world()
+    network.change = () => recorded
+    await expect(session.refresh()).rejects.toMatchObject({ code: 'client.stale', checks: ['binding.nonce'] })
+    vi.setSystemTime(Date.now() + 2 * 3600_000)
+    await expect(session.refresh()).rejects.toMatchObject({ code: 'client.stale' })
+    expect(network.sealed).toBe(0)
+  })
+
+  it('is tampered with when what was signed is not what came', async () => {
+    const { network, session } = await world()
+    network.change = (bytes) => bytes.slice(0, -1)
+    await expect(session.refresh()).rejects.toMatchObject({ code: 'client.tampered' })
+    network.change = flipReport
+    await expect(session.refresh()).rejects.toMatchObject({ code: 'client.tampered' })
+    const theirs = parseBundle(
+      new Uint8Array(await (await fetch(`${successor.url}/.well-known/attestation`)).arrayBuffer()),
+    )
+    network.change = (bytes) => encodeBundle({ ...parseBundle(bytes), keys: theirs.keys })
+    await expect(session.refresh()).rejects.toMatchObject({ code: 'client.tampered' })
+    expect(network.sealed).toBe(0)
+  })
+
+  it('is neither when it is in order and only not acceptable', async () => {
+    const digests = ['ab'.repeat(32)]
+    const attempt = connect(worker.url, { policy: { ...policy, model: { digests } } })
+    await expect(attempt).rejects.toMatchObject({ code: 'client.not-trusted', checks: ['model.digest'] })
+  })
+})
+
+/** Another bit in the report, in a bundle that is otherwise in order. */
+function flipReport(bytes: Uint8Array): Uint8Array {
+  const bundle = parseBundle(bytes)
+  const evidence = new Uint8Array(bundle.cpu.evidence)
+  evidence[0x50] = evidence[0x50]! ^ 1
+  return encodeBundle({ ...bundle, cpu: { ...bundle.cpu, evidence } })
+}

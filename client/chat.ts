@@ -30,16 +30,18 @@ export async function runChat(url: string, flags: ChatFlags, streams: CommandStr
   streams.stderr.write(`${readersOf(worker)}\n`)
   const model = flags.model ?? worker.worker.statement.model.id
   const history: Message[] = flags.system === undefined ? [] : [{ role: 'system', content: flags.system }]
+  let unreceipted = 0
   const ask = async (question: string): Promise<void> => {
     history.push({ role: 'user', content: question })
     const answer = await streamAnswer(worker, model, history, (text) => streams.stdout.write(printableLines(text)))
     history.push({ role: 'assistant', content: answer.text })
     streams.stdout.write('\n')
-    streams.stderr.write(`${style.dim(answer.receipt)}\n`)
+    streams.stderr.write(`${answer.holds ? style.dim(answer.receipt) : style.bad(answer.receipt)}\n`)
+    if (!answer.holds) unreceipted++
   }
   if (flags.prompt !== undefined) {
     await ask(flags.prompt)
-    return 0
+    return unreceipted === 0 ? 0 : 1
   }
   const terminal = createInterface({ input: process.stdin, output: process.stderr })
   terminal.setPrompt('you> ')
@@ -48,7 +50,7 @@ export async function runChat(url: string, flags: ChatFlags, streams: CommandStr
     if (line.trim() !== '') await ask(line)
     terminal.prompt()
   }
-  return 0
+  return unreceipted === 0 ? 0 : 1
 }
 
 async function streamAnswer(
@@ -56,7 +58,7 @@ async function streamAnswer(
   model: string,
   messages: readonly Message[],
   write: (text: string) => void,
-): Promise<{ text: string; receipt: string }> {
+): Promise<{ text: string; receipt: string; holds: boolean }> {
   const response = await worker.fetch(`${worker.baseURL}/chat/completions`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
@@ -78,7 +80,7 @@ async function streamAnswer(
     receipt.verdict === 'accepted'
       ? `receipt ${receipt.payload?.jti ?? ''}: signed by the attested enclave, for this question and this answer`
       : `RECEIPT DOES NOT HOLD: ${receipt.checks.find((check) => check.status === 'fail')?.reason ?? receipt.verdict}`
-  return { text, receipt: printable(line) }
+  return { text, receipt: printable(line), holds: receipt.verdict === 'accepted' }
 }
 
 function deltaOf(data: string): string {

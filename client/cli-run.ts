@@ -59,15 +59,12 @@ export async function runSubrosa(argv: readonly string[], streams: CommandStream
       status = await runProxy(flags, streams)
     })
   addVerificationOptions(proxy)
-  if (argv[2] === 'serve') (await loadWorkerCommands()).registerServe(program)
-  else {
-    program
-      .command('serve')
-      .description('run a worker (providers; needs the enclave workspace)')
-      .helpOption(false)
-      .action(() => undefined)
-  }
   try {
+    if (argv[2] === 'serve' || (argv[2] === 'help' && argv[3] === 'serve')) {
+      ;(await loadWorkerCommands()).registerServe(program)
+    } else {
+      program.command('serve').description('run a worker (providers; needs the enclave workspace)')
+    }
     await program.parseAsync([...argv])
     return process.exitCode === undefined ? status : Number(process.exitCode)
   } catch (error) {

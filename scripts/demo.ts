@@ -8,12 +8,13 @@ import { loadModelPackage, modelClaims } from '../enclave/inference/package.js'
 import { defaultModelDirectory, type RunningWorker, serve } from '../enclave/serve.js'
 import { toHex } from '../verifier/protocol/bytes.js'
 import { ALL_CHECKS } from '../verifier/registry.js'
-import { terminalStyle } from '../verifier/terminal.js'
+import { forStream, terminalStyle } from '../verifier/terminal.js'
 import { printable, renderResult } from '../verifier/text.js'
 import { SIMULATED_LAUNCH_DIGEST } from './simulated/snp-platform.js'
 
 const style = terminalStyle(process.stdout)
-const say = (text = ''): void => void process.stdout.write(`${text}\n`)
+const write = (text: string): void => void process.stdout.write(forStream(process.stdout, text))
+const say = (text = ''): void => write(`${text}\n`)
 const title = (text: string): void => say(`\n${style.strong(`── ${text}`)}\n`)
 const running: RunningWorker[] = []
 const PROMPT = 'What does attestation prove?'
@@ -64,11 +65,11 @@ async function chat(session: WorkerSession): Promise<void> {
     }),
   })
   say(`you     ${PROMPT}`)
-  process.stdout.write('worker  ')
+  write('worker  ')
   let answer = ''
   let tokens = 0
   for await (const text of deltas(response)) {
-    process.stdout.write(printable(text))
+    write(printable(text))
     answer += text
     tokens++
   }

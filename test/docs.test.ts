@@ -19,10 +19,10 @@ function steady(transcript: string): string {
     .replaceAll(/127\.0\.0\.1:\d+/g, '127.0.0.1:PORT')
     .replaceAll(/\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?Z/g, 'INSTANT')
     .replaceAll(/list of \d{4}-\d{2}-\d{2}/g, 'list of DATE')
-    .replaceAll(/\b[0-9a-f]{16}…/g, 'DIGEST…')
+    .replaceAll(/\b[0-9a-f]{16}\.\.\./g, 'DIGEST')
     .replaceAll(/seed \d+/g, 'seed N')
     .replaceAll(/\d+ s old/g, 'N s old')
-    .replaceAll(/eyJ[\w.-]+…/g, 'JWS…')
+    .replaceAll(/eyJ[\w.-]+/g, 'JWS')
     .replaceAll(/^\d+ pieces/gm, 'N pieces')
     .trim()
 }

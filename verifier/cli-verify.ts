@@ -10,6 +10,7 @@ import { addPrintOptions, type Output, type PrintFlags, printResult } from './pr
 import type { Bytes } from './protocol/bytes.js'
 import type { AttestationResult } from './result.js'
 import { addEndorsements } from './save.js'
+import { forStream } from './terminal.js'
 import { printable, renderExplanation } from './text.js'
 import { appraiserFor, verifyTarget } from './verify-target.js'
 import { VERSION } from './version.js'
@@ -89,7 +90,7 @@ function report(error: unknown, verbose: boolean, output: Output): number {
 
 async function verify(target: string | undefined, flags: VerifyFlags, output: Output): Promise<number> {
   if (typeof flags.explain === 'string') {
-    output.stdout.write(await explain(flags.explain))
+    output.stdout.write(forStream(output.stdout, await explain(flags.explain)))
     if (target === undefined) return 0
   }
   if (target === undefined)

@@ -2,7 +2,7 @@
 import { type Command, Option } from 'commander'
 import type { Bytes } from './protocol/bytes.js'
 import { type AttestationResult, exitCodeOf, resultToJson } from './result.js'
-import { terminalStyle } from './terminal.js'
+import { forStream, terminalStyle } from './terminal.js'
 import { renderResult } from './text.js'
 
 export interface Output {
@@ -49,11 +49,14 @@ async function render(result: AttestationResult, flags: PrintFlags, output: Outp
     case 'cmw':
       return `${JSON.stringify(await (await import('./cmw.js')).wrapEvidence(result, evidence), null, 2)}\n`
     case 'text':
-      return renderResult(result, {
-        style: terminalStyle(output.stdout),
-        // Only what stands in the way is explained, and the registry is large.
-        registry: result.verdict === 'accepted' ? new Map() : (await import('./registry.js')).ALL_CHECKS,
-        all: flags.explain === true,
-      })
+      return forStream(
+        output.stdout,
+        renderResult(result, {
+          style: terminalStyle(output.stdout),
+          // Only what stands in the way is explained, and the registry is large.
+          registry: result.verdict === 'accepted' ? new Map() : (await import('./registry.js')).ALL_CHECKS,
+          all: flags.explain === true,
+        }),
+      )
   }
 }

@@ -20,6 +20,30 @@ export function printable(text: string): string {
   })
 }
 
+const ASCII: Readonly<Record<string, string>> = {
+  '’': "'",
+  '‘': "'",
+  '“': '"',
+  '”': '"',
+  '…': '...',
+  '×': 'x',
+  '–': '-',
+  '—': '-',
+  '─': '-',
+  '≤': '<=',
+  '≥': '>=',
+  '÷': '/',
+  '→': '->',
+  '←': '<-',
+  '§': 'section ',
+  '‖': '||',
+}
+
+/** Text for a pipe or a file: nothing but ASCII, other characters as escapes. */
+export function toAscii(text: string): string {
+  return text.replace(/[^\n\x20-\x7e]/g, (c) => ASCII[c] ?? `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`)
+}
+
 /** The whole verdict as text. `registry` gives gain and advice for what stands in the way. */
 export function renderResult(
   result: AttestationResult,

@@ -47,7 +47,7 @@ describe('a live worker', () => {
     expect(stderr).toBe('')
     expect(stdout).toMatch(/^ACCEPTED {2}a SIMULATED OR PRIVATE AMD SEV-SNP \(Genoa\) VM, running subrosa/)
     expect(stdout).toContain('Not proven: SIMULATED OR PRIVATE hardware')
-    expect(stdout).toMatch(/gpu +simulated +1 × GH100 driver/)
+    expect(stdout).toMatch(/gpu +simulated +1 x GH100 driver/)
     expect(status).toBe(0)
   })
 

@@ -5,6 +5,8 @@
 import { beforeAll, describe, expect, it } from 'vitest'
 import { type VerifyOptions, verifyEvidence } from '../verifier/appraise.js'
 import { BUNDLE_CHECKS, claimChecks, softwareCheck } from '../verifier/bundle-checks.js'
+import { matchSoftware } from '../verifier/claims-appraisal.js'
+import type { CpuFindings } from '../verifier/cpu.js'
 import type { PolicyDocument } from '../verifier/policy.js'
 import { encodeBundle, parseBundle } from '../verifier/protocol/bundle.js'
 import { encodeCbor } from '../verifier/protocol/cbor.js'
@@ -217,6 +219,14 @@ describe('a whole bundle', () => {
         expect(failing(result)).toEqual(['bundle.parse'])
       }
     }
+  })
+
+  it('never takes a cloud’s paravisor for software of ours, listed or not', () => {
+    const measurement = 'ab'.repeat(48)
+    const cpu = { paravisorMeasurement: true, measurements: { measurement } } as unknown as CpuFindings
+    const policy = resolved(world, { measurements: [{ digest: measurement }] })
+    expect(matchSoftware(cpu, policy)).toMatchObject({ status: 'fail', reason: expect.stringContaining('paravisor') })
+    expect(matchSoftware({ ...cpu, paravisorMeasurement: false }, policy).status).toBe('pass')
   })
 
   it('carries no keys when it is an archive, however acceptable', async () => {

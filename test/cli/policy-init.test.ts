@@ -49,7 +49,7 @@ describe('policy init', () => {
     const { status, stdout } = await verifyAttestation(worker.url, '--policy', file('made.yaml'))
     expect(stdout).toMatch(/^ACCEPTED {2}a SIMULATED OR PRIVATE/)
     expect(stdout.replace(/\s+/g, ' ')).toContain(
-      'your policy’s reference values were taken from a worker on first use',
+      "your policy's reference values were taken from a worker on first use",
     )
     expect(status).toBe(0)
     const json = await verifyAttestation(worker.url, '--policy', file('made.yaml'), '--format', 'json')

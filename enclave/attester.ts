@@ -12,10 +12,10 @@ import {
   MEDIA_TYPE_TDX_QUOTE,
 } from '../verifier/protocol/constants.js'
 import { sha256 } from '../verifier/protocol/hash.js'
+import { merkleTree } from '../verifier/protocol/merkle.js'
 import { encodeClaims, encodeCore, encodeFresh, gpuNonceFor, reportDataFor } from '../verifier/protocol/statement.js'
 import { WorkerError } from './errors.js'
 import type { KeyLadder } from './keys.js'
-import { nonceTree } from './nonce-batch.js'
 import type { Platform } from './platforms/platform.js'
 
 export interface Attester {
@@ -103,7 +103,7 @@ export function createAttester(options: AttesterOptions): Attester {
 /** statement, fresh → core → GPU nonce → GPU evidence → claims → REPORT_DATA → report → one bundle for each nonce. */
 async function attestBatch({ platform, keys, now }: AttesterOptions, batch: readonly Waiting[]): Promise<void> {
   const { boot, digests, signed } = await keys.published()
-  const { root, proofs } = nonceTree(batch.map(({ nonce }) => nonce))
+  const { root, proofs } = merkleTree(batch.map(({ nonce }) => nonce))
   const issuedAt = Math.floor(now())
   const fresh = encodeFresh({
     nonceRoot: root,

@@ -10,7 +10,7 @@ import { type CpuFindings, type CpuVerifier, loadCpuVerifier } from './cpu.js'
 import { describeClaims } from './describe.js'
 import { detectEvidence } from './detect.js'
 import { type EndorsementPool, mergePools, sortEndorsements } from './endorsements.js'
-import type { GpuFindings } from './gpu/verify.js'
+import type { GpuFindings, GpuInput } from './gpu/verify.js'
 import type { AppraisalPolicy } from './policy.js'
 import { type Bundle, parseBundle } from './protocol/bundle.js'
 import { type Bytes, toHex } from './protocol/bytes.js'
@@ -93,17 +93,29 @@ async function verifyBundle(bytes: Bytes, options: VerifyOptions): Promise<Attes
   const vendor = await loadCpuVerifier(
     'bundle' in read && read.bundle.cpu.type === MEDIA_TYPE_TDX_QUOTE ? 'tdx' : 'snp',
   )
-  const devices = 'bundle' in read && policy.gpu !== 'none' ? read.bundle : undefined
-  const gpu = devices === undefined || isBare(devices) ? undefined : await loadGpuVerifier()
-  const t = new Transcript(
-    bundlePlan(vendor, gpu?.planFor({ devices: devices?.gpus ?? [], switches: devices?.switches ?? [] }) ?? []),
-  )
+  const devices = 'bundle' in read && policy.gpu !== 'none' ? devicesIn(read.bundle) : undefined
+  const gpu = devices && (await import('./gpu/verify.js'))
+  const t = new Transcript(bundlePlan(vendor, devices && gpu ? gpu.planFor(devices) : []))
 
   const bundle = t.check('bundle.parse', () => ('bundle' in read ? pass(read.bundle) : fail(read.reason)))
   const claims = bundle && t.check('claims.parse', () => pass(parseClaims(bundle.claims)))
-  const cpu = bundle && (await verifyBundleCpu(t, vendor, bundle, options))
+  const endorsements = bundle && poolFor(bundle, options)
+  const cpu = endorsements && (await verifyBundleCpu(t, vendor, bundle, endorsements, options))
   const keys = bundle && claims && (await appraiseClaims(t, bundle, claims, cpu, options))
-  const gpus = gpu && devices && claims && (await verifyBundleGpus(t, gpu, devices, claims, options))
+  const gpus =
+    gpu && devices && claims && endorsements && policy.gpu !== 'none'
+      ? await gpu.verifyGpus(t, {
+          ...devices,
+          form: 'container',
+          // The GPU signed a nonce that names the enclave's keys; the claims name what the GPU signed (P-4.3).
+          expectedNonce: gpuNonceFor(claims.core),
+          endorsements,
+          anchors: policy.trustAnchors.filter((anchor) => anchor.kind === 'nvidia'),
+          now: options.now,
+          revocation: policy.revocation,
+          policy: policy.gpu,
+        })
+      : undefined
   t.check('reference.measurement', () => claimed.matchSoftware(cpu, policy))
 
   const evidence = {
@@ -136,47 +148,18 @@ function poolFor(bundle: Bundle, options: VerifyOptions): EndorsementPool {
   return options.endorsements === undefined ? stapled : mergePools(options.endorsements, stapled)
 }
 
-/** As with CPUs: loaded when a bundle has devices. */
-function loadGpuVerifier(): Promise<typeof import('./gpu/verify.js')> {
-  return import('./gpu/verify.js')
-}
-
-function isBare(bundle: Bundle): boolean {
-  return bundle.gpus.length + bundle.switches.length === 0
-}
-
-async function verifyBundleGpus(
-  t: Transcript,
-  gpu: Awaited<ReturnType<typeof loadGpuVerifier>>,
-  bundle: Bundle,
-  claims: Claims,
-  options: VerifyOptions,
-): Promise<GpuFindings | undefined> {
-  const { policy, now } = options
-  if (policy.gpu === 'none') return undefined
-  return gpu.verifyGpus(t, {
-    form: 'container',
-    devices: bundle.gpus,
-    switches: bundle.switches,
-    // The GPU signed a nonce that names the enclave's keys; the claims name what the GPU signed (P-4.3).
-    expectedNonce: gpuNonceFor(claims.core),
-    endorsements: poolFor(bundle, options),
-    anchors: policy.trustAnchors.filter((anchor) => anchor.kind === 'nvidia'),
-    now,
-    revocation: policy.revocation,
-    policy: policy.gpu,
-  })
+/** The bundle's devices, where it has any: without them the GPU verifier is not even loaded. */
+function devicesIn({ gpus, switches }: Bundle): Pick<GpuInput, 'devices' | 'switches'> | undefined {
+  return gpus.length + switches.length === 0 ? undefined : { devices: gpus, switches }
 }
 
 async function verifyBundleCpu(
   t: Transcript,
   vendor: CpuVerifier,
-  bundle: Bundle,
-  options: VerifyOptions,
+  { cpu, eventLog }: Bundle,
+  endorsements: EndorsementPool,
+  { policy, now }: VerifyOptions,
 ): Promise<CpuFindings | undefined> {
-  const { policy, now } = options
-  const endorsements = poolFor(bundle, options)
-  const { cpu, eventLog } = bundle
   const log = eventLog === undefined ? {} : { eventLog }
   return vendor.verify(t, { evidence: cpu.evidence, endorsements, policy, now, ...log })
 }

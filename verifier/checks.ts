@@ -166,11 +166,6 @@ export class Transcript {
     })
   }
 
-  /** Ids waived by the policy, in plan order. */
-  waivers(): readonly Check[] {
-    return this.checks().filter((check) => this.satisfied(check.id) && check.status === 'skip')
-  }
-
   /** Malformed before rejected before unavailable; accepted only when every check passed or was waived. */
   verdict(): Verdict {
     let rejected = false

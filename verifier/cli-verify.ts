@@ -1,7 +1,6 @@
 /** The command line of `verify-attestation`, as a function of its arguments and streams. Node only. */
 import { writeFile } from 'node:fs/promises'
 import { Command, CommanderError } from 'commander'
-import type { CheckDefinition } from './checks.js'
 import { detectEvidence } from './detect.js'
 import { SubrosaError, UnavailableError, UsageError } from './errors.js'
 import { addVerificationOptions, resolveFlags, type VerificationFlags } from './options.js'
@@ -115,13 +114,9 @@ async function save(path: string, evidence: Bytes, result: AttestationResult, ou
   output.stderr.write(`saved ${bytes.length} bytes to ${path}\n`)
 }
 
-/** What an accepted verdict does not need, and a good part of a cold start: receipts bring a JOSE library. */
-async function allChecks(): Promise<ReadonlyMap<string, CheckDefinition>> {
-  return (await import('./registry.js')).ALL_CHECKS
-}
-
 async function explain(id: string): Promise<string> {
-  const checks = await allChecks()
+  // A good part of a cold start, which a plain verdict does not pay: receipts bring a JOSE library.
+  const { ALL_CHECKS: checks } = await import('./registry.js')
   const definition = checks.get(id)
   if (definition === undefined) {
     const near = nearest(id, [...checks.keys()])

@@ -3,13 +3,7 @@ import type { CheckDefinition, Transcript } from './checks.js'
 import { describePolicy } from './describe.js'
 import type { AppraisalPolicy } from './policy.js'
 import type { Bytes } from './protocol/bytes.js'
-import {
-  type AttestationResult,
-  type EndorsementUse,
-  type NotProven,
-  type VerifiedWorker,
-  waiversOf,
-} from './result.js'
+import type { AttestationResult, EndorsementUse, NotProven, VerifiedWorker } from './result.js'
 
 /** What every vendor's findings have in common. */
 export interface Findings {
@@ -33,15 +27,17 @@ export function conclude(t: Transcript, conclusion: Conclusion): AttestationResu
   const { policy, now, authenticity, evidence, worker } = conclusion
   const findings = conclusion.findings.filter((item) => item !== undefined)
   const verdict = t.verdict()
+  const checks = t.checks()
+  const waivers = checks.filter(({ id, status }) => status === 'skip' && t.satisfied(id))
   const base = {
-    checks: t.checks(),
+    checks,
     authentic: authenticity.filter((check) => t.plans(check.id)).every((check) => t.satisfied(check.id)),
-    waived: t.waivers().map((check) => check.id),
+    waived: waivers.map(({ id }) => id),
     evidence,
     notProven: [
       ...labels(findings),
       ...firstUse(policy),
-      ...waiversOf(t),
+      ...waivers.map(({ id, title, reason }) => ({ id, text: `${title}: ${reason}` })),
       ...findings.flatMap((item) => item.notProven),
       ...ALWAYS_OPEN,
     ],

@@ -2,13 +2,13 @@
  * The CPU's part of a bundle or a raw report, whichever vendor made it: one shape for what the rest of the recipe needs.
  */
 import type { CheckDefinition, Transcript } from './checks.js'
+import type { Findings } from './conclude.js'
 import type { EndorsementPool } from './endorsements.js'
 import type { AppraisalPolicy } from './policy.js'
 import type { Bytes } from './protocol/bytes.js'
-import type { EndorsementUse, NotProven } from './result.js'
 
 /** What a vendor's verifier found, reduced to what claims, keys and reference values are held against. */
-export interface CpuFindings {
+export interface CpuFindings extends Findings {
   /** As people know it: `AMD SEV-SNP (Genoa)`. */
   readonly platform: string
   readonly reportData: Bytes
@@ -20,11 +20,7 @@ export interface CpuFindings {
   readonly measurements: Readonly<Record<string, string>>
   /** The measurement names a cloud's paravisor, never software of the guest's owner. */
   readonly paravisorMeasurement: boolean
-  readonly privateAnchor: boolean
-  readonly endorsementsUsed: readonly EndorsementUse[]
-  readonly endorsementBytes: readonly Bytes[]
   readonly validUntil: Date
-  readonly notProven: readonly NotProven[]
   /** Every parsed field, JSON-ready. */
   readonly described: Readonly<Record<string, unknown>>
 }

@@ -4,7 +4,7 @@
  * A result is never a boolean. Keys exist only on the accepted arm, and there only when the evidence answered the
  * caller's own nonce on the real clock and the software was identified; using unverified keys does not compile.
  */
-import { type Check, EXIT_CODES, type Transcript, type Verdict } from './checks.js'
+import { type Check, EXIT_CODES, type Verdict } from './checks.js'
 import type { Bytes } from './protocol/bytes.js'
 import type { SignedKeyConfiguration } from './protocol/key-configuration.js'
 import type { Statement } from './protocol/statement.js'
@@ -88,9 +88,4 @@ export function standingInTheWay(result: AttestationResult): readonly Check[] {
     ...result.checks.filter((check) => check.status === 'fail'),
     ...result.checks.filter((check) => check.status === 'skip' && !result.waived.includes(check.id)),
   ]
-}
-
-/** Waivers of a transcript as lines of `notProven`. */
-export function waiversOf(transcript: Transcript): NotProven[] {
-  return transcript.waivers().map((check) => ({ id: check.id, text: `${check.title}: ${check.reason ?? 'waived'}` }))
 }

@@ -1,13 +1,12 @@
 import { describe, expect, it } from 'vitest'
 import { type AttesterOptions, createAttester } from '../../enclave/attester.js'
 import { createKeyLadder } from '../../enclave/keys.js'
-import { nonceTree } from '../../enclave/nonce-batch.js'
 import { parseBundle } from '../../verifier/protocol/bundle.js'
 import { type Bytes, toBase64Url } from '../../verifier/protocol/bytes.js'
 import { sha256 } from '../../verifier/protocol/hash.js'
 import { KEM_X25519_HKDF_SHA256 } from '../../verifier/protocol/hpke.js'
 import { parseSignedKeyConfigurations } from '../../verifier/protocol/key-configuration.js'
-import { inclusionProof, merkleRoot, verifyInclusion } from '../../verifier/protocol/merkle.js'
+import { inclusionProof, merkleRoot, merkleTree, verifyInclusion } from '../../verifier/protocol/merkle.js'
 import { parseClaims, reportDataFor } from '../../verifier/protocol/statement.js'
 import { MODEL, NOW, stubPlatform } from './stub.js'
 
@@ -33,9 +32,10 @@ async function attester(options: Partial<AttesterOptions> = {}, attest?: () => P
 describe('nonce tree', () => {
   it.each([1, 2, 3, 5, 8, 13, 33])('agrees with the protocol for %i nonces', (count) => {
     const leaves = nonces(count)
-    const { root, proofs } = nonceTree(leaves)
+    const { root, proofs } = merkleTree(leaves)
     expect(root).toEqual(merkleRoot(leaves))
     expect(proofs).toEqual(leaves.map((_, i) => inclusionProof(leaves, i)))
+    for (const [i, proof] of proofs.entries()) expect(verifyInclusion(leaves[i]!, proof, root)).toBe(true)
   })
 })
 

@@ -13,6 +13,18 @@ describe('Merkle tree of RFC 9162 §2.1', () => {
     expect(toHex(merkleRoot([leaf!]))).toBe(toHex(leafHash(leaf!)))
   })
 
+  it('has the root that §2.1.1 defines, written down once more', () => {
+    const mth = (hashes: readonly Uint8Array[]): Uint8Array => {
+      if (hashes.length === 1) return hashes[0]!
+      const k = 2 ** Math.ceil(Math.log2(hashes.length) - 1)
+      return sha256(new Uint8Array([1, ...mth(hashes.slice(0, k)), ...mth(hashes.slice(k))]))
+    }
+    for (let size = 1; size <= 40; size++) {
+      const all = leaves(size)
+      expect(toHex(merkleRoot(all))).toBe(toHex(mth(all.map(leafHash))))
+    }
+  })
+
   it('proves every leaf of every tree up to 33 leaves, and only at its own place', () => {
     for (let size = 1; size <= 33; size++) {
       const all = leaves(size)

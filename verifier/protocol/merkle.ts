@@ -35,31 +35,46 @@ function split(size: number): number {
   return k
 }
 
-/** The root over `leaves`, 32 bytes. @throws RangeError unless there are 1 to `MAX_LEAVES` leaves. */
-export function merkleRoot(leaves: readonly Uint8Array[]): Bytes {
-  if (leaves.length < 1 || leaves.length > MAX_LEAVES) throw new RangeError('a tree has 1 to 65536 leaves')
-  return rootOf(leaves.map(leafHash))
+/** A tree: its root, and the hashes from each leaf upwards, in the order of the leaves. */
+interface Subtree {
+  readonly root: Bytes
+  readonly paths: readonly Bytes[][]
 }
 
-function rootOf(hashes: readonly Bytes[]): Bytes {
+function subtree(hashes: readonly Bytes[]): Subtree {
   const [only] = hashes
-  if (hashes.length === 1 && only !== undefined) return only
+  if (hashes.length === 1 && only !== undefined) return { root: only, paths: [[]] }
   const k = split(hashes.length)
-  return nodeHash(rootOf(hashes.slice(0, k)), rootOf(hashes.slice(k)))
+  const left = subtree(hashes.slice(0, k))
+  const right = subtree(hashes.slice(k))
+  for (const path of left.paths) path.push(right.root)
+  for (const path of right.paths) path.push(left.root)
+  return { root: nodeHash(left.root, right.root), paths: [...left.paths, ...right.paths] }
+}
+
+/**
+ * The root over `leaves`, 32 bytes, and the inclusion proof of every leaf at once: one pass, however many ask.
+ * @throws RangeError unless there are 1 to `MAX_LEAVES` leaves.
+ */
+export function merkleTree(leaves: readonly Uint8Array[]): {
+  readonly root: Bytes
+  readonly proofs: readonly InclusionProof[]
+} {
+  if (leaves.length < 1 || leaves.length > MAX_LEAVES) throw new RangeError('a tree has 1 to 65536 leaves')
+  const { root, paths } = subtree(leaves.map(leafHash))
+  return { root, proofs: paths.map((path, index) => ({ index, size: leaves.length, path })) }
+}
+
+/** The root over `leaves`, 32 bytes. @throws RangeError unless there are 1 to `MAX_LEAVES` leaves. */
+export function merkleRoot(leaves: readonly Uint8Array[]): Bytes {
+  return merkleTree(leaves).root
 }
 
 /** The inclusion proof of the leaf at `index`. @throws RangeError when there is no such leaf. */
 export function inclusionProof(leaves: readonly Uint8Array[], index: number): InclusionProof {
-  if (!(index >= 0 && index < leaves.length && leaves.length <= MAX_LEAVES)) throw new RangeError('no such leaf')
-  return { index, size: leaves.length, path: pathOf(leaves.map(leafHash), index) }
-}
-
-function pathOf(hashes: readonly Bytes[], index: number): Bytes[] {
-  if (hashes.length === 1) return []
-  const k = split(hashes.length)
-  return index < k
-    ? [...pathOf(hashes.slice(0, k), index), rootOf(hashes.slice(k))]
-    : [...pathOf(hashes.slice(k), index - k), rootOf(hashes.slice(0, k))]
+  const proof = merkleTree(leaves).proofs[index]
+  if (proof === undefined) throw new RangeError('no such leaf')
+  return proof
 }
 
 /**

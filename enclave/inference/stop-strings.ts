@@ -37,9 +37,12 @@ export function createStopFilter(stop: readonly string[]): StopFilter {
   }
 }
 
+/** Where the stop string begins that is complete first, which is the one met first however the text is cut; or -1. */
 function firstOccurrence(text: string, stop: readonly string[]): number {
-  const found = stop.map((candidate) => text.indexOf(candidate)).filter((at) => at >= 0)
-  return found.length === 0 ? -1 : Math.min(...found)
+  const found = stop.map((candidate) => ({ at: text.indexOf(candidate), candidate })).filter(({ at }) => at >= 0)
+  const ends = found.map(({ at, candidate }) => at + candidate.length)
+  const first = found.filter((_, i) => ends[i] === Math.min(...ends))
+  return first.length === 0 ? -1 : Math.min(...first.map(({ at }) => at))
 }
 
 /** Length of the longest end of `text` with which some stop string begins. */

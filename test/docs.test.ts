@@ -18,7 +18,7 @@ function steady(transcript: string): string {
   return transcript
     .replaceAll(/127\.0\.0\.1:\d+/g, '127.0.0.1:PORT')
     .replaceAll(/\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?Z/g, 'INSTANT')
-    .replaceAll(/list of \d{4}-\d{2}-\d{2}/g, 'list of DATE')
+    .replaceAll(/\d{4}-\d{2}-\d{2}/g, 'DATE')
     .replaceAll(/\b[0-9a-f]{16}\.\.\./g, 'DIGEST')
     .replaceAll(/seed \d+/g, 'seed N')
     .replaceAll(/\d+ s old/g, 'N s old')

@@ -35,12 +35,13 @@ import {
   snpPlatformInfo,
   snpPolicy,
 } from '../../scripts/simulated/snp-report.js'
+import { vectorsFolder } from '../support/vectors.js'
 
 const PRODUCT_NAMES: readonly SimulatedProduct[] = ['Milan', 'Genoa', 'Turin']
 const NOON = new Date(SIMULATED_EPOCH.getTime() + SIMULATED_LIFETIME_MS / 2)
 
 const hasOpenssl = spawnSync('openssl', ['version']).status === 0
-const vectors = process.env['SUBROSA_VECTORS']
+const vectors = vectorsFolder
 const folder = mkdtempSync(join(tmpdir(), 'subrosa-simulated-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
@@ -363,7 +364,7 @@ describe('certificate table', () => {
     expect(() => buildCertificateTable([{ guid: 'nonsense', blob: new Uint8Array() }])).toThrow(RangeError)
   })
 
-  it.skipIf(vectors === undefined)('rebuilds a real table byte for byte (skipped without SUBROSA_VECTORS)', () => {
+  it.skipIf(vectors === undefined)('rebuilds a real table byte for byte (skipped without captured evidence)', () => {
     const real = readVector('snp/genoa-v3-tsm-auxblob-cert-table.bin')
     const entry = (guid: string, offset: number, length: number) => ({
       guid,
@@ -374,7 +375,7 @@ describe('certificate table', () => {
   })
 })
 
-describe.skipIf(vectors === undefined)('shape of real certificates (skipped without SUBROSA_VECTORS)', () => {
+describe.skipIf(vectors === undefined)('shape of real certificates (skipped without captured evidence)', () => {
   const amd = (product: SimulatedProduct): AmdHierarchy => hierarchy(product)
   const cases: readonly (readonly [string, () => Uint8Array])[] = [
     ['roots/amd-ark-milan.der', () => amd('Milan').arkDer],
@@ -433,7 +434,7 @@ describe.skipIf(vectors === undefined)('shape of real certificates (skipped with
   })
 })
 
-describe.skipIf(vectors === undefined)('fields of real reports (skipped without SUBROSA_VECTORS)', () => {
+describe.skipIf(vectors === undefined)('fields of real reports (skipped without captured evidence)', () => {
   it.each([
     ['snp/siena-v5-baremetal-report.bin', 'Genoa', 5],
     ['snp/turin-v5-aci-report.bin', 'Turin', 5],

@@ -24,6 +24,7 @@ export type Register = (program: Command, output: Output, done: (status: number)
 /** Loaded when named: a plain verdict pays for none of them. */
 const SUBCOMMANDS: Readonly<Record<string, (() => Promise<Register>) | undefined>> = {
   gpu: async () => (await import('./cli-gpu.js')).registerGpu,
+  measure: async () => (await import('./cli-measure.js')).registerMeasure,
   policy: async () => (await import('./cli-policy.js')).registerPolicy,
   receipt: async () => (await import('./cli-receipt.js')).registerReceipt,
   roots: async () => (await import('./cli-roots.js')).registerRoots,
@@ -36,6 +37,7 @@ Commands (each has its own --help):
   gpu FILE…              NVIDIA reports, manifests and remote verdicts alone
   receipt FILE…          receipts of answers, against the worker’s bundle
   watch URL…             check again and again, a line for each change
+  measure snp|tdx        launch digests from firmware, kernel and initrd
   policy init TARGET     write a policy from a worker or bundle you trust
   roots                  the vendor roots every verdict ends in
   schema NAME            JSON Schema of result, policy or receipt

@@ -18,20 +18,28 @@ export function sha512(data: Uint8Array): Bytes {
   return toBytes(nobleSha512(data))
 }
 
+/** A digest over data that comes in pieces; `digest` ends it and is called once. */
+export interface HashStream {
+  update(piece: Uint8Array): void
+  digest(): Bytes
+}
+
+/** FIPS 180-4 SHA-384 in pieces: 48 bytes. */
+export function createSha384(): HashStream {
+  return streamOf(nobleSha384.create())
+}
+
 /** RFC 2104 HMAC with SHA-256: 32 bytes. */
 export function hmacSha256(key: Uint8Array, data: Uint8Array): Bytes {
   return toBytes(hmac(nobleSha256, key, data))
 }
 
-/** HMAC-SHA256 over data that comes in pieces; `digest` ends it. */
-export interface HmacStream {
-  update(piece: Uint8Array): void
-  /** 32 bytes; call once. */
-  digest(): Bytes
+/** HMAC-SHA256 in pieces: 32 bytes. */
+export function createHmacSha256(key: Uint8Array): HashStream {
+  return streamOf(hmac.create(nobleSha256, key))
 }
 
-export function createHmacSha256(key: Uint8Array): HmacStream {
-  const state = hmac.create(nobleSha256, key)
+function streamOf(state: { update(piece: Uint8Array): unknown; digest(): Uint8Array }): HashStream {
   return {
     update: (piece) => {
       state.update(piece)

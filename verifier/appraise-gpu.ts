@@ -20,6 +20,8 @@ export interface GpuOptions {
   readonly now: Date
   /** SPDM nonce, 32 bytes. Omitting it lets a recorded report pass: the check is then waived. */
   readonly nonce?: Bytes
+  /** The nonce of OCSP requests the caller made itself, whose responses are among the endorsements. */
+  readonly ocspNonce?: Bytes
 }
 
 /** Appraises devices by their own evidence, GPUs and switches apart. */
@@ -57,13 +59,15 @@ export async function verifyNrasResponse(response: Bytes, options: GpuOptions): 
   return conclude(t, { ...options, authenticity: NRAS_CHECKS, findings: [findings], evidence })
 }
 
-function common({ policy, endorsements, now }: GpuOptions) {
+/** What every GPU verification takes of the options. */
+export function common({ policy, endorsements, now, ocspNonce }: GpuOptions) {
   return {
     endorsements: endorsements ?? sortEndorsements([]),
     anchors: policy.trustAnchors.filter((anchor) => anchor.kind === 'nvidia'),
     now,
     revocation: policy.revocation,
     policy: policy.gpu === 'none' ? STRICT_GPU_POLICY : policy.gpu,
+    ...(ocspNonce === undefined ? {} : { ocspNonce }),
   }
 }
 

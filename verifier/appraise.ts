@@ -36,6 +36,8 @@ export interface VerifyOptions {
   readonly fromWorker?: boolean
   /** A nonce the evidence must contain, for archives: it proves inclusion, not freshness. */
   readonly nonce?: Bytes
+  /** The nonce of OCSP requests the caller made itself, whose responses are among the endorsements. */
+  readonly ocspNonce?: Bytes
   /** What REPORT_DATA must be; shorter values are padded with zeros and the tail is checked. Raw reports only. */
   readonly reportData?: Bytes
 }
@@ -114,6 +116,7 @@ async function verifyBundle(bytes: Bytes, options: VerifyOptions): Promise<Attes
           now: options.now,
           revocation: policy.revocation,
           policy: policy.gpu,
+          ...(options.ocspNonce === undefined ? {} : { ocspNonce: options.ocspNonce }),
         })
       : undefined
   t.check('reference.measurement', () => claimed.matchSoftware(cpu, policy))

@@ -6,9 +6,12 @@ import { mergePools, sortEndorsements } from './endorsements.js'
 import { UsageError } from './errors.js'
 import { loadEndorsements, loadFile } from './files.js'
 import { ACCEPTED_NRAS, STRICT_GPU_POLICY } from './gpu/policy.js'
+import type { OnlineOptions, OnlineResult } from './online.js'
 import { addVerificationOptions, resolveFlags, type VerificationFlags } from './options.js'
 import { addPrintOptions, type Output, type PrintFlags, printResult } from './print.js'
 import type { Bytes } from './protocol/bytes.js'
+import type { AttestationResult } from './result.js'
+import { noticed, onlineFor } from './verify-target.js'
 
 type Flags = VerificationFlags & PrintFlags
 
@@ -26,7 +29,13 @@ export function registerGpu(program: Command, output: Output, done: (status: num
         throw new UsageError('target.missing', 'name a report or evidence JSON, or switches with --switch')
       }
       const options = await optionsFor(flags)
-      const result = await verifyGpuEvidence(await load(files), await load(switches), options)
+      const [devices, beside] = await Promise.all([load(files), load(switches)])
+      const result =
+        flags.offline === true
+          ? await verifyGpuEvidence(devices, beside, options)
+          : await withNetwork(output, ({ verifyGpuOnline }, online) =>
+              verifyGpuOnline(devices, beside, options, online),
+            )
       done(await printResult(result, flags, output))
     })
   const rim = gpu
@@ -34,7 +43,11 @@ export function registerGpu(program: Command, output: Output, done: (status: num
     .description('check one reference integrity manifest')
     .argument('<file>', 'manifest, XML')
     .action(async (file: string, flags: Flags) => {
-      const result = await verifyRimFile(await loadFile(file, 'manifest'), await optionsFor(flags))
+      const [manifest, options] = [await loadFile(file, 'manifest'), await optionsFor(flags)]
+      const result =
+        flags.offline === true
+          ? await verifyRimFile(manifest, options)
+          : await withNetwork(output, ({ verifyRimOnline }, online) => verifyRimOnline(manifest, options, online))
       done(await printResult(result, flags, output))
     })
   const nras = gpu
@@ -60,6 +73,16 @@ export function registerGpu(program: Command, output: Output, done: (status: num
       done(await printResult(result, flags, output))
     })
   for (const command of [gpu, rim, nras]) addVerificationOptions(addPrintOptions(command))
+}
+
+type OnlineGpu = typeof import('./online-gpu.js')
+
+async function withNetwork(
+  output: Output,
+  appraise: (verifiers: OnlineGpu, online: OnlineOptions) => Promise<OnlineResult>,
+): Promise<AttestationResult> {
+  const [verifiers, online] = await Promise.all([import('./online-gpu.js'), onlineFor(output)])
+  return noticed(await appraise(verifiers, online), output)
 }
 
 async function optionsFor(flags: Flags): Promise<GpuOptions> {

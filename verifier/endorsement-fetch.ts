@@ -24,6 +24,8 @@ export interface EndorsementAddress {
   readonly isValid: (bytes: Bytes) => boolean
   /** A response header whose URL-decoded value belongs to the endorsement; it is appended after one line feed. */
   readonly header?: string
+  /** A question that is sent with POST. Its answer is the asker's alone: it is neither stored nor shared. */
+  readonly post?: { readonly type: string; readonly bytes: Bytes }
 }
 
 export interface EndorsementFetcher {
@@ -48,6 +50,7 @@ export function createEndorsementFetcher(options: EndorsementFetcherOptions): En
   const flights = new Map<string, Promise<Bytes>>()
   return {
     get(address) {
+      if (address.post !== undefined) return getOnce(address, options)
       const key = address.url.href
       const known = flights.get(key)
       if (known !== undefined) return known
@@ -59,12 +62,13 @@ export function createEndorsementFetcher(options: EndorsementFetcherOptions): En
 }
 
 async function getOnce(address: EndorsementAddress, options: EndorsementFetcherOptions): Promise<Bytes> {
-  const { url, maxAgeMs, isValid } = address
-  const stored = await options.store?.load(url.href, maxAgeMs)
+  const { url, accept, maxBytes, maxAgeMs, isValid, post } = address
+  const store = post === undefined ? options.store : undefined
+  const stored = await store?.load(url.href, maxAgeMs)
   if (stored !== undefined && isValid(stored)) return stored
   for (let attempt = 1; ; attempt++) {
     options.onRequest?.(url)
-    const { status, headers, bytes } = await fetchBounded(url, address.accept, address.maxBytes, options)
+    const { status, headers, bytes } = await fetchBounded(url, accept, maxBytes, options, post)
     if (status === 200) {
       const whole = address.header === undefined ? bytes : withHeader(bytes, headers.get(address.header))
       if (!isValid(whole)) {
@@ -73,7 +77,7 @@ async function getOnce(address: EndorsementAddress, options: EndorsementFetcherO
           `${url.host} did not answer with what ${url.pathname} should be`,
         )
       }
-      await options.store?.save(url.href, whole)
+      await store?.save(url.href, whole)
       return whole
     }
     if ((status !== 429 && status !== 503) || attempt === MAX_ATTEMPTS) {

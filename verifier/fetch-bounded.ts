@@ -1,5 +1,5 @@
 /**
- * One GET within bounds: size, time, no redirects, no credentials, no cache. What comes back is untrusted bytes.
+ * One GET or POST within bounds: size, time, no redirects, no credentials, no cache. What comes back is untrusted bytes.
  */
 import { UnavailableError } from './errors.js'
 import { type Bytes, concat, toBytes } from './protocol/bytes.js'
@@ -26,6 +26,7 @@ export async function fetchBounded(
   accept: string,
   maxBytes: number,
   limits: FetchLimits,
+  post?: { readonly type: string; readonly bytes: Bytes },
 ): Promise<BoundedResponse> {
   const timeoutMs = limits.timeoutMs ?? DEFAULT_TIMEOUT_MS
   const stop = new AbortController()
@@ -42,7 +43,9 @@ export async function fetchBounded(
   deadline.catch(() => undefined)
   try {
     const asked = limits.fetch(url, {
-      headers: { accept },
+      ...(post === undefined
+        ? { headers: { accept } }
+        : { method: 'POST', headers: { accept, 'content-type': post.type }, body: post.bytes }),
       redirect: 'error',
       credentials: 'omit',
       cache: 'no-store',

@@ -7,6 +7,7 @@ import { detectEvidence } from './detect.js'
 import { UsageError } from './errors.js'
 import { fetchBundle, parseWorkerUrl } from './fetch-evidence.js'
 import { loadEvidence } from './files.js'
+import type { OnlineOptions, OnlineResult } from './online.js'
 import type { ResolvedVerification } from './options.js'
 import type { Output } from './print.js'
 import type { Bytes } from './protocol/bytes.js'
@@ -34,31 +35,57 @@ export function isUrl(target: string): boolean {
   return /^https?:/i.test(target)
 }
 
-/** With a network, hardware makers are asked for what is missing and for the newest revocation lists. */
+/** With a network, hardware makers are asked for what is missing and for the newest revocation data. */
 export function appraiserFor(flags: { readonly offline?: boolean }, output: Output): Appraise {
   if (flags.offline === true) return verifyEvidence
   return async (evidence, options) => {
-    const [{ createEndorsementFetcher }, { createEndorsementStore, defaultStoreFolder }, { verifyOnline }] =
-      await Promise.all([import('./endorsement-fetch.js'), import('./endorsement-store.js'), import('./online.js')])
-    const isTerminal = (output.stderr as { isTTY?: boolean }).isTTY === true
-    const fetcher = createEndorsementFetcher({
-      fetch,
-      sleep: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
-      store: createEndorsementStore(defaultStoreFolder(process.env), () => new Date()),
-      onRequest: (url) => {
-        if (isTerminal) output.stderr.write(`asking ${url.host} for ${url.pathname.split('/').at(-1)}…\n`)
-      },
-    })
-    const { result, notice } = await verifyOnline(evidence, options, { fetcher, ...pccs() })
-    if (notice !== undefined) output.stderr.write(`verify-attestation: ${notice}\n`)
-    return result
+    const [online, { verifyOnline }] = await Promise.all([onlineFor(output), import('./online.js')])
+    return noticed(await verifyOnline(evidence, options, online), output)
   }
 }
 
-/** `SUBROSA_PCCS`: origin of a cache of Intel's collateral to ask instead of Intel. */
-function pccs(): { origin?: string } {
-  const origin = process.env['SUBROSA_PCCS']
-  return origin === undefined || origin === '' ? {} : { origin: parseWorkerUrl(origin).origin }
+/** The result, after telling the person what could not be had. */
+export function noticed({ result, notice }: OnlineResult, output: Output): AttestationResult {
+  if (notice !== undefined) output.stderr.write(`verify-attestation: ${notice}\n`)
+  return result
+}
+
+/** Hardware makers' services, with a store in front, as the environment names them. */
+export async function onlineFor(output: Output): Promise<OnlineOptions> {
+  const [{ createEndorsementFetcher }, { createEndorsementStore, defaultStoreFolder }] = await Promise.all([
+    import('./endorsement-fetch.js'),
+    import('./endorsement-store.js'),
+  ])
+  const isTerminal = (output.stderr as { isTTY?: boolean }).isTTY === true
+  const fetcher = createEndorsementFetcher({
+    fetch,
+    sleep: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+    store: createEndorsementStore(defaultStoreFolder(process.env), () => new Date()),
+    onRequest: ({ host, pathname }) => {
+      if (isTerminal) output.stderr.write(`asking ${host} for ${pathname.split('/').at(-1) || 'an answer'}…\n`)
+    },
+  })
+  return { fetcher, ...services(process.env) }
+}
+
+/**
+ * Services to ask instead of the makers' own: `SUBROSA_PCCS`, a cache of Intel's collateral; `SUBROSA_NVIDIA_RIM` and
+ * `SUBROSA_NVIDIA_OCSP`, a cache of manifests and a relay to the responder. They can withhold and replay, and forge nothing.
+ */
+function services(environment: Readonly<Record<string, string | undefined>>): Omit<OnlineOptions, 'fetcher'> {
+  const address = (name: string) => {
+    const value = environment[name]
+    return value === undefined || value === '' ? undefined : parseWorkerUrl(value)
+  }
+  const [pccs, rim, ocsp] = [address('SUBROSA_PCCS'), address('SUBROSA_NVIDIA_RIM'), address('SUBROSA_NVIDIA_OCSP')]
+  const nvidia = {
+    ...(rim === undefined ? {} : { rim: rim.origin }),
+    ...(ocsp === undefined ? {} : { ocsp: ocsp.href }),
+  }
+  return {
+    ...(pccs === undefined ? {} : { origin: pccs.origin }),
+    ...(Object.keys(nvidia).length === 0 ? {} : { nvidia }),
+  }
 }
 
 async function verifyWorker(

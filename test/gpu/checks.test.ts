@@ -203,7 +203,11 @@ const NODES: Readonly<Record<string, Bend>> = {
   'gpu.ocsp.signature': { staple: () => ({ broken: { signature: 'corrupt' } }) },
   'gpu.ocsp.window': { staple: () => ({ nextUpdate: PAST }) },
   'gpu.ocsp.age': { policy: { ocsp: { maxAgeSeconds: 60 } } },
-  'gpu.ocsp.nonce': { input: { ocspNonce: new Uint8Array(16) } },
+  'gpu.ocsp.nonce': {
+    input: { ocspNonce: new Uint8Array(16) },
+    staple: () => ({ nonce: new Uint8Array(16).fill(1) }),
+    policy: { ocsp: { nonce: 'required' } },
+  },
   'gpu.ocsp.known': { staple: () => ({ status: 'unknown' }) },
   'gpu.ocsp.hold': { staple: ({ issuer }) => ({ status: issuer === 'gh100RimL3' ? 'hold' : 'good' }) },
   'gpu.ocsp.revoked': { staple: ({ issuer }) => ({ status: issuer === 'gh100Provisioner' ? 'revoked' : 'good' }) },

@@ -12,7 +12,8 @@ import { judgeEach } from './each.js'
 import type { DeviceKind } from './family.js'
 import { type Comparison, compareMeasurements, conflicts, unmetMinimums } from './measurements.js'
 import type { RimRole } from './rim.js'
-import { chooseRim, type InspectedRim, type RimChoice, type RimNeed, type RimShelf } from './rim-inspect.js'
+import { chooseRim, fits, type InspectedRim, type RimChoice, type RimNeed, type RimShelf } from './rim-inspect.js'
+import { rimId } from './rim-service.js'
 import { checkRims, checkRimUse } from './rim-verify.js'
 
 /** A device, and the manifests chosen for it. */
@@ -45,6 +46,17 @@ export async function checkFirmware(
   const held = devices.map((device) => compare(device, chosen.get(device) ?? []))
   await checkMeasurements(t, kind, held)
   return held
+}
+
+/** The manifest service's names of what this device needs and has not: none at hand was made for it. */
+export function missingRims({ device, rims }: Held): readonly string[] {
+  const { fields, certified } = device
+  if (fields === undefined || certified === undefined) return []
+  return SLOTS[fields.kind].flatMap(({ role }) => {
+    const need = needOf(role, device)
+    if (need === undefined || rims.some(({ rim }) => fits(rim, need))) return []
+    return rimId(role, fields, certified.product) ?? []
+  })
 }
 
 interface Slot {

@@ -86,12 +86,18 @@ const HASHES: Readonly<Record<string, string>> = {
 export async function isAbout(id: CertId, { certificate, issuer }: Subject): Promise<boolean> {
   const hash = HASHES[id.hash]
   if (hash === undefined || id.serialHex !== certificate.serialHex) return false
-  const key = publicKeyBits(issuer)
-  return (
-    key !== undefined &&
-    equalBytes(id.issuerNameHash, await digest(hash, issuer.subject)) &&
-    equalBytes(id.issuerKeyHash, await digest(hash, key))
-  )
+  const { nameHash, keyHash } = await certIdHashes(issuer, hash)
+  return equalBytes(id.issuerNameHash, nameHash) && equalBytes(id.issuerKeyHash, keyHash)
+}
+
+/** How a CertID names an issuer: digests of its name and of its key's bits. */
+export async function certIdHashes(
+  issuer: Certificate,
+  hash: string,
+): Promise<{ readonly nameHash: Bytes; readonly keyHash: Bytes }> {
+  // A key that is none has a digest nobody's CertID has: no response is then about its certificates.
+  const key = publicKeyBits(issuer) ?? new Uint8Array()
+  return { nameHash: await digest(hash, issuer.subject), keyHash: await digest(hash, key) }
 }
 
 async function digest(hash: string, bytes: Bytes): Promise<Bytes> {

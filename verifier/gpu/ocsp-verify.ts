@@ -8,6 +8,7 @@
 import { type Finding, fail, pass, type Transcript, unavailable, waived } from '../checks.js'
 import type { EndorsementPool } from '../endorsements.js'
 import { type Bytes, equalBytes, toHex } from '../protocol/bytes.js'
+import { CLOCK_SKEW_S } from '../protocol/constants.js'
 import { FormatError } from '../protocol/errors.js'
 import type { EndorsementUse } from '../result.js'
 import { judgeEach, type Named } from './each.js'
@@ -23,7 +24,7 @@ export interface OcspInput {
   readonly revocation: Revocation
   readonly policy: GpuPolicy['ocsp']
   readonly now: Date
-  /** The nonce of a request the caller made itself. */
+  /** The nonce of requests the caller made itself: only a response that echoes it is known to be no recording. */
   readonly nonce?: Bytes
 }
 
@@ -89,7 +90,7 @@ export async function checkOcsp(t: Transcript, input: OcspInput): Promise<readon
   )
   await t.checkAsync(
     'gpu.ocsp.nonce',
-    each(({ response, answer }) => judgeNonce(response, answer, input)),
+    each((best, { sound }) => judgeNonce(best, sound, input)),
   )
   await t.checkAsync(
     'gpu.ocsp.known',
@@ -106,30 +107,41 @@ export async function checkOcsp(t: Transcript, input: OcspInput): Promise<readon
   return [...new Set(judged.flatMap(({ item }) => item.sound.map(({ response }) => response)))]
 }
 
+/** A responder that has just answered may be ahead of the caller's clock by as much as any clock here may be. */
 function judgeWindow({ thisUpdate, nextUpdate }: OcspAnswer, now: Date): Finding {
   const detail = { expected: now.toISOString(), actual: `${thisUpdate.toISOString()} to ${nextUpdate?.toISOString()}` }
   if (nextUpdate === undefined) return fail('the response does not say how long it holds', detail)
-  if (now < thisUpdate) return fail('the response is not in force yet', detail)
+  if (thisUpdate.getTime() - now.getTime() > CLOCK_SKEW_S * 1000)
+    return fail('the response is not in force yet', detail)
   return now <= nextUpdate ? pass(undefined, detail) : fail('the response has expired', detail)
 }
 
-function judgeAge({ thisUpdate }: OcspAnswer, maxAgeSeconds: number, now: Date): Finding {
-  const age = Math.floor((now.getTime() - thisUpdate.getTime()) / 1000)
+function ageOf({ thisUpdate }: OcspAnswer, now: Date): number {
+  return Math.max(0, Math.floor((now.getTime() - thisUpdate.getTime()) / 1000))
+}
+
+function judgeAge(answer: OcspAnswer, maxAgeSeconds: number, now: Date): Finding {
+  const age = ageOf(answer, now)
   const detail = { expected: `at most ${maxAgeSeconds} s`, actual: `${age} s` }
   return age <= maxAgeSeconds ? pass(undefined, detail) : fail('the response is too old', detail)
 }
 
-function judgeNonce(response: OcspResponse, answer: OcspAnswer, input: OcspInput): Finding {
-  if (input.nonce !== undefined) {
-    if (response.nonce !== undefined && equalBytes(response.nonce, input.nonce)) return pass()
-    return fail('the response answers another request', {
-      expected: toHex(input.nonce),
-      actual: response.nonce === undefined ? 'no nonce' : toHex(response.nonce),
-    })
-  }
-  if (input.policy.nonce === 'required') return unavailable('a stapled response cannot answer your own nonce')
-  const age = Math.floor((input.now.getTime() - answer.thisUpdate.getTime()) / 1000)
-  return pass(undefined, { actual: `stapled, ${age} s old` })
+/**
+ * A response to one's own request is new; a stapled one is as old as it says, which the window and the policy's maximum
+ * age answer. So a nonce decides only where the policy asks for it.
+ */
+function judgeNonce(best: Candidate, sound: readonly Candidate[], { nonce, now, policy }: OcspInput): Finding {
+  const detail = { actual: `${ageOf(best.answer, now)} s old` }
+  if (policy.nonce === 'optional' || sound.some(({ response }) => answers(response, nonce)))
+    return pass(undefined, detail)
+  const other = best.response.nonce
+  if (nonce === undefined || other === undefined) return unavailable('no response answers a request of your own')
+  return fail('the response answers another request', { expected: toHex(nonce), actual: toHex(other) })
+}
+
+/** Whether the response echoes the nonce of the caller's own request. */
+export function answers(response: OcspResponse, nonce: Bytes | undefined): boolean {
+  return nonce !== undefined && response.nonce !== undefined && equalBytes(response.nonce, nonce)
 }
 
 function judgeKnown(best: Candidate, sound: readonly Candidate[], policy: GpuPolicy['ocsp']): Finding {

@@ -35,6 +35,8 @@ export interface RimInput {
   readonly now: Date
   readonly revocation: Revocation
   readonly policy: GpuPolicy
+  /** The nonce of OCSP requests the caller made itself. */
+  readonly ocspNonce?: Bytes
 }
 
 export interface RimFindings {
@@ -55,7 +57,8 @@ export async function verifyRim(t: Transcript, input: RimInput): Promise<RimFind
   await checkRims(t, 'rim', [{ name: 'manifest', item: inspected }], input.anchors, input.now)
   const { endorsements: pool, revocation, now } = input
   const subjects = rimSubjects(rim)
-  const responses = await checkOcsp(t, { subjects, pool, revocation, policy: input.policy.ocsp, now })
+  const nonce = input.ocspNonce === undefined ? {} : { nonce: input.ocspNonce }
+  const responses = await checkOcsp(t, { subjects, pool, revocation, policy: input.policy.ocsp, now, ...nonce })
   await checkRevocationLists(t, subjects, pool, revocation, now)
   return {
     rim,

@@ -20,11 +20,11 @@ import type { GpuMode } from './device-fields.js'
 import { verifyDevices } from './device-verify.js'
 import { isGpuEvidence } from './evidence.js'
 import type { DeviceKind } from './family.js'
-import { checkFirmware, type Held } from './firmware.js'
+import { checkFirmware, type Held, missingRims } from './firmware.js'
 import type { Comparison } from './measurements.js'
 import type { OcspResponse } from './ocsp.js'
 import type { Subject } from './ocsp-responder.js'
-import { checkOcsp, ocspExpiry, ocspUse, type Revocation } from './ocsp-verify.js'
+import { answers, checkOcsp, ocspExpiry, ocspUse, type Revocation } from './ocsp-verify.js'
 import type { GpuPolicy } from './policy.js'
 import { type RimShelf, shelveRims } from './rim-inspect.js'
 import { rimExpiry, rimSubjects, rimUse } from './rim-verify.js'
@@ -81,6 +81,8 @@ export interface GpuFindings {
   /** When the first certificate or OCSP response of those expires. The epoch while there is no chain. */
   readonly validUntil: Date
   readonly notProven: readonly { readonly id: string; readonly text: string }[]
+  /** What somebody with a network may ask for: manifests not at hand, and certificates with their issuers. */
+  readonly wanted: { readonly rimIds: readonly string[]; readonly subjects: readonly Subject[] }
 }
 
 /** The plan for this input. A transcript made from it takes part in `verifyGpus`. */
@@ -127,7 +129,7 @@ export async function verifyGpus(t: Transcript, given: GpuInput): Promise<GpuFin
   const nonce = ocspNonce === undefined ? {} : { nonce: ocspNonce }
   const responses = await checkOcsp(t, { subjects, pool, revocation, policy: input.policy.ocsp, now, ...nonce })
   await checkRevocationLists(t, subjects, pool, revocation, now)
-  return findings(all, responses, input)
+  return findings(all, responses, subjects, input)
 }
 
 /** Certificates carried beside the reports join the endorsements. */
@@ -166,7 +168,12 @@ function subjectsOf(all: readonly Held[]): readonly Subject[] {
   ])
 }
 
-function findings(all: readonly Held[], responses: readonly OcspResponse[], input: GpuInput): GpuFindings {
+function findings(
+  all: readonly Held[],
+  responses: readonly OcspResponse[],
+  subjects: readonly Subject[],
+  input: GpuInput,
+): GpuFindings {
   const rims = [...new Set(all.flatMap((held) => held.rims))]
   const chains = all.flatMap(({ device }) => (device.chain === undefined ? [] : [device.chain]))
   const added =
@@ -184,6 +191,7 @@ function findings(all: readonly Held[], responses: readonly OcspResponse[], inpu
     endorsementBytes: [...rims.map(({ bytes }) => bytes), ...responses.map(({ der }) => der), ...loneChains(all)],
     validUntil: new Date(chains.length === 0 ? 0 : Math.min(...expiries)),
     notProven: [...NOT_PROVEN, ...stapledSince(responses, input)],
+    wanted: { rimIds: [...new Set(all.flatMap(missingRims))], subjects },
   }
 }
 
@@ -212,8 +220,11 @@ function describe({ device, comparison }: Held): GpuDevice {
 
 /** Stapled answers are as old as they are; only an answer to one's own request is current. */
 function stapledSince(responses: readonly OcspResponse[], { now, ocspNonce }: GpuInput): GpuFindings['notProven'] {
-  if (responses.length === 0 || ocspNonce !== undefined) return []
-  const oldest = Math.min(...responses.flatMap(({ answers }) => answers.map((answer) => answer.thisUpdate.getTime())))
+  const stapled = responses.filter((response) => !answers(response, ocspNonce))
+  if (stapled.length === 0) return []
+  const oldest = Math.min(
+    ...stapled.flatMap((response) => response.answers.map(({ thisUpdate }) => thisUpdate.getTime())),
+  )
   const age = Math.floor((now.getTime() - oldest) / 1000)
   return [
     { id: 'gpu.ocsp-age', text: `that nothing was revoked since: the oldest stapled OCSP response is ${age} s old` },

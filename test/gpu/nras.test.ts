@@ -11,7 +11,38 @@ import { parseKeySet, parseNrasResponse } from '../../verifier/gpu/nras-token.js
 import { fromBase64Url, fromHex, fromUtf8, toBase64Url, utf8 } from '../../verifier/protocol/bytes.js'
 import { FormatError } from '../../verifier/protocol/errors.js'
 import { vectorPath, withoutVectors } from '../support/vectors.js'
-import { judgeNras, type NrasBend, policyOf } from './world.js'
+import { intermediateSpki, judgeNras, type NrasBend, policyOf } from './world.js'
+
+describe('switches', () => {
+  it('are judged by their own claims', async () => {
+    expect(await judgeNras({ kind: 'switch', devices: 4 })).toMatchObject({ verdict: 'accepted', failing: [] })
+    for (const name of [
+      'arch-check',
+      'attestation-report-nonce-match',
+      'bios-rim-fetched',
+      'bios-rim-cert-validated',
+    ]) {
+      const { verdict, failing } = await judgeNras({
+        kind: 'switch',
+        device: { [`x-nvidia-switch-${name}`]: undefined },
+      })
+      expect([verdict, failing]).toEqual(['rejected', ['gpu.nras.devices']])
+    }
+  })
+
+  it('never pass for GPUs, nor GPUs for switches', async () => {
+    for (const bend of [{ names: ['SWITCH-0', 'SWITCH-1'] }, { kind: 'switch', names: ['GPU-0', 'GPU-1'] }] as const) {
+      expect(await judgeNras(bend)).toMatchObject({ verdict: 'rejected', failing: ['gpu.nras.devices'] })
+    }
+    expect((await judgeNras({ names: ['GPU-0', 'SWITCH-1'] })).verdict).toBe('malformed')
+    const counted = {
+      kind: 'switch',
+      devices: 4,
+      policy: { count: 4, nras: { intermediates: [intermediateSpki()] } },
+    } as const
+    expect(await judgeNras(counted)).toMatchObject({ verdict: 'rejected', failing: ['gpu.nras.count'] })
+  })
+})
 
 describe('tokens', () => {
   it.each<[string, NrasBend, string]>([
@@ -59,7 +90,7 @@ describe('tokens', () => {
     '[["JWT","a.b.c"]]',
     '[["JWT","a.b.c"],{}]',
     '[["JWT","a.b"],{"GPU-0":"a.b.c"}]',
-    '[["JWT","e30.e30.AA"],{"SWITCH-0":"e30.e30.AA"}]',
+    '[["JWT","e30.e30.AA"],{"FPGA-0":"e30.e30.AA"}]',
     '[["JWT","e30.W10.AA"],{"GPU-0":"e30.e30.AA"}]',
     '[["CWT","e30.e30.AA"],{"GPU-0":"e30.e30.AA"}]',
   ])('%s is no answer', (text) => expect(() => parseNrasResponse(utf8(text))).toThrow(FormatError))
@@ -82,7 +113,7 @@ describe.skipIf(withoutVectors)('captured tokens', () => {
   it('claims 3.0 of the published sample are all there', () => {
     const { devices } = parseNrasResponse(read('v4-claims3-gpu-no-jwks/response.json'))
     const [{ claims }] = devices as [(typeof devices)[number]]
-    expect(judgeClaims(claims, '3.0')).toMatchObject({ status: 'pass' })
+    expect(judgeClaims(claims, '3.0', 'gpu')).toMatchObject({ status: 'pass' })
     const chain = 'x-nvidia-gpu-driver-rim-cert-chain'
     for (const change of [
       { 'x-nvidia-cert-status': 'expired', 'x-nvidia-cert-ocsp-status': 'good' },
@@ -90,9 +121,9 @@ describe.skipIf(withoutVectors)('captured tokens', () => {
       true,
       undefined,
     ]) {
-      expect(judgeClaims({ ...claims, [chain]: change }, '3.0')).toMatchObject({ status: 'fail' })
+      expect(judgeClaims({ ...claims, [chain]: change }, '3.0', 'gpu')).toMatchObject({ status: 'fail' })
     }
-    expect(judgeClaims(claims, '2.0')).toMatchObject({ status: 'fail' })
+    expect(judgeClaims(claims, '2.0', 'gpu')).toMatchObject({ status: 'fail' })
   })
 
   it('no character of a genuine answer can be changed', { timeout: 300_000 }, async () => {

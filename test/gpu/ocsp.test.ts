@@ -135,6 +135,23 @@ describe('who answers, and about what', () => {
     expect(found.open).toContain('gpu.ocsp.responder')
   })
 
+  it.each<[string, (issuer: typeof identity) => { name: typeof identity.name; publicKey: typeof identity.publicKey }]>([
+    ['name', ({ publicKey }) => ({ name: NVIDIA.authorities.gh100RimCa.name, publicKey })],
+    ['key', ({ name }) => ({ name, publicKey: NVIDIA.authorities.gh100RimCa.publicKey })],
+  ])('says nothing about a certificate of an issuer of another %s', async (_what, change) => {
+    const responder = NVIDIA.issueResponder({ issuer: 'gh100Identity' })
+    const { serialNumber } = NVIDIA.authorities.gh100Provisioner
+    const [thisUpdate, nextUpdate] = [new Date(NOON.getTime() - HOUR), new Date(NOON.getTime() + HOUR)]
+    const answer = { serialNumber, issuer: change(identity), status: 'good', thisUpdate, nextUpdate } as const
+    const astray = buildOcspResponse({ answers: [answer], producedAt: NOON }, responder)
+    const input = nodeInput({ staple: ({ issuer }) => (issuer === 'gh100Identity' ? null : {}) })
+    const endorsements = mergePools(input.endorsements, sortEndorsements([{ name: 'astray', bytes: astray }]))
+    expect(await outcome({ input: { ...input, endorsements } })).toMatchObject({
+      verdict: 'unavailable',
+      open: ['gpu.ocsp.present'],
+    })
+  })
+
   it('a newer good answer does not outrank a revocation in force', async () => {
     const input = nodeInput({})
     const responder = NVIDIA.issueResponder({ issuer: 'gh100Identity' })

@@ -255,6 +255,10 @@ export interface NrasBend {
   readonly overall?: Claims
   readonly device?: Claims
   readonly devices?: number
+  /** What the tokens are about; default GPUs. */
+  readonly kind?: 'gpu' | 'switch'
+  /** Names of the devices, in place of the usual ones. */
+  readonly names?: readonly string[]
   /** One identity for all. */
   readonly sameUeid?: boolean
   readonly file?: Bytes
@@ -273,7 +277,7 @@ const STRANGE_KEY = STRANGER.issueResponder({ issuer: 'gh100Identity', keyPair: 
 const KID = 'simulated-key'
 const SECONDS = NOON.getTime() / 1000
 
-const TRUE_CLAIMS = [
+const GPU_CLAIMS = [
   'secboot',
   ...['arch-check', 'vbios-index-no-conflict'].map((name) => `x-nvidia-gpu-${name}`),
   ...['parsed', 'nonce-match', 'signature-verified', 'cert-chain-validated'].map(
@@ -283,6 +287,17 @@ const TRUE_CLAIMS = [
     ['fetched', 'schema-validated', 'cert-validated', 'signature-verified', 'measurements-available'].map(
       (name) => `x-nvidia-gpu-${rim}-rim-${name}`,
     ),
+  ),
+]
+
+const SWITCH_CLAIMS = [
+  'secboot',
+  ...['arch-check', 'attestation-report-cert-chain-validated', 'bios-rim-cert-validated'].map(
+    (name) => `x-nvidia-switch-${name}`,
+  ),
+  ...['parsed', 'nonce-match', 'signature-verified'].map((name) => `x-nvidia-switch-attestation-report-${name}`),
+  ...['fetched', 'schema-validated', 'signature-verified', 'measurements-available'].map(
+    (name) => `x-nvidia-switch-bios-rim-${name}`,
   ),
 ]
 
@@ -297,13 +312,14 @@ export async function judgeNras(bend: NrasBend): Promise<Omit<Judgement, 'findin
   const tokens = Array.from({ length: bend.devices ?? 2 }, (_, i) => {
     const claims = {
       ...common,
-      ...Object.fromEntries(TRUE_CLAIMS.map((name) => [name, true])),
+      ...Object.fromEntries((bend.kind === 'switch' ? SWITCH_CLAIMS : GPU_CLAIMS).map((name) => [name, true])),
       measres: 'success',
       dbgstat: 'disabled',
       ueid: bend.sameUeid === true ? '7' : String(7 + i),
       ...bend.device,
     }
-    return [`GPU-${i}`, token(claims, bend)] as const
+    const name = bend.names?.[i] ?? `${bend.kind === 'switch' ? 'SWITCH' : 'GPU'}-${i}`
+    return [name, token(claims, bend)] as const
   })
   const overall = {
     ...common,

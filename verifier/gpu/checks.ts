@@ -46,8 +46,8 @@ export const OCSP_CHECKS: readonly CheckDefinition[] = [
   },
   {
     id: 'gpu.ocsp.nonce',
-    title: 'every response answers the request that was made, where one was',
-    spec: 'RFC 8954',
+    title: 'a response answers the caller’s own request, where the policy wants one',
+    spec: 'RFC 9654 §2.1',
     gain: 'Between you and the responder, an older answer could be put in.',
   },
   {

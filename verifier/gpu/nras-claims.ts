@@ -3,27 +3,21 @@
  * result is derived from these; it is not a reason to leave them unread.
  */
 import { type Finding, fail, pass } from '../checks.js'
+import type { DeviceKind } from './family.js'
 import { isObject, type JsonObject, shown } from './nras-token.js'
 
-const GPU = 'x-nvidia-gpu'
+/** What is looked at about a device: its report, and each manifest it is held to. */
+interface Vocabulary {
+  readonly prefix: string
+  readonly rims: readonly string[]
+  /** True besides what every report and manifest has. */
+  readonly more: readonly string[]
+}
 
-/** True in both versions. */
-const COMMON: readonly string[] = [
-  'secboot',
-  `${GPU}-arch-check`,
-  `${GPU}-attestation-report-parsed`,
-  `${GPU}-attestation-report-nonce-match`,
-  `${GPU}-attestation-report-signature-verified`,
-  `${GPU}-driver-rim-fetched`,
-  `${GPU}-driver-rim-schema-validated`,
-  `${GPU}-driver-rim-signature-verified`,
-  `${GPU}-driver-rim-measurements-available`,
-  `${GPU}-vbios-rim-fetched`,
-  `${GPU}-vbios-rim-schema-validated`,
-  `${GPU}-vbios-rim-signature-verified`,
-  `${GPU}-vbios-rim-measurements-available`,
-  `${GPU}-vbios-index-no-conflict`,
-]
+const VOCABULARY: Readonly<Record<DeviceKind, Vocabulary>> = {
+  gpu: { prefix: 'x-nvidia-gpu', rims: ['driver-rim', 'vbios-rim'], more: ['vbios-index-no-conflict'] },
+  switch: { prefix: 'x-nvidia-switch', rims: ['bios-rim'], more: [] },
+}
 
 interface ClaimSet {
   readonly booleans: readonly string[]
@@ -31,30 +25,32 @@ interface ClaimSet {
   readonly chains: readonly string[]
 }
 
-const VERSIONS: Readonly<Record<string, ClaimSet>> = {
-  '2.0': {
-    booleans: [
-      ...COMMON,
-      `${GPU}-attestation-report-cert-chain-validated`,
-      `${GPU}-driver-rim-cert-validated`,
-      `${GPU}-vbios-rim-cert-validated`,
-    ],
-    chains: [],
-  },
-  '3.0': {
-    booleans: [
-      ...COMMON,
-      `${GPU}-attestation-report-cert-chain-fwid-match`,
-      `${GPU}-driver-rim-version-match`,
-      `${GPU}-vbios-rim-version-match`,
-    ],
-    chains: [`${GPU}-attestation-report-cert-chain`, `${GPU}-driver-rim-cert-chain`, `${GPU}-vbios-rim-cert-chain`],
-  },
+/** The claims a device token of this version has to make; undefined for a version nobody here knows. */
+function claimsOf(kind: DeviceKind, version: unknown): ClaimSet | undefined {
+  if (version !== '2.0' && version !== '3.0') return undefined
+  const { prefix, rims, more } = VOCABULARY[kind]
+  const report = `${prefix}-attestation-report`
+  const manifests = rims.map((rim) => `${prefix}-${rim}`)
+  const steps = ['fetched', 'schema-validated', 'signature-verified', 'measurements-available']
+  const common = [
+    'secboot',
+    ...['arch-check', ...more].map((name) => `${prefix}-${name}`),
+    ...['parsed', 'nonce-match', 'signature-verified'].map((name) => `${report}-${name}`),
+    ...manifests.flatMap((rim) => steps.map((name) => `${rim}-${name}`)),
+  ]
+  if (version === '2.0') {
+    const validated = [`${report}-cert-chain-validated`, ...manifests.map((rim) => `${rim}-cert-validated`)]
+    return { booleans: [...common, ...validated], chains: [] }
+  }
+  return {
+    booleans: [...common, `${report}-cert-chain-fwid-match`, ...manifests.map((rim) => `${rim}-version-match`)],
+    chains: [report, ...manifests].map((name) => `${name}-cert-chain`),
+  }
 }
 
-/** Every claim of the version there and true, and no other boolean false. */
-export function judgeClaims(claims: JsonObject, version: unknown): Finding {
-  const wanted = typeof version === 'string' ? VERSIONS[version] : undefined
+/** Every claim of the kind and version there and true, and no other boolean false. */
+export function judgeClaims(claims: JsonObject, version: unknown, kind: DeviceKind): Finding {
+  const wanted = claimsOf(kind, version)
   if (wanted === undefined) return fail('an unknown version of claims', { actual: shown(version).slice(0, 20) })
   if (claims['measres'] !== 'success') return refused('measres', claims)
   if (claims['dbgstat'] !== 'disabled') return refused('dbgstat', claims)

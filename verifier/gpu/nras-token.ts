@@ -6,6 +6,7 @@ import { type Bytes, fromBase64, fromBase64Url, fromUtf8, toHex, utf8 } from '..
 import { FormatError } from '../protocol/errors.js'
 import { sha256 } from '../protocol/hash.js'
 import { type Certificate, parseCertificate } from '../x509.js'
+import type { DeviceKind } from './family.js'
 
 export type JsonObject = Readonly<Record<string, unknown>>
 
@@ -20,6 +21,8 @@ export interface NrasToken {
 }
 
 export interface NrasResponse {
+  /** What every device token is about: the service judges GPUs and switches apart, under the same keys. */
+  readonly kind: DeviceKind
   readonly overall: NrasToken
   /** In the order of the response. */
   readonly devices: readonly NrasToken[]
@@ -41,7 +44,9 @@ const MAX_DEVICES = 64
 const MAX_KEYS = 128
 const COORDINATE_BYTES = 48
 
-/** `[["JWT", overall], {"GPU-0": jwt, …}]`. @throws FormatError on anything else. */
+const DEVICE_NAME: Readonly<Record<DeviceKind, RegExp>> = { gpu: /^GPU-[0-9]{1,3}$/, switch: /^SWITCH-[0-9]{1,3}$/ }
+
+/** `[["JWT", overall], {"GPU-0": jwt, …}]`, or `SWITCH-0` …; never both. @throws FormatError on anything else. */
 export function parseNrasResponse(bytes: Bytes): NrasResponse {
   const value = parseJson(bytes, MAX_RESPONSE_BYTES, 'NRAS response')
   if (!Array.isArray(value) || value.length !== 2) throw malformed('expected an overall token and device tokens')
@@ -51,13 +56,12 @@ export function parseNrasResponse(bytes: Bytes): NrasResponse {
   }
   const entries = Object.entries(submodules)
   if (entries.length === 0 || entries.length > MAX_DEVICES) throw malformed(`${entries.length} device tokens`)
-  return {
-    overall: parseToken('overall', head[1]),
-    devices: entries.map(([name, jwt]) => {
-      if (!/^GPU-[0-9]{1,3}$/.test(name)) throw malformed('a token for something that is no GPU')
-      return parseToken(name, jwt)
-    }),
+  const kind = entries[0]?.[0].startsWith('SWITCH') === true ? 'switch' : 'gpu'
+  if (!entries.every(([name]) => DEVICE_NAME[kind].test(name))) {
+    throw malformed('expected tokens of GPUs alone or of switches alone')
   }
+  const devices = entries.map(([name, jwt]) => parseToken(name, jwt))
+  return { kind, overall: parseToken('overall', head[1]), devices }
 }
 
 function parseToken(name: string, jwt: unknown): NrasToken {

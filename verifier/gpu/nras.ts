@@ -101,11 +101,12 @@ export async function verifyNras(t: Transcript, input: NrasInput): Promise<NrasF
   t.check('gpu.nras.submodules', () => judgeSubmodules(response))
   await each('gpu.nras.errors', judgeErrors, response.devices)
   const version = response.overall.claims['x-nvidia-ver']
-  await each('gpu.nras.devices', ({ claims }) => judgeClaims(claims, version), response.devices)
+  await each('gpu.nras.devices', ({ claims }) => judgeClaims(claims, version, response.kind), response.devices)
   t.check('gpu.nras.distinct', () => judgeDistinct(response.devices))
   t.check('gpu.nras.count', () => {
-    const detail = { expected: String(policy.count), actual: String(response.devices.length) }
-    if (policy.count === 'any' || policy.count === response.devices.length) return pass(undefined, detail)
+    const gpus = response.kind === 'gpu' ? response.devices.length : 0
+    const detail = { expected: String(policy.count), actual: String(gpus) }
+    if (policy.count === 'any' || policy.count === gpus) return pass(undefined, detail)
     return fail('not as many GPUs as expected', detail)
   })
   return {
@@ -279,7 +280,7 @@ function describe({ name, claims }: NrasToken): NrasFindings['devices'][number] 
     ueid: text('ueid'),
     model: text('hwmodel'),
     driver: text('x-nvidia-gpu-driver-version'),
-    vbios: text('x-nvidia-gpu-vbios-version'),
+    vbios: text('x-nvidia-gpu-vbios-version') ?? text('x-nvidia-switch-bios-version'),
   }
 }
 

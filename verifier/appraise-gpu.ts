@@ -9,7 +9,7 @@ import { NRAS_CHECKS, RIM_PLAN } from './gpu/checks.js'
 import { verifyNras } from './gpu/nras.js'
 import { STRICT_GPU_POLICY } from './gpu/policy.js'
 import { verifyRim } from './gpu/rim-verify.js'
-import { planFor, verifyGpus } from './gpu/verify.js'
+import { type GpuInput, planFor, verifyGpus } from './gpu/verify.js'
 import type { AppraisalPolicy } from './policy.js'
 import type { Bytes } from './protocol/bytes.js'
 import type { AttestationResult } from './result.js'
@@ -60,7 +60,7 @@ export async function verifyNrasResponse(response: Bytes, options: GpuOptions): 
 }
 
 /** What every GPU verification takes of the options. */
-export function common({ policy, endorsements, now, ocspNonce }: GpuOptions) {
+export function common({ policy, endorsements, now, ocspNonce }: GpuOptions): Omit<GpuInput, 'devices' | 'switches'> {
   return {
     endorsements: endorsements ?? sortEndorsements([]),
     anchors: policy.trustAnchors.filter((anchor) => anchor.kind === 'nvidia'),

@@ -225,8 +225,11 @@ describe('a whole bundle', () => {
     const measurement = 'ab'.repeat(48)
     const cpu = { paravisorMeasurement: true, measurements: { measurement } } as unknown as CpuFindings
     const policy = resolved(world, { measurements: [{ digest: measurement }] })
-    expect(matchSoftware(cpu, policy)).toMatchObject({ status: 'fail', reason: expect.stringContaining('paravisor') })
-    expect(matchSoftware({ ...cpu, paravisorMeasurement: false }, policy).status).toBe('pass')
+    expect(matchSoftware(cpu, policy, undefined)).toMatchObject({
+      status: 'fail',
+      reason: expect.stringContaining('paravisor'),
+    })
+    expect(matchSoftware({ ...cpu, paravisorMeasurement: false }, policy, undefined).status).toBe('pass')
   })
 
   it('carries no keys when it is an archive, however acceptable', async () => {

@@ -19,6 +19,8 @@ import { FormatError } from './protocol/errors.js'
 import { sha256 } from './protocol/hash.js'
 import type { SignedKeyConfiguration } from './protocol/key-configuration.js'
 import { type Claims, gpuNonceFor, parseClaims } from './protocol/statement.js'
+import { releaseChecks } from './release/checks.js'
+import type { ReleaseFindings } from './release/verify.js'
 import type { AttestationResult, VerifiedWorker } from './result.js'
 
 export interface VerifyOptions {
@@ -58,7 +60,11 @@ export async function verifyEvidence(evidence: Bytes, options: VerifyOptions): P
 
 async function verifyRaw(vendor: CpuVerifier, evidence: Bytes, options: VerifyOptions): Promise<AttestationResult> {
   const { policy, now, reportData, nonce } = options
-  const t = new Transcript([...vendor.plan(evidence, nonce !== undefined), softwareCheck(vendor.signatureCheck)])
+  const t = new Transcript([
+    ...vendor.plan(evidence, nonce !== undefined),
+    ...releasePlan(vendor, policy),
+    softwareCheck(vendor.signatureCheck),
+  ])
   const cpu = await vendor.verify(t, {
     evidence,
     endorsements: options.endorsements ?? sortEndorsements([]),
@@ -67,22 +73,48 @@ async function verifyRaw(vendor: CpuVerifier, evidence: Bytes, options: VerifyOp
     ...(reportData === undefined ? {} : { reportData }),
     ...(nonce === undefined ? {} : { nonce }),
   })
-  t.check('reference.measurement', () => claimed.matchSoftware(cpu, policy))
+  const release = cpu && (await findRelease(t, cpu, options.endorsements ?? sortEndorsements([]), policy))
+  t.check('reference.measurement', () => claimed.matchSoftware(cpu, policy, release))
   return conclude(t, {
     ...options,
     authenticity: vendor.authenticity,
-    findings: [cpu],
-    evidence: { kind: vendor.kind, platform: cpu?.platform ?? null, ...cpu?.described },
+    findings: [cpu, release],
+    evidence: { kind: vendor.kind, platform: cpu?.platform ?? null, ...cpu?.described, ...describeRelease(release) },
   })
 }
 
+/** Only under a policy that names releases. */
+function releasePlan(vendor: CpuVerifier, { releases }: AppraisalPolicy): readonly CheckDefinition[] {
+  return releases === undefined ? [] : releaseChecks(vendor.signatureCheck)
+}
+
+async function findRelease(
+  t: Transcript,
+  { measurements }: CpuFindings,
+  pool: EndorsementPool,
+  { releases }: AppraisalPolicy,
+): Promise<ReleaseFindings | undefined> {
+  if (releases === undefined) return undefined
+  const { checkRelease } = await import('./release/verify.js')
+  return checkRelease(t, { policy: releases, measurements, pool })
+}
+
+function describeRelease(release: ReleaseFindings | undefined): Readonly<Record<string, unknown>> {
+  return release === undefined ? {} : { release: release.described }
+}
+
 /** The plan for a bundle whose CPU evidence this vendor made, with the checks of its devices, in order. */
-export function bundlePlan(vendor: CpuVerifier, devices: readonly CheckDefinition[]): readonly CheckDefinition[] {
+export function bundlePlan(
+  vendor: CpuVerifier,
+  devices: readonly CheckDefinition[],
+  releases: readonly CheckDefinition[] = [],
+): readonly CheckDefinition[] {
   // What REPORT_DATA must be is settled by `binding.report-data` here.
   const cpu = vendor.plan(new Uint8Array(), false).filter((check) => !check.id.endsWith('.report-data'))
   return [
     ...BUNDLE_CHECKS,
     ...cpu.map((check) => (check.needs === undefined ? { ...check, needs: ['bundle.parse'] } : check)),
+    ...releases,
     ...claimChecks(vendor.signatureCheck),
     ...devices,
     softwareCheck(vendor.signatureCheck),
@@ -97,13 +129,14 @@ async function verifyBundle(bytes: Bytes, options: VerifyOptions): Promise<Attes
   )
   const devices = 'bundle' in read && policy.gpu !== 'none' ? devicesIn(read.bundle) : undefined
   const gpu = devices && (await import('./gpu/verify.js'))
-  const t = new Transcript(bundlePlan(vendor, devices && gpu ? gpu.planFor(devices) : []))
+  const t = new Transcript(bundlePlan(vendor, devices && gpu ? gpu.planFor(devices) : [], releasePlan(vendor, policy)))
 
   const bundle = t.check('bundle.parse', () => ('bundle' in read ? pass(read.bundle) : fail(read.reason)))
   const claims = bundle && t.check('claims.parse', () => pass(parseClaims(bundle.claims)))
   const endorsements = bundle && poolFor(bundle, options)
   const cpu = endorsements && (await verifyBundleCpu(t, vendor, bundle, endorsements, options))
-  const keys = bundle && claims && (await appraiseClaims(t, bundle, claims, cpu, options))
+  const release = cpu && endorsements && (await findRelease(t, cpu, endorsements, policy))
+  const keys = bundle && claims && (await appraiseClaims(t, bundle, claims, { cpu, release }, options))
   const gpus =
     gpu && devices && claims && endorsements && policy.gpu !== 'none'
       ? await gpu.verifyGpus(t, {
@@ -119,7 +152,7 @@ async function verifyBundle(bytes: Bytes, options: VerifyOptions): Promise<Attes
           ...(options.ocspNonce === undefined ? {} : { ocspNonce: options.ocspNonce }),
         })
       : undefined
-  t.check('reference.measurement', () => claimed.matchSoftware(cpu, policy))
+  t.check('reference.measurement', () => claimed.matchSoftware(cpu, policy, release))
 
   const evidence = {
     kind: 'bundle',
@@ -128,10 +161,17 @@ async function verifyBundle(bytes: Bytes, options: VerifyOptions): Promise<Attes
     ...(claims === undefined ? {} : describeClaims(claims)),
     ...(cpu === undefined ? {} : { cpu: cpu.described }),
     ...(gpus === undefined ? {} : { gpus: gpus.devices }),
+    ...describeRelease(release),
   }
   const found = { cpu, gpus }
   const worker = claims && keys && liveWorker(t, claims, found, keys, options)
-  return conclude(t, { ...options, authenticity: vendor.authenticity, findings: [cpu, gpus], evidence, worker })
+  return conclude(t, {
+    ...options,
+    authenticity: vendor.authenticity,
+    findings: [cpu, gpus, release],
+    evidence,
+    worker,
+  })
 }
 
 /** The plan depends on what is inside, so the bundle is read before there is a plan to report to. */
@@ -172,7 +212,7 @@ async function appraiseClaims(
   t: Transcript,
   bundle: Bundle,
   claims: Claims,
-  cpu: CpuFindings | undefined,
+  { cpu, release }: Pick<Found, 'cpu' | 'release'>,
   options: VerifyOptions,
 ): Promise<readonly SignedKeyConfiguration[] | undefined> {
   const { policy } = options
@@ -190,7 +230,7 @@ async function appraiseClaims(
   t.check('keys.window', () => claimed.matchKeyWindows(keys ?? [], claims, options))
   const accepted = t.check('keys.suite', () => claimed.matchSuites(keys ?? [], options))
   t.check('serving.padding', () => claimed.matchPadding(claims, policy))
-  t.check('model.digest', () => claimed.matchModel(claims, policy))
+  t.check('model.digest', () => claimed.matchModel(claims, policy, release))
   await t.checkAsync('operator.match', () => claimed.matchOperator(bundle, claims, cpu, options))
   return accepted
 }
@@ -199,6 +239,7 @@ async function appraiseClaims(
 interface Found {
   readonly cpu: CpuFindings | undefined
   readonly gpus?: GpuFindings | undefined
+  readonly release?: ReleaseFindings | undefined
 }
 
 function liveWorker(

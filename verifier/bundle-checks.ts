@@ -3,6 +3,7 @@
  * freshness, keys, reference values, serving. Registry order is the order of appraisal.
  */
 import type { CheckDefinition } from './checks.js'
+import { releaseChecks } from './release/checks.js'
 
 /** Before the CPU evidence. */
 export const BUNDLE_CHECKS: readonly CheckDefinition[] = [
@@ -144,7 +145,8 @@ export function softwareCheck(cpuSignature: string): CheckDefinition {
     title: 'The launch digest is one of the reference values',
     spec: 'PROTOCOL.md §9',
     gain: 'Genuine hardware would vouch for whatever software an attacker booted on it.',
-    advice: 'give reference values in a policy (measurements), or prove only the hardware with --any-measurement',
-    needs: [cpuSignature],
+    advice:
+      'give reference values in a policy (measurements or releases), or prove only the hardware with --any-measurement',
+    needs: [cpuSignature, ...releaseChecks(cpuSignature).map(({ id }) => id)],
   }
 }

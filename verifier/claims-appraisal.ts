@@ -2,7 +2,7 @@
  * Each check on claims, binding, freshness, keys and reference values, as one function from what was parsed to a finding
  * (PROTOCOL.md §4, §5, §9). The order they run in is `appraise.ts`.
  */
-import { type Finding, fail, pass, waived } from './checks.js'
+import { type Finding, fail, pass, unavailable, waived } from './checks.js'
 import type { CpuFindings } from './cpu.js'
 import type { AppraisalPolicy, ReferenceMeasurement } from './policy.js'
 import type { Bundle } from './protocol/bundle.js'
@@ -19,6 +19,7 @@ import { verifyInclusion } from './protocol/merkle.js'
 import { parseKeyConfiguration, suiteNameOf } from './protocol/ohttp-keys.js'
 import { operatorMessage, parseOperatorStatement } from './protocol/operator.js'
 import { type Claims, reportDataFor } from './protocol/statement.js'
+import type { ReleaseFindings } from './release/verify.js'
 
 /** What the caller knows of time and nonce. */
 export interface Circumstances {
@@ -170,8 +171,14 @@ export function matchPadding(claims: Claims, policy: AppraisalPolicy): Finding {
     : fail('padding is not accepted', detail)
 }
 
-export function matchModel(claims: Claims, policy: AppraisalPolicy): Finding {
+export function matchModel(claims: Claims, policy: AppraisalPolicy, release: ReleaseFindings | undefined): Finding {
   const actual = toHex(claims.statement.model.weightsRoot)
+  if (policy.model === 'release') {
+    if (release?.holds !== true) return unavailable('no acceptable release is at hand to name models')
+    const models = release.manifest.models.map(({ weights }) => weights)
+    if (models.includes(actual)) return pass(undefined, { actual })
+    return fail('the model is none its release names', { expected: models.join(' or ') || 'none', actual })
+  }
   if (policy.model === 'any') return waived(`model: any; the worker serves ${actual.slice(0, 16)}…`)
   if (policy.model.digests.includes(actual)) return pass(undefined, { actual })
   if (policy.model.digests.length === 0) return fail('no model is named in your policy', { actual })
@@ -209,12 +216,21 @@ export async function matchOperator(
     : fail('the operator’s signature does not verify')
 }
 
-export function matchSoftware(cpu: CpuFindings | undefined, policy: AppraisalPolicy): Finding {
+export function matchSoftware(
+  cpu: CpuFindings | undefined,
+  policy: AppraisalPolicy,
+  release: ReleaseFindings | undefined,
+): Finding {
   if (cpu === undefined) return fail('the launch digest is not known')
   const actual = describeMeasurements(cpu.measurements)
   if (policy.measurements === 'any') return waived('measurements: any; the software is not identified')
   if (cpu.paravisorMeasurement) {
     return fail('software not identified: MEASUREMENT names the cloud’s paravisor, not the software inside', { actual })
+  }
+  if (policy.releases !== undefined) {
+    if (release?.holds !== true)
+      return fail('software not identified: no acceptable release names this launch', { actual })
+    return pass(undefined, { actual: `release ${release.manifest.version} (${actual})` })
   }
   if (policy.measurements.length === 0) {
     return fail('software not identified: no reference values are given', { actual })

@@ -2,6 +2,8 @@
 import { type AppraisalPolicy, POLICY_SCHEMA } from './policy.js'
 import { toHex } from './protocol/bytes.js'
 import type { Claims } from './protocol/statement.js'
+import { encodeNoteKey, type NoteKey } from './release/note.js'
+import type { ReleasePolicy } from './release/policy.js'
 
 export function describeClaims(claims: Claims): Record<string, unknown> {
   const { statement, fresh } = claims
@@ -41,6 +43,7 @@ export function describePolicy(policy: AppraisalPolicy): Record<string, unknown>
   return {
     schema: POLICY_SCHEMA,
     measurements: policy.measurements,
+    ...(policy.releases === undefined ? {} : { releases: describeReleases(policy.releases) }),
     trustAnchors: policy.trustAnchors.map(({ kind, spkiSha256Hex }) => ({ kind, spkiSha256: spkiSha256Hex })),
     revocation: policy.revocation,
     snp: policy.snp,
@@ -51,5 +54,23 @@ export function describePolicy(policy: AppraisalPolicy): Record<string, unknown>
     channel: policy.channel,
     freshness: policy.freshness,
     trustOnFirstUse: policy.trustOnFirstUse,
+  }
+}
+
+function describeReleases({ keys, minVersion, log }: ReleasePolicy): Record<string, unknown> {
+  const textOf = ({ name, type, publicKey }: NoteKey) => encodeNoteKey(name, type, publicKey)
+  const witnesses = log === 'unlogged' ? undefined : log.witnesses
+  return {
+    keys: keys.map(textOf),
+    ...(minVersion === undefined ? {} : { minVersion }),
+    log:
+      log === 'unlogged'
+        ? 'unlogged'
+        : {
+            key: textOf(log.key),
+            ...(witnesses === undefined
+              ? {}
+              : { witnesses: { keys: witnesses.keys.map(textOf), threshold: witnesses.threshold } }),
+          },
   }
 }

@@ -28,7 +28,7 @@ export interface EndorsementFile {
 
 /** Endorsements other than certificates and CRLs, recognised but not yet read: their vendor's verifier does that. */
 export interface EndorsementDocument {
-  readonly kind: 'tdx-collateral' | 'rim' | 'jwks' | 'ocsp'
+  readonly kind: 'tdx-collateral' | 'rim' | 'jwks' | 'ocsp' | 'release' | 'release-index' | 'tlog-proof'
   readonly name: string
   readonly bytes: Bytes
 }
@@ -155,12 +155,16 @@ function sortDer(name: string, bytes: Bytes, collector: Collector): boolean {
 const MAX_TEXT_BYTES = 4 * 1024 * 1024
 
 function kindOfText(bytes: Bytes): EndorsementDocument['kind'] | undefined {
+  const head = String.fromCharCode(...bytes.subarray(0, 64))
+  if (head.startsWith('c2sp.org/tlog-proof@v1\n')) return 'tlog-proof'
   const first = bytes.find((byte) => byte > 0x20)
   if (bytes.length > MAX_TEXT_BYTES || (first !== 0x7b && first !== 0x3c)) return undefined
   if (first === 0x3c) return /<(\w+:)?SoftwareIdentity[\s>]/.test(asText(bytes)) ? 'rim' : undefined
   // Damaged collateral stays collateral: it is then refused by name instead of being nowhere.
-  if (/^\s*\{\s*"(tcbInfo|enclaveIdentity)"/.test(String.fromCharCode(...bytes.subarray(0, 64))))
-    return 'tdx-collateral'
+  if (/^\s*\{\s*"(tcbInfo|enclaveIdentity)"/.test(head)) return 'tdx-collateral'
+  // Signed notes, whose text is JSON: with the signatures behind it the whole is none.
+  const [, several] = /^\{\s*"schema": "subrosa-release(s?)\/1"/.exec(head) ?? []
+  if (several !== undefined) return several === 's' ? 'release-index' : 'release'
   const members = jsonMembers(bytes)
   if (members.includes('tcbInfo') || members.includes('enclaveIdentity')) return 'tdx-collateral'
   return members.includes('keys') ? 'jwks' : undefined

@@ -68,7 +68,7 @@ export async function resolveFlags(flags: VerificationFlags): Promise<ResolvedVe
   const policy: AppraisalPolicy = {
     ...base,
     trustAnchors: [...base.trustAnchors, ...anchors],
-    ...(flags.anyMeasurement === true ? { measurements: 'any' as const } : {}),
+    ...(flags.anyMeasurement === true ? { measurements: 'any' as const, releases: undefined } : {}),
     ...(flags.revocation === undefined
       ? {}
       : { revocation: oneOf<Revocation>('--revocation', flags.revocation, ['required', 'available', 'off']) }),

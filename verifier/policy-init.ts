@@ -1,11 +1,18 @@
 /**
- * Writing a policy from a worker or bundle seen for the first time: what it measured becomes the reference values, under
+ * Writing a policy from a worker or bundle: by the signed releases it runs, or, seen for the first time, by what it measured, under
  * `trustOnFirstUse: true`, which every verdict repeats. Everything but the software was verified under the strict policy,
  * and whatever the caller had waived is written out.
  */
 import { stringify } from 'yaml'
-import { type AppraisalPolicy, POLICY_SCHEMA, type ReferenceMeasurement, STRICT_POLICY } from './policy.js'
+import {
+  type AppraisalPolicy,
+  POLICY_SCHEMA,
+  type ReferenceMeasurement,
+  resolvePolicy,
+  STRICT_POLICY,
+} from './policy.js'
 import { toBase64 } from './protocol/bytes.js'
+import type { ReleasePolicyDocument } from './release/policy.js'
 import type { AttestationResult } from './result.js'
 import type { TrustAnchor } from './trust-anchors.js'
 
@@ -13,8 +20,56 @@ type Section = readonly [comments: readonly string[], members: Readonly<Record<s
 
 /** What the caller asked of the hardware, software left open: the policy a first look is made under. */
 export function firstLookPolicy(asked: AppraisalPolicy): AppraisalPolicy {
-  const named = asked.model !== 'any' && asked.model.digests.length > 0
+  const named = typeof asked.model === 'object' && asked.model.digests.length > 0
   return { ...asked, measurements: 'any', model: named ? asked.model : 'any', trustOnFirstUse: true }
+}
+
+/** The asked-of policy under which only releases signed by these keys are known. @throws PolicyError on an unusable key. */
+export function releasePolicy(asked: AppraisalPolicy, releases: ReleasePolicyDocument): AppraisalPolicy {
+  const { releases: resolved } = resolvePolicy({ schema: POLICY_SCHEMA, releases })
+  const named = typeof asked.model === 'object' && asked.model.digests.length > 0
+  return { ...asked, measurements: [], releases: resolved, model: named ? asked.model : 'release' }
+}
+
+/** A policy that takes the reference values of signed releases, as a YAML document. */
+export function writeReleasePolicy(
+  asked: AppraisalPolicy,
+  releases: ReleasePolicyDocument,
+  result: AttestationResult,
+): string {
+  const version = get(result.evidence, 'release', 'version')
+  return render([
+    heading(`written on ${result.evaluatedAt.toISOString()}`),
+    [[`Software is known by its signed release; release ${version} was seen when this was written.`], { releases }],
+    [['The models a release names, or the ones you name.'], { model: asked.model }],
+    ...(asked.trustAnchors.length > 0 ? [privateRoots(asked)] : []),
+    ...relaxations(asked),
+  ])
+}
+
+/** The policy under which only launches computed from given files are known. */
+export function measuredPolicy(asked: AppraisalPolicy, measured: readonly ReferenceMeasurement[]): AppraisalPolicy {
+  return { ...asked, measurements: measured, releases: undefined }
+}
+
+/** A policy whose reference values were computed from files, as a YAML document. */
+export function writeMeasuredPolicy(asked: AppraisalPolicy, result: AttestationResult): string {
+  return render([
+    heading(`written on ${result.evaluatedAt.toISOString()}`),
+    [
+      ['Launch digests computed from files by verify-attestation measure; one of them was seen when this was written.'],
+      { measurements: asked.measurements },
+    ],
+    [['The models you named.'], { model: asked.model }],
+    ...relaxations(asked),
+  ])
+}
+
+function heading(when: string): Section {
+  return [
+    [`Appraisal policy ${when} by verify-attestation policy init.`, 'What is not named here has its strict value.'],
+    { schema: POLICY_SCHEMA },
+  ]
 }
 
 /** The policy as a YAML document with comments. `target` is shown in a comment. Undefined when nothing was measured. */
@@ -44,12 +99,18 @@ export function writePolicy(target: string, asked: AppraisalPolicy, result: Atte
     [
       [`The model it said it serves: ${get(model, 'id')}.`],
       {
-        model: { digests: asked.model === 'any' || asked.model.digests.length === 0 ? [weights] : asked.model.digests },
+        model: {
+          digests: typeof asked.model === 'object' && asked.model.digests.length > 0 ? asked.model.digests : [weights],
+        },
       },
     ],
     ...(simulated ? [privateRoots(asked)] : []),
     ...relaxations(asked),
   ]
+  return render(sections)
+}
+
+function render(sections: readonly Section[]): string {
   return sections
     .map(([comments, members]) => `${comments.map(comment).join('')}${stringify(members, { lineWidth: 0 })}`)
     .join('\n')

@@ -9,6 +9,12 @@ import { PolicyError } from './errors.js'
 import { type GpuPolicy, gpuPolicySchema, STRICT_GPU_POLICY } from './gpu/policy.js'
 import { MAX_EVIDENCE_LIFETIME_S, MAX_KEY_LIFETIME_S } from './protocol/constants.js'
 import type { PaddingMode } from './protocol/statement.js'
+import {
+  type ReleasePolicy,
+  type ReleasePolicyDocument,
+  releasePolicySchema,
+  resolveReleases,
+} from './release/policy.js'
 import { type SnpPolicy, snpPolicySchema } from './snp/policy.js'
 import { type TdxPolicy, tdxPolicySchema } from './tdx/policy.js'
 import { parseTrustAnchors, type TrustAnchor } from './trust-anchors.js'
@@ -39,6 +45,8 @@ export type ReferenceMeasurement =
 export interface AppraisalPolicy {
   /** Launch digests that identify software; `any` proves the hardware and leaves the software unidentified. */
   readonly measurements: 'any' | readonly ReferenceMeasurement[]
+  /** Whose releases identify software, in place of `measurements`. */
+  readonly releases: ReleasePolicy | undefined
   /** Roots for private or simulated hardware. With any of them a verdict says SIMULATED OR PRIVATE. */
   readonly trustAnchors: readonly TrustAnchor[]
   readonly revocation: Revocation
@@ -46,8 +54,8 @@ export interface AppraisalPolicy {
   readonly tdx: TdxPolicy
   /** `none` gives up knowing what computes on the decrypted prompt outside the CPU. */
   readonly gpu: 'none' | GpuPolicy
-  /** Weights roots (32 bytes, hex) the worker may serve; `any` lets the provider choose the model. */
-  readonly model: 'any' | { readonly digests: readonly string[] }
+  /** Weights roots (32 bytes, hex) the worker may serve; `release`: those of its release; `any`: the provider's choice. */
+  readonly model: 'any' | 'release' | { readonly digests: readonly string[] }
   /** Ed25519 keys (hex) of operators whose signed word about the machine is wanted. `any`: whoever owns it. */
   readonly operator: 'any' | { readonly keys: readonly string[] }
   readonly channel: { readonly suites: readonly SuiteName[]; readonly padding: readonly PaddingMode[] }
@@ -82,6 +90,7 @@ const tdxReference = v.strictObject({
 const documentSchema = v.strictObject({
   schema: v.literal(POLICY_SCHEMA, `expected schema: ${POLICY_SCHEMA}`),
   measurements: v.optional(v.union([v.literal('any'), nonEmpty(v.union([snpReference, tdxReference]))])),
+  releases: v.optional(releasePolicySchema),
   trustAnchors: v.optional(nonEmpty(v.pipe(v.string(), v.minLength(1)))),
   allowNonVendorRoot: v.optional(v.boolean()),
   revocation: v.optional(v.picklist(['required', 'available', 'off'])),
@@ -92,7 +101,7 @@ const documentSchema = v.strictObject({
     'required',
   ),
   model: v.optional(
-    v.union([v.literal('any'), v.strictObject({ digests: nonEmpty(hex(32, 'a model weights digest')) })]),
+    v.union([v.picklist(['any', 'release']), v.strictObject({ digests: nonEmpty(hex(32, 'a model weights digest')) })]),
   ),
   operator: v.optional(v.union([v.literal('any'), v.strictObject({ keys: nonEmpty(hex(32, 'an operator key')) })])),
   channel: v.optional(
@@ -119,6 +128,7 @@ type Partly<T> = T extends string | number | boolean | readonly unknown[]
 export interface PolicyDocument {
   readonly schema: typeof POLICY_SCHEMA
   readonly measurements?: 'any' | readonly ReferenceMeasurement[]
+  readonly releases?: ReleasePolicyDocument
   /** PEM texts. */
   readonly trustAnchors?: readonly string[]
   readonly allowNonVendorRoot?: boolean
@@ -126,7 +136,7 @@ export interface PolicyDocument {
   readonly snp?: Partly<SnpPolicy>
   readonly tdx?: Partly<TdxPolicy>
   readonly gpu?: 'required' | 'none' | Partly<GpuPolicy>
-  readonly model?: 'any' | { readonly digests: readonly string[] }
+  readonly model?: 'any' | 'release' | { readonly digests: readonly string[] }
   readonly operator?: 'any' | { readonly keys: readonly string[] }
   readonly channel?: { readonly suites?: readonly SuiteName[]; readonly padding?: readonly PaddingMode[] }
   readonly freshness?: { readonly evidenceSeconds?: number; readonly keySeconds?: number }
@@ -154,7 +164,14 @@ export function resolvePolicy(document: unknown): AppraisalPolicy {
       'allowNonVendorRoot: true names no root; add trustAnchors or leave it out',
     )
   }
+  if (d.releases !== undefined && d.measurements !== undefined) {
+    throw new PolicyError('policy.releases', 'measurements and releases both say what software is known: keep one')
+  }
+  if (d.model === 'release' && d.releases === undefined) {
+    throw new PolicyError('policy.releases', 'model: release needs releases, whose manifests name the models')
+  }
   return {
+    releases: d.releases === undefined ? undefined : resolveReleases(d.releases),
     measurements:
       d.measurements === 'any'
         ? 'any'
@@ -181,7 +198,7 @@ export function policyDocumentSchema(): object {
 }
 
 /** Sections are maps. A list would be read as a map without members, and so as strict: refused, as it cannot be meant. */
-const SECTIONS = ['snp', 'tdx', 'channel', 'freshness', 'gpu', 'model', 'operator'] as const
+const SECTIONS = ['snp', 'tdx', 'channel', 'freshness', 'gpu', 'model', 'operator', 'releases'] as const
 
 /** The document's own members only, as JSON has them: nothing inherited says what is acceptable. */
 function ownMembers(document: unknown): unknown {

@@ -6,10 +6,14 @@ import { TDX } from './cpu-tdx.js'
 import { ALL_GPU_CHECKS } from './gpu/checks.js'
 import { RECEIPT_CHECKS } from './receipt.js'
 import { RECEIPT_CHAIN_CHECK } from './receipt-chain.js'
+import { releaseChecks } from './release/checks.js'
 
 export const ALL_CHECKS: ReadonlyMap<string, CheckDefinition> = new Map(
   [
-    ...[SNP, TDX].flatMap((vendor) => [...bundlePlan(vendor, []), ...vendor.allChecks]),
+    ...[SNP, TDX].flatMap((vendor) => [
+      ...bundlePlan(vendor, [], releaseChecks(vendor.signatureCheck)),
+      ...vendor.allChecks,
+    ]),
     ...ALL_GPU_CHECKS,
     ...RECEIPT_CHECKS,
     RECEIPT_CHAIN_CHECK,

@@ -8,7 +8,10 @@ import {
   MEDIA_TYPE_CRL,
   MEDIA_TYPE_JSON,
   MEDIA_TYPE_OCSP,
+  MEDIA_TYPE_RELEASE,
+  MEDIA_TYPE_RELEASE_INDEX,
   MEDIA_TYPE_RIM,
+  MEDIA_TYPE_TLOG_PROOF,
 } from './protocol/constants.js'
 
 /** @throws FormatError when `bundle` is not a bundle. `endorsements` are DER. */
@@ -28,6 +31,9 @@ const DOCUMENT_TYPES = {
   jwks: MEDIA_TYPE_JSON,
   rim: MEDIA_TYPE_RIM,
   ocsp: MEDIA_TYPE_OCSP,
+  release: MEDIA_TYPE_RELEASE,
+  'release-index': MEDIA_TYPE_RELEASE_INDEX,
+  'tlog-proof': MEDIA_TYPE_TLOG_PROOF,
 } as const
 
 /** By content, as every endorsement is told from the others. */

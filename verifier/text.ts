@@ -113,7 +113,7 @@ function rows(result: AttestationResult, style: Style): string[] {
   const out: [string, string, string][] = [
     ['hardware', simulated ? 'simulated' : 'genuine', `${cpu.signed}; ${revocationWords(result)}`],
     ['firmware', state(cpu.firmwareCheck, cpu.firmwareWord), cpu.firmware],
-    ['software', state('reference.measurement', 'known'), `launch digest ${cpu.measurement}`],
+    ['software', state('reference.measurement', 'known'), `launch digest ${cpu.measurement}${releaseWords(evidence)}`],
   ]
   if (evidence.kind === 'bundle') {
     out.push(
@@ -136,6 +136,14 @@ function row([label, word, text]: readonly [string, string, string], style: Styl
   const coloured = weak ? style.bad(word.padEnd(12)) : style.good(word.padEnd(12))
   const [first = '', ...more] = wrap(printable(text), ' '.repeat(26))
   return [`  ${label.padEnd(10)} ${coloured} ${first.trimStart()}`, ...more].join('\n')
+}
+
+/** Whose release the launch is, where the policy knows software by its releases. */
+function releaseWords(evidence: AttestationResult['evidence']): string {
+  const version = get(evidence, 'release', 'version')
+  if (version === undefined) return ''
+  const [date, log] = [get(evidence, 'release', 'date'), get(evidence, 'release', 'log')]
+  return ` = release ${version} of ${String(date).slice(0, 10)}, ${log === undefined ? 'in no log' : `in the log ${log}`}`
 }
 
 /** What NVIDIA evidence on its own is of. */

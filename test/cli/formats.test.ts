@@ -198,6 +198,7 @@ describe('schema', () => {
     const document: Record<keyof PolicyDocument, true> = {
       schema: true,
       measurements: true,
+      releases: true,
       trustAnchors: true,
       allowNonVendorRoot: true,
       revocation: true,

@@ -1,5 +1,5 @@
 /** `verify-attestation policy init`: from a worker or bundle to a policy that accepts it, and says on whose word. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -7,6 +7,7 @@ import { parse } from 'yaml'
 import { resolvePolicy } from '../../verifier/policy.js'
 import { toHex } from '../../verifier/protocol/bytes.js'
 import { policySchema } from '../../verifier/schemas.js'
+import { LOG_KEY, makeRelease, OTHER_KEY, RELEASE_KEY, RELEASES } from '../release/release-world.js'
 import { createWorld, makeBundle, type World } from '../support/bundle-world.js'
 import { verifyAttestation } from '../support/command.js'
 import { violations } from '../support/json-schema.js'
@@ -30,6 +31,14 @@ beforeAll(async () => {
   )
   await writeFile(file('anchor.pem'), world.cpu.rootsPem + world.gpus.rootsPem)
   await writeFile(file('worker.pem'), worker.rootsPem ?? '')
+  const launches = [{ platform: 'snp', name: '1 x EPYC-Genoa', values: { digest: 'ab'.repeat(48) }, also: {} }]
+  await writeFile(file('measured.json'), JSON.stringify({ schema: 'subrosa-launch-measurements/1', launches }))
+  await mkdir(file('release'))
+  const of = {
+    launch: [{ platform: 'snp' as const, digest: toHex(world.cpu.measurement) }],
+    models: [{ id: 'subrosa-demo', weights: toHex(STATEMENT.model.weightsRoot) }],
+  }
+  for (const { name, bytes } of makeRelease(of)) await writeFile(join(file('release'), name), bytes)
 })
 afterAll(async () => {
   await worker.close()
@@ -37,6 +46,10 @@ afterAll(async () => {
 })
 
 const TOFU = '--trust-on-first-use'
+const MEASURED = new Map([
+  ['MEASURED', () => file('measured.json')],
+  ['NOTHING', () => file('anchor.pem')],
+])
 const at = () => ['--offline', '--at', world.now.toISOString()]
 const init = (name: string, ...more: string[]) => verifyAttestation('policy', 'init', file(name), ...at(), ...more)
 
@@ -101,11 +114,25 @@ describe('policy init', () => {
 
   it.each<[string, string[], RegExp]>([
     ['without --trust-on-first-use', ['ok.bundle'], /--trust-on-first-use takes what the worker reports/],
-    ['with --release-key', ['ok.bundle', '--release-key', 'x'], /not available in this release/],
+    ['with a key that is none', ['ok.bundle', '--release-key', 'x', '--unlogged'], /expected a release key/],
+    ['without a word on the log', ['ok.bundle', '--release-key', RELEASE_KEY.text], /--log-key, or say --unlogged/],
+    [
+      'with two words on it',
+      ['ok.bundle', '--release-key', RELEASE_KEY.text, '--unlogged', '--log-key', LOG_KEY.text],
+      /one of them/,
+    ],
+    ['with a log and no release key', ['ok.bundle', TOFU, '--log-key', LOG_KEY.text], /go with --release-key/],
+    ['with two sources', ['ok.bundle', TOFU, '--release-key', RELEASE_KEY.text, '--unlogged'], /keep one/],
+    ['of measured launches without a model', ['ok.bundle', '--measured', 'MEASURED'], /--model-digest/],
+    [
+      'of measured launches that are none',
+      ['ok.bundle', '--measured', 'NOTHING'],
+      /not what measure --format json prints/,
+    ],
     ['with --any-measurement', ['ok.bundle', TOFU, '--any-measurement'], /names its software/],
     ['of a file that is not there', ['nothing.bundle', TOFU], /cannot read evidence/],
   ])('%s is misuse', async (_, [name = '', ...flags], message) => {
-    const { status, stdout, stderr } = await init(name, ...flags)
+    const { status, stdout, stderr } = await init(name, ...flags.map((flag) => MEASURED.get(flag)?.() ?? flag))
     expect(stdout).toBe('')
     expect(stderr).toMatch(message)
     expect(status).toBe(2)
@@ -120,5 +147,36 @@ describe('policy init', () => {
     const { status, stdout } = await init('odd.bundle', '--trust-anchor', file('anchor.pem'), TOFU)
     if (status === 0) expect(parse(stdout)).toMatchObject({ measurements: [{}] })
     expect(stdout).not.toMatch(/^(gpu|measurements: any)/m)
+  })
+})
+
+describe('from signed releases', () => {
+  const flags = () => ['--trust-anchor', file('anchor.pem'), '--endorsements', file('release'), ...at()]
+  const key = ['--release-key', RELEASE_KEY.text, '--log-key', LOG_KEY.text]
+
+  it('writes a policy that names the publisher, and accepts under it', async () => {
+    const { status, stdout } = await verifyAttestation('policy', 'init', file('ok.bundle'), ...key, ...flags())
+    expect(status).toBe(0)
+    expect(violations(parse(stdout), policySchema())).toEqual([])
+    expect(parse(stdout)).toMatchObject({
+      releases: { keys: RELEASES.keys, log: { key: LOG_KEY.text } },
+      model: 'release',
+    })
+    await writeFile(file('release.yaml'), stdout)
+    const offline = ['--endorsements', file('release'), ...at(), '--policy', file('release.yaml')]
+    const verdict = await verifyAttestation(file('ok.bundle'), ...offline)
+    expect(verdict.status).toBe(0)
+    expect(verdict.stdout.replace(/\s+/g, ' ')).toContain('= release 0.3.1 of 2026-05-20, in the log test.example/log')
+  })
+
+  it('writes none for a release that is nobody’s, or in no log', async () => {
+    const none = ['--trust-anchor', file('anchor.pem'), ...at()]
+    const absent = await verifyAttestation('policy', 'init', file('ok.bundle'), ...key, ...none)
+    expect(absent).toMatchObject({ status: 4, stdout: '' })
+    expect(absent.stderr).toContain('- release.present')
+    const other = ['--release-key', OTHER_KEY.text, '--unlogged']
+    const foreign = await verifyAttestation('policy', 'init', file('ok.bundle'), ...other, ...flags())
+    expect(foreign).toMatchObject({ status: 1, stdout: '' })
+    expect(foreign.stderr).toContain('x release.signature')
   })
 })

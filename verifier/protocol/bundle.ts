@@ -26,6 +26,9 @@ export type EndorsementType =
   | 'application/ocsp-response'
   | 'application/xml'
   | 'application/json'
+  | 'application/vnd.subrosa.release'
+  | 'application/vnd.subrosa.release-index'
+  | 'application/vnd.subrosa.tlog-proof'
 const CPU_TYPES: readonly CpuType[] = [constants.MEDIA_TYPE_SNP_REPORT, constants.MEDIA_TYPE_TDX_QUOTE]
 const ENDORSEMENT_TYPES: readonly EndorsementType[] = [
   constants.MEDIA_TYPE_CERTIFICATE,
@@ -33,6 +36,9 @@ const ENDORSEMENT_TYPES: readonly EndorsementType[] = [
   constants.MEDIA_TYPE_OCSP,
   constants.MEDIA_TYPE_RIM,
   constants.MEDIA_TYPE_JSON,
+  constants.MEDIA_TYPE_RELEASE,
+  constants.MEDIA_TYPE_RELEASE_INDEX,
+  constants.MEDIA_TYPE_TLOG_PROOF,
 ]
 const MAX_DEVICES = 32
 /** Most endorsements one bundle carries. */

@@ -24,6 +24,10 @@ export const MEDIA_TYPE_CRL = 'application/pkix-crl'
 export const MEDIA_TYPE_OCSP = 'application/ocsp-response'
 export const MEDIA_TYPE_RIM = 'application/xml'
 export const MEDIA_TYPE_JSON = 'application/json'
+/** Signed manifests and indexes of releases, and proofs that a log has them (PROTOCOL.md §13). */
+export const MEDIA_TYPE_RELEASE = 'application/vnd.subrosa.release'
+export const MEDIA_TYPE_RELEASE_INDEX = 'application/vnd.subrosa.release-index'
+export const MEDIA_TYPE_TLOG_PROOF = 'application/vnd.subrosa.tlog-proof'
 export const MEDIA_TYPE_OHTTP_KEYS = 'application/ohttp-keys'
 
 export const PATH_ATTESTATION = '/.well-known/attestation'

@@ -1,0 +1,85 @@
+/** The `releases` section of a policy: whose releases are wanted, and how public they must have been made. */
+import * as v from 'valibot'
+import { FormatError } from '../protocol/errors.js'
+import { type KeyType, type NoteKey, parseNoteKey } from './note.js'
+
+export interface ReleasePolicy {
+  /** Keys that sign manifests and the index; any one is enough. */
+  readonly keys: readonly NoteKey[]
+  /** No release older than this, whatever the index says. */
+  readonly minVersion: string | undefined
+  readonly log:
+    | 'unlogged'
+    | {
+        readonly key: NoteKey
+        /** Undefined: the log's own word, which one operator can give differently to different people. */
+        readonly witnesses: { readonly keys: readonly NoteKey[]; readonly threshold: number } | undefined
+      }
+}
+
+/** As a policy document has it. */
+export interface ReleasePolicyDocument {
+  readonly keys: readonly string[]
+  readonly minVersion?: string | undefined
+  readonly log:
+    | 'unlogged'
+    | {
+        readonly key: string
+        readonly witnesses?: undefined | { readonly keys: readonly string[]; readonly threshold: number }
+      }
+}
+
+const key = (type: KeyType, what: string) =>
+  v.pipe(
+    v.string(),
+    v.check((text) => keyOf(text, type) !== undefined, `expected ${what} as name+hash+key`),
+  )
+const some = <const S extends v.GenericSchema>(item: S) =>
+  v.pipe(v.array(item), v.minLength(1, 'an empty list expects nothing; leave the member out or name what is accepted'))
+const witnesses = v.pipe(
+  v.strictObject({
+    keys: some(key('cosignature', 'a witness key')),
+    threshold: v.pipe(v.number(), v.integer(), v.minValue(1)),
+  }),
+  v.check(({ keys, threshold }) => threshold <= new Set(keys).size, 'threshold: more than there are witness keys'),
+)
+
+/** What a document may say. Keys stay text until `resolveReleases`. */
+export const releasePolicySchema: v.GenericSchema<unknown, ReleasePolicyDocument> = v.strictObject({
+  keys: some(key('note', 'a release key')),
+  minVersion: v.optional(
+    v.pipe(v.string(), v.regex(/^\d{1,6}\.\d{1,6}\.\d{1,6}$/, 'expected a version such as 0.3.1')),
+  ),
+  log: v.union(
+    [v.literal('unlogged'), v.strictObject({ key: key('note', 'a log key'), witnesses: v.optional(witnesses) })],
+    'name the log’s key, or write log: unlogged',
+  ),
+})
+
+export function resolveReleases(document: ReleasePolicyDocument): ReleasePolicy {
+  const { keys, minVersion, log } = document
+  return {
+    keys: keys.map((text) => parseNoteKey(text)),
+    minVersion,
+    log:
+      log === 'unlogged'
+        ? 'unlogged'
+        : {
+            key: parseNoteKey(log.key),
+            witnesses:
+              log.witnesses === undefined
+                ? undefined
+                : { keys: log.witnesses.keys.map(parseNoteKey), threshold: log.witnesses.threshold },
+          },
+  }
+}
+
+function keyOf(text: string, type: KeyType): NoteKey | undefined {
+  try {
+    const parsed = parseNoteKey(text)
+    return parsed.type === type ? parsed : undefined
+  } catch (error) {
+    if (error instanceof FormatError) return undefined
+    throw error
+  }
+}

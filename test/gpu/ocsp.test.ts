@@ -3,11 +3,16 @@
  * could be had; these are made to RFC 6960 by the simulated responders.
  */
 import { describe, expect, it } from 'vitest'
-import { buildOcspError, buildOcspResponse, type StapleRequest } from '../../scripts/simulated/gpu-ocsp.js'
+import {
+  buildOcspError,
+  buildOcspResponse,
+  createOcspService,
+  type StapleRequest,
+} from '../../scripts/simulated/gpu-ocsp.js'
 import { mergePools, sortEndorsements } from '../../verifier/endorsements.js'
 import { parseOcspResponse } from '../../verifier/gpu/ocsp.js'
 import { FormatError } from '../../verifier/protocol/errors.js'
-import { type Bend, HOUR, judge, NOON, NVIDIA, nodeInput } from './world.js'
+import { type Bend, HOUR, judge, NOON, NVIDIA, nodeInput, STRANGER } from './world.js'
 
 const PAST = new Date(NOON.getTime() - HOUR / 2)
 type Staple = NonNullable<Bend['staple']>
@@ -59,6 +64,25 @@ describe('modes', () => {
     const staple: Staple = ({ issuer }) => (issuer === 'gh100Identity' ? request : null)
     const found = await outcome({ ...revocation('available'), staple })
     expect(found).toMatchObject({ verdict: 'rejected', open: [id] })
+  })
+
+  it.each<[string, StapleRequest, readonly string[]]>([
+    ['without an end', { nextUpdate: null }, ['gpu.ocsp.window']],
+    ['from the future', { thisUpdate: new Date(NOON.getTime() + 121_000) }, ['gpu.ocsp.window']],
+    ['of a responder a little ahead', { thisUpdate: new Date(NOON.getTime() + 119_000) }, []],
+  ])('required: one %s', async (_name, request, open) => {
+    expect((await outcome({ staple: all(request) })).open).toEqual(open)
+  })
+
+  it('names what is missing, the first two and how many more', async () => {
+    const { checks } = await judge({ staple: all(null) })
+    const { reason } = checks.find(({ id }) => id === 'gpu.ocsp.present') ?? {}
+    expect(reason).toMatch(
+      /^no OCSP response about [^,]+ \(serial [0-9a-f]+\), [^,]+ \(serial [0-9a-f]+\), [0-9]+ more$/,
+    )
+    const gaps = { ...revocation('available'), staple: all(null) }
+    const waived = (await judge(gaps)).checks.find(({ id }) => id === 'gpu.ocsp.window')?.reason
+    expect(waived).toMatch(/no OCSP response about .+ more$/)
   })
 
   it('off: nothing is asked, and every check says so', async () => {
@@ -169,6 +193,60 @@ describe('who answers, and about what', () => {
       verdict: 'rejected',
       open: ['gpu.ocsp.revoked'],
     })
+  })
+
+  /** The world's pool with more responses about the provisioner. */
+  function beside(...more: readonly (readonly [StapleRequest['status'], StapleRequest])[]): Bend {
+    const input = nodeInput({})
+    const provisioner = NVIDIA.authorities.gh100Provisioner
+    const service = createOcspService(NVIDIA)
+    const files = more.map(([status, request], i) => {
+      const bytes = service.staple(provisioner, status === undefined ? request : { ...request, status })
+      return { name: `more ${i}`, bytes }
+    })
+    return { input: { ...input, endorsements: mergePools(input.endorsements, sortEndorsements(files)) } }
+  }
+
+  it.each<[string, StapleRequest]>([
+    ['a stranger', { responder: NVIDIA.issueResponder({ issuer: 'gh100RimCa' }) }],
+    ['a namesake of the issuer', { responder: STRANGER.issueResponder({ issuer: 'gh100Identity' }) }],
+    ['nobody, by its signature', { broken: { signature: 'corrupt' } }],
+  ])('a revocation by %s revokes nothing beside an honest answer', async (_name, request) => {
+    expect(await outcome(beside(['revoked', request]))).toMatchObject({ verdict: 'accepted', open: [] })
+  })
+
+  it('a namesake of the issuer may not answer alone', async () => {
+    const responder = STRANGER.issueResponder({ issuer: 'gh100Identity' })
+    const staple: Staple = ({ issuer }) => (issuer === 'gh100Identity' ? { responder } : {})
+    expect((await outcome({ staple })).open).toEqual(['gpu.ocsp.responder'])
+  })
+
+  it('one authority’s not knowing does not outweigh an answer that does', async () => {
+    const later = new Date(NOON.getTime() - 60_000)
+    expect(await outcome(beside(['unknown', { thisUpdate: later }]))).toMatchObject({ verdict: 'accepted', open: [] })
+  })
+
+  it('what only looks like a response is passed over', async () => {
+    const input = nodeInput({})
+    const junk = sortEndorsements([{ name: 'junk', bytes: new Uint8Array(Buffer.from('30050a0100a000', 'hex')) }])
+    expect(junk.documents.map(({ kind }) => kind)).toEqual(['ocsp'])
+    const bend = { input: { ...input, endorsements: mergePools(junk, input.endorsements) } }
+    expect(await outcome(bend)).toMatchObject({ verdict: 'accepted', open: [] })
+  })
+
+  it('a responder whose purposes cannot be read may not answer, and one with another purpose besides may', async () => {
+    const issue = (hex: string) =>
+      NVIDIA.issueResponder({
+        issuer: 'gh100Identity',
+        overrides: { extensions: [{ oid: '2.5.29.37', value: new Uint8Array(Buffer.from(hex, 'hex')) }] },
+      })
+    const staple = (responder: ReturnType<typeof issue>): Staple => {
+      return ({ issuer }) => (issuer === 'gh100Identity' ? { responder } : {})
+    }
+    expect((await outcome({ staple: staple(issue('3003060100ff')) })).open).toContain('gpu.ocsp.responder')
+    // id-kp-serverAuth, then id-kp-OCSPSigning.
+    const both = issue('301406082b0601050507030106082b06010505070309')
+    expect(await outcome({ staple: staple(both) })).toMatchObject({ verdict: 'accepted', open: [] })
   })
 
   it.each([1, 2, 3, 5, 6] as const)('error status %i says nothing', (status) => {

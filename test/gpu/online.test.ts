@@ -10,7 +10,9 @@ import { buildGpuReport } from '../../scripts/simulated/gpu-report.js'
 import { createNvidiaHierarchy, type IssuedCertificate } from '../../scripts/simulated/nvidia.js'
 import { createEndorsementFetcher } from '../../verifier/endorsement-fetch.js'
 import { type EndorsementPool, sortEndorsements } from '../../verifier/endorsements.js'
+import type { DeviceFields } from '../../verifier/gpu/device-fields.js'
 import type { NvidiaServices } from '../../verifier/gpu/nvidia-fetch.js'
+import { rimId } from '../../verifier/gpu/rim-service.js'
 import type { OnlineResult } from '../../verifier/online.js'
 import { verifyGpuOnline, verifyRimOnline } from '../../verifier/online-gpu.js'
 import { type AppraisalPolicy, resolvePolicy } from '../../verifier/policy.js'
@@ -98,6 +100,16 @@ describe.skipIf(!hasOpenssl)('OCSP answered by openssl (skipped without the open
     const before = responder.requests.length
     expect(await ask(pool(...manifests))).toEqual({ verdict: 'accepted', open: [], aged: false, notice: undefined })
     expect(responder.requests.length - before).toBe(asked.length)
+  })
+
+  it('is asked about the signers of a manifest that has only just come', async () => {
+    const rim: RequestListener = ({ url = '' }, response) => {
+      const { xml } = url.includes('DRIVER') ? driver : vbios
+      response.end(JSON.stringify({ rim: toBase64(xml) }))
+    }
+    await serving(rim, async (url) => {
+      expect(await judge({ ocsp: responder.url, rim: url }, pool())).toMatchObject({ verdict: 'accepted', open: [] })
+    })
   })
 
   it('answers a policy that insists on a nonce of its own, which stapled responses cannot', async () => {
@@ -234,6 +246,26 @@ describe('the manifest service', () => {
       await judge({ rim, ocsp: nowhere }, pool(...manifests, ...stapled))
       expect(paths).toEqual([])
     })
+  })
+
+  it('names manifests as the service does, by kind of device', () => {
+    const gpu = {
+      kind: 'gpu',
+      driver: '590.12',
+      vbios: '97.00.88.00.0f',
+      project: 'G525',
+      projectSku: '0200',
+      chipSku: '886',
+    }
+    const of = (fields: object) => fields as DeviceFields
+    expect(rimId('driver', of(gpu), 'GH100')).toBe('NV_GPU_DRIVER_GH100_590.12')
+    expect(rimId('driver', of(gpu), 'GB100')).toBe('NV_GPU_CC_DRIVER_GB100_590.12')
+    expect(rimId('driver', of({ ...gpu, chip: 'GB202' }), 'GB202')).toBe('NV_GPU_CC_DRIVER_GB202_590.12')
+    expect(rimId('vbios', of(gpu), 'GB100')).toBe('NV_GPU_VBIOS_G525_0200_886_970088000F')
+    expect(rimId('switch', of(gpu), 'GH100')).toBeUndefined()
+    const ls10 = { kind: 'switch', vbios: '96.10.55.00.01' }
+    expect(rimId('switch', of(ls10), 'LS10')).toBe('NV_SWITCH_BIOS_5612_0002_890_9610550001')
+    expect(rimId('driver', of(ls10), 'LS10')).toBeUndefined()
   })
 
   it.each<[string, (xml: Bytes) => unknown]>([

@@ -143,6 +143,21 @@ const NEGATIVES: readonly Negative[] = [
     name: 'it does not pad',
     bend: () => ({ statement: (s) => ({ ...s, serving: { ...s.serving, padding: 'off' } }) }),
   },
+  {
+    check: 'serving.isolation',
+    name: 'it keeps state across a session',
+    bend: () => ({ statement: (s) => ({ ...s, serving: { ...s.serving, isolation: 'session' } }) }),
+    policy: { serving: { isolation: ['request'] } },
+  },
+  { check: 'image.digest', name: 'it runs another image', policy: { image: { digests: ['ab'.repeat(32)] } } },
+  {
+    check: 'image.digest',
+    name: 'it names no image',
+    bend: () => ({
+      statement: ({ runtime: { imageDigest: _, ...runtime }, ...s }) => ({ ...s, runtime }),
+    }),
+    policy: { image: { digests: ['07'.repeat(32)] } },
+  },
   { check: 'model.digest', name: 'it serves another model', policy: { model: { digests: ['ab'.repeat(32)] } } },
   { check: 'operator.match', name: 'nobody vouches', bend: () => ({ operator: 'none' }) },
   { check: 'operator.match', name: 'a stranger vouches', policy: { operator: { keys: ['cd'.repeat(32)] } } },
@@ -200,6 +215,18 @@ describe('a whole bundle', () => {
   it('has a negative for each of its checks', () => {
     const registered = [...BUNDLE_CHECKS, ...claimChecks('x'), softwareCheck('x')].map((check) => check.id)
     expect([...new Set(NEGATIVES.map(({ check }) => check))].sort()).toEqual([...registered].sort())
+  })
+
+  it('limits the age of endorsements where the policy does, and of those that speak of the present only', async () => {
+    const bundle = await makeBundle(world)
+    const young = await appraise(bundle, { freshness: { endorsementSeconds: 86_400 } })
+    expect([young.verdict, young.checks.find(({ id }) => id === 'freshness.endorsements')?.status]).toEqual([
+      'accepted',
+      'pass',
+    ])
+    const old = await appraise(bundle, { freshness: { endorsementSeconds: 60 } })
+    expect(failing(old)).toEqual(['freshness.endorsements'])
+    expect((await appraise(bundle)).checks.some(({ id }) => id === 'freshness.endorsements')).toBe(false)
   })
 
   it('fails by the GPU’s nonce when the GPU answered for other claims', async () => {

@@ -2,7 +2,6 @@
  * NVIDIA evidence on its own: device reports, a manifest, or an answer of NVIDIA's remote verifier. It says what a GPU is,
  * never which VM it serves; only a worker's bundle binds the two.
  */
-import { Transcript } from './checks.js'
 import { conclude } from './conclude.js'
 import { type EndorsementPool, sortEndorsements } from './endorsements.js'
 import { NRAS_CHECKS, RIM_PLAN } from './gpu/checks.js'
@@ -10,6 +9,7 @@ import { verifyNras } from './gpu/nras.js'
 import { STRICT_GPU_POLICY } from './gpu/policy.js'
 import { verifyRim } from './gpu/rim-verify.js'
 import { type GpuInput, planFor, verifyGpus } from './gpu/verify.js'
+import { transcriptOf } from './graces.js'
 import type { AppraisalPolicy } from './policy.js'
 import type { Bytes } from './protocol/bytes.js'
 import type { AttestationResult } from './result.js'
@@ -31,7 +31,7 @@ export async function verifyGpuEvidence(
   options: GpuOptions,
 ): Promise<AttestationResult> {
   const plan = planFor({ devices, switches })
-  const t = new Transcript(plan)
+  const t = transcriptOf(plan, options.policy.graces, options.now)
   const found = await verifyGpus(t, { ...common(options), devices, switches, ...nonceOf(options) })
   const evidence = { kind: 'gpu', platform: 'NVIDIA GPU', gpus: found?.devices ?? [] }
   return conclude(t, { ...options, authenticity: plan, findings: [found], evidence })
@@ -39,7 +39,7 @@ export async function verifyGpuEvidence(
 
 /** Appraises one reference integrity manifest. */
 export async function verifyRimFile(rim: Bytes, options: GpuOptions): Promise<AttestationResult> {
-  const t = new Transcript(RIM_PLAN)
+  const t = transcriptOf(RIM_PLAN, options.policy.graces, options.now)
   const found = await verifyRim(t, { ...common(options), rim })
   const evidence = {
     kind: 'gpu-rim',
@@ -52,7 +52,7 @@ export async function verifyRimFile(rim: Bytes, options: GpuOptions): Promise<At
 
 /** Appraises an answer of NVIDIA's remote verifier; asking for it on purpose is what trusts it here. */
 export async function verifyNrasResponse(response: Bytes, options: GpuOptions): Promise<AttestationResult> {
-  const t = new Transcript(NRAS_CHECKS)
+  const t = transcriptOf(NRAS_CHECKS, options.policy.graces, options.now)
   const found = await verifyNras(t, { ...common(options), response, ...nonceOf(options) })
   const evidence = { kind: 'gpu-nras', platform: 'NVIDIA remote verifier', devices: found?.devices ?? [] }
   const findings = found === undefined ? undefined : { ...found, endorsementsUsed: [] }

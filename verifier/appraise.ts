@@ -2,15 +2,16 @@
  * The recipe: from evidence bytes and a policy to an attestation result, one step a check, in plan order
  * (PROTOCOL.md §9). Hostile bytes never throw; they become failed checks.
  */
-import { BUNDLE_CHECKS, claimChecks, softwareCheck } from './bundle-checks.js'
-import { type CheckDefinition, fail, pass, Transcript } from './checks.js'
+import { BUNDLE_CHECKS, claimChecks, endorsementAgeCheck, softwareCheck } from './bundle-checks.js'
+import { type CheckDefinition, fail, pass, type Transcript } from './checks.js'
 import * as claimed from './claims-appraisal.js'
-import { conclude } from './conclude.js'
+import { conclude, type Findings } from './conclude.js'
 import { type CpuFindings, type CpuVerifier, loadCpuVerifier } from './cpu.js'
 import { describeClaims } from './describe.js'
 import { detectEvidence } from './detect.js'
 import { type EndorsementPool, mergePools, sortEndorsements } from './endorsements.js'
 import type { GpuFindings, GpuInput } from './gpu/verify.js'
+import { transcriptOf } from './graces.js'
 import type { AppraisalPolicy } from './policy.js'
 import { type Bundle, parseBundle } from './protocol/bundle.js'
 import { type Bytes, toHex } from './protocol/bytes.js'
@@ -60,11 +61,13 @@ export async function verifyEvidence(evidence: Bytes, options: VerifyOptions): P
 
 async function verifyRaw(vendor: CpuVerifier, evidence: Bytes, options: VerifyOptions): Promise<AttestationResult> {
   const { policy, now, reportData, nonce } = options
-  const t = new Transcript([
+  const plan = [
     ...vendor.plan(evidence, nonce !== undefined),
     ...releasePlan(vendor, policy),
+    ...agePlan(vendor, policy),
     softwareCheck(vendor.signatureCheck),
-  ])
+  ]
+  const t = transcriptOf(plan, policy.graces, now)
   const cpu = await vendor.verify(t, {
     evidence,
     endorsements: options.endorsements ?? sortEndorsements([]),
@@ -74,6 +77,7 @@ async function verifyRaw(vendor: CpuVerifier, evidence: Bytes, options: VerifyOp
     ...(nonce === undefined ? {} : { nonce }),
   })
   const release = cpu && (await findRelease(t, cpu, options.endorsements ?? sortEndorsements([]), policy))
+  checkAges(t, [cpu, release], options)
   t.check('reference.measurement', () => claimed.matchSoftware(cpu, policy, release))
   return conclude(t, {
     ...options,
@@ -86,6 +90,17 @@ async function verifyRaw(vendor: CpuVerifier, evidence: Bytes, options: VerifyOp
 /** Only under a policy that names releases. */
 function releasePlan(vendor: CpuVerifier, { releases }: AppraisalPolicy): readonly CheckDefinition[] {
   return releases === undefined ? [] : releaseChecks(vendor.signatureCheck)
+}
+
+/** Only under a policy that limits the age of endorsements. */
+function agePlan(vendor: CpuVerifier, { freshness }: AppraisalPolicy): readonly CheckDefinition[] {
+  return freshness.endorsementSeconds === undefined ? [] : [endorsementAgeCheck(vendor.signatureCheck)]
+}
+
+function checkAges(t: Transcript, found: readonly (Findings | undefined)[], options: VerifyOptions): void {
+  if (!t.plans('freshness.endorsements')) return
+  const used = found.flatMap((findings) => findings?.endorsementsUsed ?? [])
+  t.check('freshness.endorsements', () => claimed.matchEndorsementAge(used, options))
 }
 
 async function findRelease(
@@ -108,6 +123,7 @@ export function bundlePlan(
   vendor: CpuVerifier,
   devices: readonly CheckDefinition[],
   releases: readonly CheckDefinition[] = [],
+  ages: readonly CheckDefinition[] = [],
 ): readonly CheckDefinition[] {
   // What REPORT_DATA must be is settled by `binding.report-data` here.
   const cpu = vendor.plan(new Uint8Array(), false).filter((check) => !check.id.endsWith('.report-data'))
@@ -117,6 +133,7 @@ export function bundlePlan(
     ...releases,
     ...claimChecks(vendor.signatureCheck),
     ...devices,
+    ...ages,
     softwareCheck(vendor.signatureCheck),
   ]
 }
@@ -129,7 +146,13 @@ async function verifyBundle(bytes: Bytes, options: VerifyOptions): Promise<Attes
   )
   const devices = 'bundle' in read && policy.gpu !== 'none' ? devicesIn(read.bundle) : undefined
   const gpu = devices && (await import('./gpu/verify.js'))
-  const t = new Transcript(bundlePlan(vendor, devices && gpu ? gpu.planFor(devices) : [], releasePlan(vendor, policy)))
+  const plan = bundlePlan(
+    vendor,
+    devices && gpu ? gpu.planFor(devices) : [],
+    releasePlan(vendor, policy),
+    agePlan(vendor, policy),
+  )
+  const t = transcriptOf(plan, policy.graces, options.now)
 
   const bundle = t.check('bundle.parse', () => ('bundle' in read ? pass(read.bundle) : fail(read.reason)))
   const claims = bundle && t.check('claims.parse', () => pass(parseClaims(bundle.claims)))
@@ -152,6 +175,7 @@ async function verifyBundle(bytes: Bytes, options: VerifyOptions): Promise<Attes
           ...(options.ocspNonce === undefined ? {} : { ocspNonce: options.ocspNonce }),
         })
       : undefined
+  checkAges(t, [cpu, gpus, release], options)
   t.check('reference.measurement', () => claimed.matchSoftware(cpu, policy, release))
 
   const evidence = {
@@ -230,6 +254,8 @@ async function appraiseClaims(
   t.check('keys.window', () => claimed.matchKeyWindows(keys ?? [], claims, options))
   const accepted = t.check('keys.suite', () => claimed.matchSuites(keys ?? [], options))
   t.check('serving.padding', () => claimed.matchPadding(claims, policy))
+  t.check('serving.isolation', () => claimed.matchIsolation(claims, policy))
+  t.check('image.digest', () => claimed.matchImage(claims, policy))
   t.check('model.digest', () => claimed.matchModel(claims, policy, release))
   await t.checkAsync('operator.match', () => claimed.matchOperator(bundle, claims, cpu, options))
   return accepted

@@ -121,6 +121,21 @@ export function claimChecks(cpuSignature: string): readonly CheckDefinition[] {
       needs: ['binding.report-data'],
     },
     {
+      id: 'serving.isolation',
+      title: 'The attested isolation between requests is one the policy accepts',
+      spec: 'PROTOCOL.md §4',
+      gain: 'What is computed for one request could be kept and show, by its timing, in another of the same session.',
+      advice: 'choose a worker that isolates every request, or accept sessions in your policy (serving.isolation)',
+      needs: ['binding.report-data'],
+    },
+    {
+      id: 'image.digest',
+      title: 'The attested image is one the policy names, if it names any',
+      spec: 'PROTOCOL.md §4',
+      gain: 'A launch digest that several images share would let the provider choose among them.',
+      needs: ['binding.report-data'],
+    },
+    {
       id: 'model.digest',
       title: 'The attested model is one the policy names',
       spec: 'PROTOCOL.md §8',
@@ -136,6 +151,19 @@ export function claimChecks(cpuSignature: string): readonly CheckDefinition[] {
       needs: ['binding.report-data'],
     },
   ]
+}
+
+/** In the plan of a policy that limits the age of what vouches for the evidence. */
+export function endorsementAgeCheck(cpuSignature: string): CheckDefinition {
+  return {
+    id: 'freshness.endorsements',
+    title: 'No revocation list, collateral, response or index is older than the policy allows',
+    spec: 'PROTOCOL.md §9',
+    gain: 'Whoever chooses which endorsements you see could keep a revocation from you for as long as an old list is in force.',
+    advice:
+      'fetch endorsements again (leave out --offline), or allow more age in your policy (freshness.endorsementSeconds)',
+    needs: [cpuSignature],
+  }
 }
 
 /** Whether the launch digest names software the user knows; the last word on what runs. */

@@ -94,10 +94,15 @@ type Recorded = Finding<unknown> | { readonly status: 'skip'; readonly cause: 'n
 export class Transcript {
   readonly #plan: readonly CheckDefinition[]
   readonly #byId: ReadonlyMap<string, CheckDefinition>
+  readonly #graces: ReadonlyMap<string, string>
   readonly #entries = new Map<string, Recorded>()
 
-  /** @throws Error on a plan with a repeated id: a programming mistake. */
-  constructor(plan: readonly CheckDefinition[]) {
+  /**
+   * `graces`: checks whose failing, or lacking their input, the policy bears for a while, and the words for it.
+   * @throws Error on a plan with a repeated id: a programming mistake.
+   */
+  constructor(plan: readonly CheckDefinition[], graces: ReadonlyMap<string, string> = new Map()) {
+    this.#graces = graces
     this.#plan = plan
     this.#byId = new Map(plan.map((definition) => [definition.id, definition]))
     if (this.#byId.size !== plan.length) throw new Error('a plan names a check twice')
@@ -194,10 +199,20 @@ export class Transcript {
     return false
   }
 
-  #record<T>(id: string, finding: Finding<T>): T | undefined {
+  #record<T>(id: string, found: Finding<T>): T | undefined {
+    const finding = this.#borne(id, found)
     this.#entries.set(id, finding)
     if (finding.status === 'pass') return finding.value
     return finding.status === 'skip' && finding.cause === 'waived' ? finding.value : undefined
+  }
+
+  /** A failure that has grace is a waiver, with what was found in its reason. */
+  #borne<T>(id: string, found: Finding<T>): Finding<T> {
+    const grace = this.#graces.get(id)
+    const stands = found.status === 'fail' || (found.status === 'skip' && found.cause === 'unavailable')
+    if (grace === undefined || !stands) return found
+    const { reason, detail } = found
+    return { ...waived(`${grace}; ${reason}`), ...(detail === undefined ? {} : { detail }) }
   }
 
   #unreached(definition: CheckDefinition): string {

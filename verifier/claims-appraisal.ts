@@ -20,6 +20,7 @@ import { parseKeyConfiguration, suiteNameOf } from './protocol/ohttp-keys.js'
 import { operatorMessage, parseOperatorStatement } from './protocol/operator.js'
 import { type Claims, reportDataFor } from './protocol/statement.js'
 import type { ReleaseFindings } from './release/verify.js'
+import type { EndorsementUse } from './result.js'
 
 /** What the caller knows of time and nonce. */
 export interface Circumstances {
@@ -169,6 +170,36 @@ export function matchPadding(claims: Claims, policy: AppraisalPolicy): Finding {
   return policy.channel.padding.includes(padding)
     ? pass(undefined, { actual: padding })
     : fail('padding is not accepted', detail)
+}
+
+export function matchIsolation(claims: Claims, policy: AppraisalPolicy): Finding {
+  const { isolation: actual } = claims.statement.serving
+  const detail = { expected: policy.serving.isolation.join(' or '), actual }
+  return policy.serving.isolation.includes(actual)
+    ? pass(undefined, { actual })
+    : fail('isolation is not accepted', detail)
+}
+
+export function matchImage(claims: Claims, policy: AppraisalPolicy): Finding {
+  const { imageDigest } = claims.statement.runtime
+  const actual = imageDigest === undefined ? 'none' : toHex(imageDigest)
+  if (policy.image === 'any' || policy.image.digests.includes(actual)) return pass(undefined, { actual })
+  return fail('the image is none your policy names', { expected: policy.image.digests.join(' or '), actual })
+}
+
+/** Certificates and manifests are as old as they are; what says something of the present is not to be. */
+export function matchEndorsementAge(used: readonly EndorsementUse[], { policy, now }: Circumstances): Finding {
+  const limit = policy.freshness.endorsementSeconds ?? Number.POSITIVE_INFINITY
+  const dated = used.filter(({ kind }) => /^(CRL |TCB info|QE identity|ocsp$|release-index$)/.test(kind))
+  const ageOf = ({ issuedAt }: EndorsementUse) =>
+    issuedAt === null ? Number.POSITIVE_INFINITY : Math.floor((now.getTime() - new Date(issuedAt).getTime()) / 1000)
+  const oldest = dated.reduce<EndorsementUse | undefined>(
+    (a, b) => (a === undefined || ageOf(b) > ageOf(a) ? b : a),
+    undefined,
+  )
+  if (oldest === undefined) return unavailable('nothing at hand says anything of the present')
+  const detail = { expected: `at most ${limit} s`, actual: `${oldest.kind}: ${ageOf(oldest)} s` }
+  return ageOf(oldest) <= limit ? pass(undefined, detail) : fail('an endorsement is too old', detail)
 }
 
 export function matchModel(claims: Claims, policy: AppraisalPolicy, release: ReleaseFindings | undefined): Finding {

@@ -51,8 +51,11 @@ export function describePolicy(policy: AppraisalPolicy): Record<string, unknown>
     gpu: policy.gpu,
     model: policy.model,
     operator: policy.operator,
+    image: policy.image,
     channel: policy.channel,
+    serving: policy.serving,
     freshness: policy.freshness,
+    graces: policy.graces,
     trustOnFirstUse: policy.trustOnFirstUse,
   }
 }

@@ -4,7 +4,15 @@ import { SubrosaError } from './protocol/errors.js'
 export { FormatError, SubrosaError } from './protocol/errors.js'
 
 /** The policy document cannot be used. What to do: mend the named line; nothing was verified and nothing was sent. */
-export class PolicyError extends SubrosaError {}
+export class PolicyError extends SubrosaError {
+  /** Where in the document, from the outside in; undefined when the whole of it is meant. */
+  readonly path: readonly (string | number)[] | undefined
+
+  constructor(code: string, message: string, options: { cause?: unknown; path?: readonly (string | number)[] } = {}) {
+    super(code, message, options)
+    this.path = options.path
+  }
+}
 
 /** An option or argument cannot be used. What to do: fix the call; nothing was verified and nothing was sent. */
 export class UsageError extends SubrosaError {}

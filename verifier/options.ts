@@ -5,9 +5,9 @@
 import type { Command } from 'commander'
 import { type EndorsementPool, sortEndorsements } from './endorsements.js'
 import { UsageError } from './errors.js'
-import { loadEndorsements, loadFile, loadPolicyDocument } from './files.js'
+import { loadEndorsements, loadFile, loadPolicy } from './files.js'
 import { STRICT_GPU_POLICY } from './gpu/policy.js'
-import { type AppraisalPolicy, POLICY_SCHEMA, type Revocation, resolvePolicy } from './policy.js'
+import { type AppraisalPolicy, type Revocation, STRICT_POLICY } from './policy.js'
 import { type Bytes, fromHex } from './protocol/bytes.js'
 import { parseTcbFloor } from './snp/policy.js'
 import { ACCEPTABLE_STATUSES, type AcceptableStatus } from './tdx/policy.js'
@@ -60,9 +60,7 @@ export interface ResolvedVerification {
 
 /** @throws UsageError or PolicyError, before any network, on anything that cannot be meant. */
 export async function resolveFlags(flags: VerificationFlags): Promise<ResolvedVerification> {
-  const base = resolvePolicy(
-    flags.policy === undefined ? { schema: POLICY_SCHEMA } : await loadPolicyDocument(flags.policy),
-  )
+  const base = flags.policy === undefined ? STRICT_POLICY : await loadPolicy(flags.policy)
   const anchors = []
   for (const path of flags.trustAnchor ?? []) anchors.push(...parseTrustAnchors(await loadFile(path, 'trust anchor')))
   const policy: AppraisalPolicy = {

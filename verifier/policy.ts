@@ -7,8 +7,9 @@
 import * as v from 'valibot'
 import { PolicyError } from './errors.js'
 import { type GpuPolicy, gpuPolicySchema, STRICT_GPU_POLICY } from './gpu/policy.js'
+import { type Grace, gracesSchema } from './graces.js'
 import { MAX_EVIDENCE_LIFETIME_S, MAX_KEY_LIFETIME_S } from './protocol/constants.js'
-import type { PaddingMode } from './protocol/statement.js'
+import { ISOLATION_MODES, type IsolationMode, type PaddingMode } from './protocol/statement.js'
 import {
   type ReleasePolicy,
   type ReleasePolicyDocument,
@@ -58,8 +59,18 @@ export interface AppraisalPolicy {
   readonly model: 'any' | 'release' | { readonly digests: readonly string[] }
   /** Ed25519 keys (hex) of operators whose signed word about the machine is wanted. `any`: whoever owns it. */
   readonly operator: 'any' | { readonly keys: readonly string[] }
+  /** Image digests (32 bytes, hex) the statement may name; `any`: the launch digest already fixes what is booted. */
+  readonly image: 'any' | { readonly digests: readonly string[] }
   readonly channel: { readonly suites: readonly SuiteName[]; readonly padding: readonly PaddingMode[] }
-  readonly freshness: { readonly evidenceSeconds: number; readonly keySeconds: number }
+  /** How far apart the worker keeps what it computes for different requests. */
+  readonly serving: { readonly isolation: readonly IsolationMode[] }
+  readonly freshness: {
+    readonly evidenceSeconds: number
+    readonly keySeconds: number
+    /** Oldest revocation list, collateral, OCSP response or index; undefined leaves that to their own windows. */
+    readonly endorsementSeconds: number | undefined
+  }
+  readonly graces: readonly Grace[]
   /** The reference values were taken from a worker on first sight, not rebuilt or signed for; every verdict says so. */
   readonly trustOnFirstUse: boolean
 }
@@ -110,8 +121,12 @@ const documentSchema = v.strictObject({
       padding: v.optional(nonEmpty(v.picklist(['off', 'tick']))),
     }),
   ),
+  image: v.optional(v.union([v.literal('any'), v.strictObject({ digests: nonEmpty(hex(32, 'an image digest')) })])),
+  serving: v.optional(v.strictObject({ isolation: v.optional(nonEmpty(v.picklist(ISOLATION_MODES))) })),
+  graces: v.optional(gracesSchema),
   freshness: v.optional(
     v.strictObject({
+      endorsementSeconds: v.optional(seconds(400 * 86_400)),
       evidenceSeconds: v.optional(seconds(MAX_EVIDENCE_LIFETIME_S)),
       keySeconds: v.optional(seconds(MAX_KEY_LIFETIME_S)),
     }),
@@ -139,7 +154,14 @@ export interface PolicyDocument {
   readonly model?: 'any' | 'release' | { readonly digests: readonly string[] }
   readonly operator?: 'any' | { readonly keys: readonly string[] }
   readonly channel?: { readonly suites?: readonly SuiteName[]; readonly padding?: readonly PaddingMode[] }
-  readonly freshness?: { readonly evidenceSeconds?: number; readonly keySeconds?: number }
+  readonly image?: 'any' | { readonly digests: readonly string[] }
+  readonly serving?: { readonly isolation?: readonly IsolationMode[] }
+  readonly graces?: readonly Grace[]
+  readonly freshness?: {
+    readonly evidenceSeconds?: number
+    readonly keySeconds?: number
+    readonly endorsementSeconds?: number
+  }
   readonly trustOnFirstUse?: boolean
 }
 
@@ -149,7 +171,10 @@ export interface PolicyDocument {
  */
 export function resolvePolicy(document: unknown): AppraisalPolicy {
   const parsed = v.safeParse(documentSchema, ownMembers(document))
-  if (!parsed.success) throw new PolicyError('policy.invalid', describeIssue(parsed.issues[0]))
+  if (!parsed.success) {
+    const [issue] = parsed.issues
+    throw new PolicyError('policy.invalid', describeIssue(issue), { path: pathOf(issue) })
+  }
   const d = parsed.output
   const trustAnchors = (d.trustAnchors ?? []).flatMap((pem) => anchorsOf(pem))
   if (trustAnchors.length > 0 && d.allowNonVendorRoot !== true) {
@@ -184,7 +209,11 @@ export function resolvePolicy(document: unknown): AppraisalPolicy {
     model: d.model ?? { digests: [] },
     operator: d.operator ?? 'any',
     channel: { suites: d.channel?.suites ?? ['MLKEM768-X25519'], padding: d.channel?.padding ?? ['tick'] },
+    image: d.image ?? 'any',
+    serving: { isolation: d.serving?.isolation ?? ISOLATION_MODES },
+    graces: d.graces ?? [],
     freshness: {
+      endorsementSeconds: d.freshness?.endorsementSeconds,
       evidenceSeconds: d.freshness?.evidenceSeconds ?? MAX_EVIDENCE_LIFETIME_S,
       keySeconds: d.freshness?.keySeconds ?? MAX_KEY_LIFETIME_S,
     },
@@ -198,7 +227,18 @@ export function policyDocumentSchema(): object {
 }
 
 /** Sections are maps. A list would be read as a map without members, and so as strict: refused, as it cannot be meant. */
-const SECTIONS = ['snp', 'tdx', 'channel', 'freshness', 'gpu', 'model', 'operator', 'releases'] as const
+const SECTIONS = [
+  'snp',
+  'tdx',
+  'channel',
+  'freshness',
+  'gpu',
+  'model',
+  'operator',
+  'releases',
+  'image',
+  'serving',
+] as const
 
 /** The document's own members only, as JSON has them: nothing inherited says what is acceptable. */
 function ownMembers(document: unknown): unknown {
@@ -213,7 +253,7 @@ function ownMembers(document: unknown): unknown {
   }
   for (const section of SECTIONS) {
     if (Array.isArray((plain as Record<string, unknown>)[section])) {
-      throw new PolicyError('policy.invalid', `${section}: expected a map, got a list`)
+      throw new PolicyError('policy.invalid', `${section}: expected a map, got a list`, { path: [section] })
     }
   }
   return plain
@@ -233,6 +273,10 @@ function anchorsOf(pem: string): readonly TrustAnchor[] {
 
 function withoutUndefined<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], undefined> } {
   return Object.fromEntries(Object.entries(value).filter(([, item]) => item !== undefined)) as never
+}
+
+function pathOf({ path }: v.BaseIssue<unknown>): (string | number)[] {
+  return (path ?? []).map(({ key }) => (typeof key === 'number' ? key : String(key)))
 }
 
 function describeIssue(issue: v.BaseIssue<unknown>): string {

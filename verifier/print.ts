@@ -22,7 +22,7 @@ export function addPrintOptions(command: Command): Command {
   return command
     .addOption(formatOption(FORMATS))
     .option('--explain [check]', 'what a check means, what an attacker gains')
-    .option('--verbose', 'show the stack of an unexpected error')
+    .addOption(new Option('--verbose', 'show the stack of an unexpected error').hideHelp())
 }
 
 export function formatOption(choices: readonly Format[]): Option {

@@ -1,5 +1,6 @@
 /** Every check this verifier can make, by id, in the order plans use them. */
 import { bundlePlan } from './appraise.js'
+import { endorsementAgeCheck } from './bundle-checks.js'
 import type { CheckDefinition } from './checks.js'
 import { SNP } from './cpu-snp.js'
 import { TDX } from './cpu-tdx.js'
@@ -11,7 +12,7 @@ import { releaseChecks } from './release/checks.js'
 export const ALL_CHECKS: ReadonlyMap<string, CheckDefinition> = new Map(
   [
     ...[SNP, TDX].flatMap((vendor) => [
-      ...bundlePlan(vendor, [], releaseChecks(vendor.signatureCheck)),
+      ...bundlePlan(vendor, [], releaseChecks(vendor.signatureCheck), [endorsementAgeCheck(vendor.signatureCheck)]),
       ...vendor.allChecks,
     ]),
     ...ALL_GPU_CHECKS,

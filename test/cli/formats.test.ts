@@ -209,6 +209,9 @@ describe('schema', () => {
       operator: true,
       channel: true,
       freshness: true,
+      image: true,
+      serving: true,
+      graces: true,
       trustOnFirstUse: true,
     }
     expect(Object.keys(properties).sort()).toEqual(Object.keys(document).sort())

@@ -32,6 +32,10 @@ const SEMVER = 16384
 
 const MAX_STATEMENT_BYTES = 16 * 1024
 
+/** `request`: nothing computed for a request outlives it; `session`: state is kept under one session token only. */
+export type IsolationMode = 'request' | 'session'
+export const ISOLATION_MODES: readonly IsolationMode[] = ['request', 'session']
+
 export type PaddingMode = 'off' | 'tick'
 
 /** Constant for one boot. Any change of any member means a new boot, new keys and a new report. */
@@ -76,7 +80,7 @@ export interface ServingClaims {
   /** What is logged: a fixed list of fields without content. */
   readonly logging: 'metadata'
   /** What sessions share. `request`: no state at all passes from one request to another. */
-  readonly isolation: 'request' | 'session'
+  readonly isolation: IsolationMode
   /** Longest life of one HPKE key configuration, in seconds. */
   readonly keyLifetimeS: number
 }
@@ -181,7 +185,7 @@ export function parseStatement(bytes: Uint8Array): Statement {
       padding: oneOf(serving, 'padding', ['off', 'tick']),
       retention: oneOf(serving, 'retention', ['none']),
       logging: oneOf(serving, 'logging', ['metadata']),
-      isolation: oneOf(serving, 'isolation', ['request', 'session']),
+      isolation: oneOf(serving, 'isolation', ISOLATION_MODES),
       keyLifetimeS: serving.uint('key_lifetime'),
     },
     configDigest,

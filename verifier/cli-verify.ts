@@ -33,7 +33,7 @@ const SUBCOMMANDS: Readonly<Record<string, (() => Promise<Register>) | undefined
 }
 
 const HELP = `
-Commands (each has its own --help; --verbose shows the stack of an unexpected error):
+Commands (each has its own --help):
   gpu FILE…              NVIDIA reports, manifests and remote verdicts alone
   receipt FILE…          receipts of answers, against the worker’s bundle
   watch URL…             check again and again, a line for each change

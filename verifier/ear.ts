@@ -47,7 +47,7 @@ const AFFIRMED: Readonly<Record<VectorClaim, number>> = {
 
 /** The first matching row says which claim a check belongs to; what no row names is about the hardware. */
 const CPU_CLAIMS: readonly (readonly [RegExp, VectorClaim])[] = [
-  [/^reference\.|^tdx\.(rtmr|event-log|mr-td)/, 'executables'],
+  [/^(reference|release|image)\.|^tdx\.(rtmr|event-log|mr-td)/, 'executables'],
   [/^model\./, 'file-system'],
   [/^(snp|tdx)\.policy\.debug$/, 'runtime-opaque'],
   [/^(bundle|claims|keys|freshness|operator|binding)\./, 'instance-identity'],

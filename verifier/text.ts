@@ -86,7 +86,7 @@ function accepted(result: AttestationResult, style: Style): string[] {
   const waived = result.checks.filter((check) => result.waived.includes(check.id) && !/; see /.test(check.reason ?? ''))
   const open = result.notProven.filter((item) => !result.waived.includes(item.id))
   return [
-    `${style.good('ACCEPTED')}  ${style.strong(printable(subject(result)))}`,
+    ...first(style.good, style.strong, 'ACCEPTED', subject(result)),
     '',
     ...rows(result, style),
     '',
@@ -99,6 +99,12 @@ function accepted(result: AttestationResult, style: Style): string[] {
       `${passed} checks passed, ${result.waived.length} waived. --explain shows them; --save keeps the evidence.`,
     ),
   ]
+}
+
+/** The verdict and what it is about, from the first column on. */
+function first(mark: Style['good'], strong: Style['good'], verdict: string, about: string): string[] {
+  const [line = '', ...more] = wrap(printable(about), ' '.repeat(verdict.length + 2))
+  return [`${mark(verdict)}  ${strong(line.trimStart())}`, ...more.map((text) => strong(text))]
 }
 
 /** One line for each thing a reader asks, in words before numbers. */
@@ -226,10 +232,10 @@ function refused(result: AttestationResult, style: Style, registry: ReadonlyMap<
   const shown = [...failed, ...missing]
   const passed = result.checks.filter((check) => check.status === 'pass').length
   const other = result.checks.length - shown.length
-  const first = shown[0]
-  const advice = first === undefined ? undefined : registry.get(first.id)?.advice
+  const [foremost] = shown
+  const advice = foremost === undefined ? undefined : registry.get(foremost.id)?.advice
   return [
-    `${style.bad(result.verdict.toUpperCase())}  ${style.strong(printable(headline(result)))}`,
+    ...first(style.bad, style.strong, result.verdict.toUpperCase(), headline(result)),
     '',
     ...shown.flatMap((check) => standing(check, style, registry.get(check.id))),
     ...wrap(
@@ -239,10 +245,10 @@ function refused(result: AttestationResult, style: Style, registry: ReadonlyMap<
       '  ',
     ),
     '',
-    ...(first === undefined
+    ...(foremost === undefined
       ? []
       : wrap(
-          `Next: ${advice === undefined ? '' : `${advice.replace(/\.$/, '')}; `}verify-attestation --explain ${first.id}`,
+          `Next: ${advice === undefined ? '' : `${advice.replace(/\.$/, '')}; `}verify-attestation --explain ${foremost.id}`,
           '',
         )),
   ]
@@ -278,7 +284,8 @@ const bullet = (reason: string): string[] =>
     i === 0 ? `  - ${line.trimStart()}` : line,
   )
 
-const clip = (text: string) => (text.length > WIDTH - 15 ? `${text.slice(0, WIDTH - 16)}…` : text)
+/** Beside 15 columns of label; the ellipsis may become three dots. */
+const clip = (text: string) => (text.length > WIDTH - 15 ? `${text.slice(0, WIDTH - 18)}…` : text)
 
 function wrap(text: string, indent: string): string[] {
   const lines: string[] = []

@@ -26,6 +26,10 @@ export interface SimulatedSnpPlatformOptions {
   readonly now: Date
   /** Existing RSA keys, to save their generation in tests. A serving platform makes its own. */
   readonly keys?: AmdKeys
+  /** Launched with a guest policy that lets the host debug it. */
+  readonly debug?: boolean
+  /** The revocation list names the authority that certified the chip. */
+  readonly revokeSigner?: boolean
 }
 
 export interface SimulatedSnpPlatform {
@@ -65,7 +69,7 @@ export const SIMULATED_LAUNCH_DIGEST: Bytes = new Uint8Array(
  */
 export async function createSimulatedSnpPlatform(options: SimulatedSnpPlatformOptions): Promise<SimulatedSnpPlatform> {
   const product = options.product ?? 'Genoa'
-  const { tcb, hwidBytes } = PRODUCTS[product]
+  const { tcb, hwidBytes, askSerial } = PRODUCTS[product]
   const measurement = copyExactly(options.launchDigest ?? SIMULATED_LAUNCH_DIGEST, 48, 'launchDigest')
   const hostData = copyExactly(options.hostData, 32, 'hostData')
 
@@ -86,7 +90,8 @@ export async function createSimulatedSnpPlatform(options: SimulatedSnpPlatformOp
   const reportId = randomBytes(32)
   const vcek = amd.issueVcek({ tcb, hwid })
   // A later machine's CRL has the higher number, for a verifier that remembers the highest it saw.
-  const crl = amd.crl({ number: BigInt(notBefore.getTime() / 1000) })
+  const revoked = options.revokeSigner === true ? { revokedSerials: [askSerial] } : {}
+  const crl = amd.crl({ number: BigInt(notBefore.getTime() / 1000), ...revoked })
 
   return {
     product,
@@ -106,7 +111,7 @@ export async function createSimulatedSnpPlatform(options: SimulatedSnpPlatformOp
       const report = buildSnpReport({
         product,
         version: 5,
-        policy: snpPolicy(),
+        policy: snpPolicy({ debug: options.debug ?? false }),
         vmpl: 0,
         tcb,
         platformInfo: snpPlatformInfo(),

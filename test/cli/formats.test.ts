@@ -1,7 +1,9 @@
 /** Verdicts for machines: EAR, CMW, and the schemas that say what the JSON is. */
+import { createPublicKey, type JsonWebKey } from 'node:crypto'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createVerifier } from 'fast-jwt'
 import { decodeProtectedHeader, importJWK, jwtVerify } from 'jose'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
@@ -99,6 +101,20 @@ describe('--format ear', () => {
       ear_status: 'none',
       ear_trustworthiness_vector: { hardware: 0 },
     })
+  })
+
+  it('holds for another JWT library too, and not once altered', async () => {
+    const token = (await run('ok.bundle', '--format', 'ear')).stdout.trim()
+    const { jwk } = decodeProtectedHeader(token)
+    const key = createPublicKey({ key: jwk as JsonWebKey, format: 'jwk' }).export({ type: 'spki', format: 'pem' })
+    const verify = createVerifier({ key: String(key), algorithms: ['EdDSA'], cache: false })
+    const claims = verify(token) as EarClaims
+    expect(claims.eat_profile).toBe(EAR_PROFILE)
+    expect(Object.keys(claims.submods)).toEqual(['cpu0', 'gpu0'])
+    const [head = '', body = '', signature = ''] = token.split('.')
+    const forged = Buffer.from(JSON.stringify({ ...claims, iat: 0 })).toString('base64url')
+    expect(() => verify([head, forged, signature].join('.')) as unknown).toThrow()
+    expect(() => verify([head, body, signature.split('').reverse().join('')].join('.')) as unknown).toThrow()
   })
 
   it('is signed by another key each time', async () => {

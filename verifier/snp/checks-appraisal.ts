@@ -62,6 +62,7 @@ const policyBits: readonly CheckDefinition[] = (Object.keys(POLICY_BITS) as Poli
         : `Guest policy ${spec} is on, where your policy requires it`,
     spec: `${ABI} Guest Policy bit ${bit}`,
     gain: POLICY_GAINS[name],
+    advice: `ask the provider to launch ${direction === 'permissive' ? 'without' : 'with'} ${spec} in the guest policy`,
     needs: SIGNED,
   }
 })

@@ -18,11 +18,17 @@ interface VerifyFlags extends VerificationFlags, PrintFlags {
   readonly save?: string
 }
 
-/** Adds a subcommand to the program; `done` gets the exit status. */
-export type Register = (program: Command, output: Output, done: (status: number) => void) => void
+/** Adds a subcommand to the program; `done` gets the exit status, `whole` makes the program with every subcommand. */
+export type Register = (
+  program: Command,
+  output: Output,
+  done: (status: number) => void,
+  whole: () => Promise<Command>,
+) => void
 
 /** Loaded when named: a plain verdict pays for none of them. */
 const SUBCOMMANDS: Readonly<Record<string, (() => Promise<Register>) | undefined>> = {
+  completion: async () => (await import('./cli-completion.js')).registerCompletion,
   gpu: async () => (await import('./cli-gpu.js')).registerGpu,
   measure: async () => (await import('./cli-measure.js')).registerMeasure,
   policy: async () => (await import('./cli-policy.js')).registerPolicy,
@@ -41,6 +47,7 @@ Commands (each has its own --help):
   policy init TARGET     write a policy from a worker or bundle you trust
   roots                  the vendor roots every verdict ends in
   schema NAME            JSON Schema of result, policy or receipt
+  completion SHELL       completions for bash, zsh or fish
 `
 
 const MISUSE = 2
@@ -50,6 +57,38 @@ const UNAVAILABLE = 4
 /** Runs one command line and returns its exit status. Never throws, never prints a stack unless --verbose. */
 export async function runVerifier(argv: readonly string[], output: Output): Promise<number> {
   let status = 0
+  const program = baseProgram(output, (code) => {
+    status = code
+  })
+  try {
+    const register = await SUBCOMMANDS[argv[2] ?? '']?.()
+    const done = (code: number) => {
+      status = code
+    }
+    register?.(program.enablePositionalOptions(), output, done, () => wholeProgram(output))
+    await program.parseAsync([...argv])
+    return status
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : MISUSE
+    return report(error, argv.includes('--verbose'), output)
+  }
+}
+
+/** The program with every subcommand, for whoever describes it: completions, the manual page. */
+export async function wholeProgram(output: Output): Promise<Command> {
+  const program = baseProgram(output, () => undefined)
+  for (const load of Object.values(SUBCOMMANDS)) {
+    ;(await load?.())?.(
+      program,
+      output,
+      () => undefined,
+      () => Promise.resolve(program),
+    )
+  }
+  return program
+}
+
+function baseProgram(output: Output, done: (status: number) => void): Command {
   const program = new Command('verify-attestation')
     .description('Check who can read a prompt before you send it.')
     .argument('[target]', 'worker URL, bundle, or raw report (or its hex)')
@@ -63,20 +102,9 @@ export async function runVerifier(argv: readonly string[], output: Output): Prom
       outputError: (text, write) => write(text.replace(/^error: /, 'verify-attestation: ')),
     })
     .action(async (target: string | undefined, flags: VerifyFlags) => {
-      status = await verify(target, flags, output)
+      done(await verify(target, flags, output))
     })
-  addVerificationOptions(addPrintOptions(program))
-  try {
-    const register = await SUBCOMMANDS[argv[2] ?? '']?.()
-    register?.(program.enablePositionalOptions(), output, (code) => {
-      status = code
-    })
-    await program.parseAsync([...argv])
-    return status
-  } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : MISUSE
-    return report(error, argv.includes('--verbose'), output)
-  }
+  return addVerificationOptions(addPrintOptions(program))
 }
 
 function report(error: unknown, verbose: boolean, output: Output): number {

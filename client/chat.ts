@@ -24,8 +24,9 @@ interface Message {
 /** Connects, then answers one `--prompt` or reads questions line by line until the input ends. */
 export async function runChat(url: string, flags: ChatFlags, streams: CommandStreams): Promise<number> {
   refuseUnsafe(flags)
-  const { policy, endorsements } = await resolveFlags(flags)
-  const worker = await connect(url, { policy: { resolved: policy }, endorsements })
+  const { policy, endorsements, sigstore } = await resolveFlags(flags)
+  const judge = sigstore === undefined ? {} : { sigstore }
+  const worker = await connect(url, { policy: { resolved: policy }, endorsements, ...judge })
   const style = terminalStyle(streams.stdout)
   streams.stderr.write(`${readersOf(worker)}\n`)
   const model = flags.model ?? worker.worker.statement.model.id

@@ -114,11 +114,11 @@ function notFound(response: ServerResponse): void {
 export async function runProxy(flags: ProxyFlags, streams: CommandStreams): Promise<number> {
   refuseUnsafe(flags)
   const port = parsePort(flags.port)
-  const { policy, endorsements } = await resolveFlags(flags)
+  const { policy, endorsements, sigstore } = await resolveFlags(flags)
   const proxy = await startProxy({
     workers: flags.worker,
     port,
-    connect: { policy: { resolved: policy }, endorsements },
+    connect: { policy: { resolved: policy }, endorsements, ...(sigstore === undefined ? {} : { sigstore }) },
     notice: (line) => streams.stderr.write(`subrosa proxy: ${line}\n`),
   })
   try {

@@ -18,6 +18,7 @@ import {
   SESSION_HEADER,
 } from '../verifier/protocol/constants.js'
 import type { SignedKeyConfiguration } from '../verifier/protocol/key-configuration.js'
+import type { SigstoreVerifier } from '../verifier/release/verify.js'
 import type { AcceptedResult, VerifiedWorker } from '../verifier/result.js'
 import { FormatError, GatewayRefusedError, NotTrustedError, SessionError } from './errors.js'
 import { acceptedKeys, promptPolicy } from './prompt-policy.js'
@@ -32,6 +33,8 @@ export interface ConnectOptions {
   readonly policy?: PolicyDocument | { readonly resolved: AppraisalPolicy }
   /** Endorsements beyond those the worker staples. Untrusted until verified. */
   readonly endorsements?: EndorsementPool
+  /** Judges Sigstore bundles, where the policy wants one: `verifySigstoreBundle` of `subrosa/sigstore`, in Node. */
+  readonly sigstore?: SigstoreVerifier
   readonly fetch?: typeof globalThis.fetch
   /** The caller's clock. An attacker who controls it can make expired evidence look current. */
   readonly now?: () => Date
@@ -156,6 +159,7 @@ class Session implements WorkerSession {
       endorsements: this.#endorsements,
       now: this.#now(),
       live: { nonce, sentAt },
+      ...(this.#options.sigstore === undefined ? {} : { sigstore: this.#options.sigstore }),
     })
     if (result.verdict !== 'accepted' || result.worker === undefined) {
       this.#state = undefined

@@ -50,6 +50,7 @@ const LAYERS: readonly { readonly from: string; readonly may: readonly string[] 
 const SINGLE_IMPORTERS: readonly { readonly package: RegExp; readonly only: RegExp }[] = [
   { package: /^cbor-x/, only: /^verifier\/protocol\/cbor\.ts$/ },
   { package: /^(hpke|@panva\/hpke-noble|@hpke\/.*)$/, only: /^verifier\/protocol\/hpke\.ts$/ },
+  { package: /^@sigstore\//, only: /^verifier\/release\/sigstore\.ts$/ },
   { package: /^@noble\/hashes/, only: /^verifier\/protocol\/hash\.ts$/ },
   { package: /^(@peculiar\/.*|reflect-metadata)$/, only: /^verifier\/x509\.ts$/ },
   { package: /^onnxruntime-/, only: /^enclave\/inference\/ort\// },

@@ -21,7 +21,7 @@ import { sha256 } from './protocol/hash.js'
 import type { SignedKeyConfiguration } from './protocol/key-configuration.js'
 import { type Claims, gpuNonceFor, parseClaims } from './protocol/statement.js'
 import { releaseChecks } from './release/checks.js'
-import type { ReleaseFindings } from './release/verify.js'
+import type { ReleaseFindings, SigstoreVerifier } from './release/verify.js'
 import type { AttestationResult, VerifiedWorker } from './result.js'
 
 export interface VerifyOptions {
@@ -41,6 +41,8 @@ export interface VerifyOptions {
   readonly nonce?: Bytes
   /** The nonce of OCSP requests the caller made itself, whose responses are among the endorsements. */
   readonly ocspNonce?: Bytes
+  /** Judges Sigstore bundles, where a policy wants one: `verifySigstoreBundle` of `subrosa/sigstore`, in Node. */
+  readonly sigstore?: SigstoreVerifier
   /** What REPORT_DATA must be; shorter values are padded with zeros and the tail is checked. Raw reports only. */
   readonly reportData?: Bytes
 }
@@ -76,7 +78,7 @@ async function verifyRaw(vendor: CpuVerifier, evidence: Bytes, options: VerifyOp
     ...(reportData === undefined ? {} : { reportData }),
     ...(nonce === undefined ? {} : { nonce }),
   })
-  const release = cpu && (await findRelease(t, cpu, options.endorsements ?? sortEndorsements([]), policy))
+  const release = cpu && (await findRelease(t, cpu, options.endorsements ?? sortEndorsements([]), options))
   checkAges(t, [cpu, release], options)
   t.check('reference.measurement', () => claimed.matchSoftware(cpu, policy, release))
   return conclude(t, {
@@ -107,11 +109,12 @@ async function findRelease(
   t: Transcript,
   { measurements }: CpuFindings,
   pool: EndorsementPool,
-  { releases }: AppraisalPolicy,
+  { policy: { releases }, sigstore }: VerifyOptions,
 ): Promise<ReleaseFindings | undefined> {
   if (releases === undefined) return undefined
   const { checkRelease } = await import('./release/verify.js')
-  return checkRelease(t, { policy: releases, measurements, pool })
+  const judge = sigstore === undefined ? {} : { sigstore }
+  return checkRelease(t, { policy: releases, measurements, pool, ...judge })
 }
 
 function describeRelease(release: ReleaseFindings | undefined): Readonly<Record<string, unknown>> {
@@ -158,7 +161,7 @@ async function verifyBundle(bytes: Bytes, options: VerifyOptions): Promise<Attes
   const claims = bundle && t.check('claims.parse', () => pass(parseClaims(bundle.claims)))
   const endorsements = bundle && poolFor(bundle, options)
   const cpu = endorsements && (await verifyBundleCpu(t, vendor, bundle, endorsements, options))
-  const release = cpu && endorsements && (await findRelease(t, cpu, endorsements, policy))
+  const release = cpu && endorsements && (await findRelease(t, cpu, endorsements, options))
   const keys = bundle && claims && (await appraiseClaims(t, bundle, claims, { cpu, release }, options))
   const gpus =
     gpu && devices && claims && endorsements && policy.gpu !== 'none'

@@ -45,8 +45,7 @@ Commands (each has its own --help):
   watch URL…             check again and again, a line for each change
   measure snp|tdx        launch digests from firmware, kernel and initrd
   policy init TARGET     write a policy from a worker or bundle you trust
-  roots                  the vendor roots every verdict ends in
-  schema NAME            JSON Schema of result, policy or receipt
+  roots                  the vendors’ pinned keys;    schema NAME   JSON Schemas
   completion SHELL       completions for bash, zsh or fish
 `
 

@@ -62,13 +62,13 @@ export function describePolicy(policy: AppraisalPolicy): Record<string, unknown>
 
 function describeReleases({ keys, minVersion, log }: ReleasePolicy): Record<string, unknown> {
   const textOf = ({ name, type, publicKey }: NoteKey) => encodeNoteKey(name, type, publicKey)
-  const witnesses = log === 'unlogged' ? undefined : log.witnesses
+  const witnesses = log === 'unlogged' || 'sigstore' in log ? undefined : log.witnesses
   return {
     keys: keys.map(textOf),
     ...(minVersion === undefined ? {} : { minVersion }),
     log:
-      log === 'unlogged'
-        ? 'unlogged'
+      log === 'unlogged' || 'sigstore' in log
+        ? log
         : {
             key: textOf(log.key),
             ...(witnesses === undefined

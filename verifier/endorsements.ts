@@ -28,7 +28,15 @@ export interface EndorsementFile {
 
 /** Endorsements other than certificates and CRLs, recognised but not yet read: their vendor's verifier does that. */
 export interface EndorsementDocument {
-  readonly kind: 'tdx-collateral' | 'rim' | 'jwks' | 'ocsp' | 'release' | 'release-index' | 'tlog-proof'
+  readonly kind:
+    | 'tdx-collateral'
+    | 'rim'
+    | 'jwks'
+    | 'ocsp'
+    | 'release'
+    | 'release-index'
+    | 'tlog-proof'
+    | 'sigstore-bundle'
   readonly name: string
   readonly bytes: Bytes
 }
@@ -167,6 +175,7 @@ function kindOfText(bytes: Bytes): EndorsementDocument['kind'] | undefined {
   if (several !== undefined) return several === 's' ? 'release-index' : 'release'
   const members = jsonMembers(bytes)
   if (members.includes('tcbInfo') || members.includes('enclaveIdentity')) return 'tdx-collateral'
+  if (members.includes('mediaType') && members.includes('verificationMaterial')) return 'sigstore-bundle'
   return members.includes('keys') ? 'jwks' : undefined
 }
 

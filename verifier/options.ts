@@ -9,6 +9,7 @@ import { loadEndorsements, loadFile, loadPolicy } from './files.js'
 import { STRICT_GPU_POLICY } from './gpu/policy.js'
 import { type AppraisalPolicy, type Revocation, STRICT_POLICY } from './policy.js'
 import { type Bytes, fromHex } from './protocol/bytes.js'
+import type { SigstoreVerifier } from './release/verify.js'
 import { parseTcbFloor } from './snp/policy.js'
 import { ACCEPTABLE_STATUSES, type AcceptableStatus } from './tdx/policy.js'
 import { parseTrustAnchors } from './trust-anchors.js'
@@ -56,6 +57,8 @@ export interface ResolvedVerification {
   readonly at?: Date
   readonly nonce?: Bytes
   readonly reportData?: Bytes
+  /** Where the policy wants a Sigstore bundle. */
+  readonly sigstore?: SigstoreVerifier
 }
 
 /** @throws UsageError or PolicyError, before any network, on anything that cannot be meant. */
@@ -77,8 +80,11 @@ export async function resolveFlags(flags: VerificationFlags): Promise<ResolvedVe
       : { tdx: { ...base.tdx, acceptedStatuses: parseStatuses(flags.tcbStatus) } }),
     ...(flags.tcbFloor === undefined ? {} : { snp: { ...base.snp, tcbFloor: parseTcbFloor(flags.tcbFloor) } }),
   }
+  const { releases } = policy
+  const wanted = releases !== undefined && typeof releases.log === 'object' && 'sigstore' in releases.log
   return {
     policy,
+    ...(wanted ? { sigstore: (await import('./release/sigstore.js')).verifySigstoreBundle } : {}),
     endorsements: sortEndorsements(await loadEndorsements(flags.endorsements ?? [])),
     ...(flags.at === undefined ? {} : { at: parseTime(flags.at) }),
     ...(flags.nonce === undefined ? {} : { nonce: parseHex('--nonce', flags.nonce, 1, 64) }),

@@ -11,6 +11,7 @@ import {
   MEDIA_TYPE_RELEASE,
   MEDIA_TYPE_RELEASE_INDEX,
   MEDIA_TYPE_RIM,
+  MEDIA_TYPE_SIGSTORE,
   MEDIA_TYPE_TLOG_PROOF,
 } from './protocol/constants.js'
 
@@ -34,6 +35,7 @@ const DOCUMENT_TYPES = {
   release: MEDIA_TYPE_RELEASE,
   'release-index': MEDIA_TYPE_RELEASE_INDEX,
   'tlog-proof': MEDIA_TYPE_TLOG_PROOF,
+  'sigstore-bundle': MEDIA_TYPE_SIGSTORE,
 } as const
 
 /** By content, as every endorsement is told from the others. */

@@ -102,17 +102,18 @@ async function verifyWorker(
   if (nonce.length !== 32) throw new UsageError('option.nonce', '--nonce: a worker takes exactly 32 bytes')
   const sentAt = new Date()
   const evidence = await fetchBundle(url, nonce, signal === undefined ? { fetch } : { fetch, signal })
-  const { policy, endorsements, at } = resolved
+  const { policy, endorsements, at, sigstore } = resolved
+  const judge = sigstore === undefined ? {} : { sigstore }
   // A nonce from the command line may have been used before, and --at is not the clock: neither proves that this is live.
   const live = resolved.nonce === undefined && at === undefined
   const asked = live ? { live: { nonce, sentAt } } : { nonce }
-  const options = { policy, endorsements, now: at ?? new Date(), fromWorker: true, ...asked }
+  const options = { policy, endorsements, now: at ?? new Date(), fromWorker: true, ...asked, ...judge }
   return { evidence, result: await appraise(evidence, options) }
 }
 
 async function verifyFile(target: string, resolved: ResolvedVerification, appraise: Appraise): Promise<Verified> {
   const evidence = await loadEvidence(target)
-  const { policy, endorsements, at, nonce, reportData } = resolved
+  const { policy, endorsements, at, nonce, reportData, sigstore } = resolved
   const isBundle = detectEvidence(evidence).kind === 'bundle'
   if (isBundle && reportData !== undefined) {
     throw new UsageError('option.report-data', '--report-data is for raw reports; a bundle’s REPORT_DATA is its claims')
@@ -123,6 +124,7 @@ async function verifyFile(target: string, resolved: ResolvedVerification, apprai
     now: at ?? new Date(),
     ...(nonce === undefined ? {} : { nonce }),
     ...(reportData === undefined ? {} : { reportData }),
+    ...(sigstore === undefined ? {} : { sigstore }),
   }
   return { evidence, result: await appraise(evidence, options) }
 }

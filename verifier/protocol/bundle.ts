@@ -29,6 +29,7 @@ export type EndorsementType =
   | 'application/vnd.subrosa.release'
   | 'application/vnd.subrosa.release-index'
   | 'application/vnd.subrosa.tlog-proof'
+  | 'application/vnd.dev.sigstore.bundle+json'
 const CPU_TYPES: readonly CpuType[] = [constants.MEDIA_TYPE_SNP_REPORT, constants.MEDIA_TYPE_TDX_QUOTE]
 const ENDORSEMENT_TYPES: readonly EndorsementType[] = [
   constants.MEDIA_TYPE_CERTIFICATE,
@@ -39,6 +40,7 @@ const ENDORSEMENT_TYPES: readonly EndorsementType[] = [
   constants.MEDIA_TYPE_RELEASE,
   constants.MEDIA_TYPE_RELEASE_INDEX,
   constants.MEDIA_TYPE_TLOG_PROOF,
+  constants.MEDIA_TYPE_SIGSTORE,
 ]
 const MAX_DEVICES = 32
 /** Most endorsements one bundle carries. */

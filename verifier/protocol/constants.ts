@@ -28,6 +28,7 @@ export const MEDIA_TYPE_JSON = 'application/json'
 export const MEDIA_TYPE_RELEASE = 'application/vnd.subrosa.release'
 export const MEDIA_TYPE_RELEASE_INDEX = 'application/vnd.subrosa.release-index'
 export const MEDIA_TYPE_TLOG_PROOF = 'application/vnd.subrosa.tlog-proof'
+export const MEDIA_TYPE_SIGSTORE = 'application/vnd.dev.sigstore.bundle+json'
 export const MEDIA_TYPE_OHTTP_KEYS = 'application/ohttp-keys'
 
 export const PATH_ATTESTATION = '/.well-known/attestation'

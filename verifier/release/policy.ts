@@ -10,11 +10,22 @@ export interface ReleasePolicy {
   readonly minVersion: string | undefined
   readonly log:
     | 'unlogged'
+    | { readonly sigstore: SigstorePolicy }
     | {
         readonly key: NoteKey
         /** Undefined: the log's own word, which one operator can give differently to different people. */
         readonly witnesses: { readonly keys: readonly NoteKey[]; readonly threshold: number } | undefined
       }
+}
+
+/** Whose signature a Sigstore bundle must carry, and by which roots. */
+export interface SigstorePolicy {
+  /** The JSON of a Sigstore TrustedRoot: who may certify, and which logs count. */
+  readonly trustedRoot: string
+  /** The certificate's subjectAltName, exactly: a mail address or a workflow's address. */
+  readonly identity: string
+  /** Who vouched for that identity, exactly. */
+  readonly issuer: string
 }
 
 /** As a policy document has it. */
@@ -23,6 +34,7 @@ export interface ReleasePolicyDocument {
   readonly minVersion?: string | undefined
   readonly log:
     | 'unlogged'
+    | { readonly sigstore: SigstorePolicy }
     | {
         readonly key: string
         readonly witnesses?: undefined | { readonly keys: readonly string[]; readonly threshold: number }
@@ -36,6 +48,12 @@ const key = (type: KeyType, what: string) =>
   )
 const some = <const S extends v.GenericSchema>(item: S) =>
   v.pipe(v.array(item), v.minLength(1, 'an empty list expects nothing; leave the member out or name what is accepted'))
+const words = v.pipe(v.string(), v.minLength(1), v.maxLength(1000))
+const sigstore = v.strictObject({
+  trustedRoot: v.pipe(v.string(), v.check(isJson, 'expected the JSON of a Sigstore TrustedRoot')),
+  identity: words,
+  issuer: words,
+})
 const witnesses = v.pipe(
   v.strictObject({
     keys: some(key('cosignature', 'a witness key')),
@@ -51,8 +69,12 @@ export const releasePolicySchema: v.GenericSchema<unknown, ReleasePolicyDocument
     v.pipe(v.string(), v.regex(/^\d{1,6}\.\d{1,6}\.\d{1,6}$/, 'expected a version such as 0.3.1')),
   ),
   log: v.union(
-    [v.literal('unlogged'), v.strictObject({ key: key('note', 'a log key'), witnesses: v.optional(witnesses) })],
-    'name the log’s key, or write log: unlogged',
+    [
+      v.literal('unlogged'),
+      v.strictObject({ sigstore }),
+      v.strictObject({ key: key('note', 'a log key'), witnesses: v.optional(witnesses) }),
+    ],
+    'name the log’s key or a Sigstore identity, or write log: unlogged',
   ),
 })
 
@@ -62,8 +84,8 @@ export function resolveReleases(document: ReleasePolicyDocument): ReleasePolicy 
     keys: keys.map((text) => parseNoteKey(text)),
     minVersion,
     log:
-      log === 'unlogged'
-        ? 'unlogged'
+      log === 'unlogged' || 'sigstore' in log
+        ? log
         : {
             key: parseNoteKey(log.key),
             witnesses:
@@ -71,6 +93,14 @@ export function resolveReleases(document: ReleasePolicyDocument): ReleasePolicy 
                 ? undefined
                 : { keys: log.witnesses.keys.map(parseNoteKey), threshold: log.witnesses.threshold },
           },
+  }
+}
+
+function isJson(text: string): boolean {
+  try {
+    return typeof JSON.parse(text) === 'object'
+  } catch {
+    return false
   }
 }
 

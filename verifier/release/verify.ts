@@ -24,7 +24,7 @@ import {
   type Signed,
 } from './manifest.js'
 import { isNoteSignedBy, type NoteKey } from './note.js'
-import type { ReleasePolicy } from './policy.js'
+import type { ReleasePolicy, SigstorePolicy } from './policy.js'
 import { SHIPPED_INDEX } from './shipped.js'
 
 export interface ReleaseInput {
@@ -32,7 +32,13 @@ export interface ReleaseInput {
   /** What was launched, by the names findings use. Untrusted until the report's signature was checked. */
   readonly measurements: Readonly<Record<string, string>>
   readonly pool: EndorsementPool
+  /** Absent where Sigstore's libraries are: such a log is then unavailable. */
+  readonly sigstore?: SigstoreVerifier
 }
+
+export type SigstoreVerdict = { readonly holds: true } | { readonly holds: false; readonly reason: string }
+/** Holds a Sigstore bundle over an artifact to a policy; never throws. */
+export type SigstoreVerifier = (bundle: Uint8Array, artifact: Uint8Array, policy: SigstorePolicy) => SigstoreVerdict
 
 export interface ReleaseFindings {
   readonly manifest: ReleaseManifest
@@ -58,6 +64,7 @@ export async function checkRelease(t: Transcript, input: ReleaseInput): Promise<
   const chosen = await best(manifests, policy.keys)
   const index = await best([...read(pool, 'release-index', parseReleaseIndex), ...(await shipped(policy))], policy.keys)
   const proof = chosen && proofOf(chosen.item, pool, policy)
+  const bundle = chosen && bundleOf(chosen.item, input)
 
   t.check('release.present', () =>
     chosen === undefined ? unavailable('no release manifest at hand names this launch') : pass(),
@@ -67,7 +74,7 @@ export async function checkRelease(t: Transcript, input: ReleaseInput): Promise<
       ? pass(undefined, actual(chosen.item.document))
       : fail('signed by no key your policy names'),
   )
-  await t.checkAsync('release.logged', () => judgeLogged(policy, proof))
+  await t.checkAsync('release.logged', () => judgeLogged(policy, proof, bundle))
   await t.checkAsync('release.witnessed', () => judgeWitnesses(policy, proof))
   t.check('release.index', () => {
     if (index === undefined) return unavailable('no release index is at hand')
@@ -83,7 +90,7 @@ export async function checkRelease(t: Transcript, input: ReleaseInput): Promise<
   return {
     manifest,
     holds: ids.every((id) => t.satisfied(`release.${id}`)),
-    ...described(chosen.item, index?.item, proof),
+    ...described(chosen.item, index?.item, proof ?? bundle),
   }
 }
 
@@ -139,7 +146,7 @@ function proofOf(
   { documents }: EndorsementPool,
   { log }: ReleasePolicy,
 ): (TlogProof & { readonly bytes: Bytes; readonly included: boolean }) | undefined {
-  if (log === 'unlogged') return undefined
+  if (log === 'unlogged' || 'sigstore' in log) return undefined
   const proofs = documents
     .filter(({ kind }) => kind === 'tlog-proof')
     .slice(0, MAX_DOCUMENTS)
@@ -160,8 +167,24 @@ function proofOf(
 
 type Proof = ReturnType<typeof proofOf>
 
-async function judgeLogged({ log }: ReleasePolicy, proof: Proof): Promise<Finding> {
+/** The Sigstore bundle that holds, or the first there is; `verdict` is undefined where nobody can judge it. */
+function bundleOf(
+  manifest: Signed<ReleaseManifest>,
+  { policy: { log }, pool, sigstore }: ReleaseInput,
+): { readonly bytes: Bytes; readonly verdict: SigstoreVerdict | undefined } | undefined {
+  if (log === 'unlogged' || !('sigstore' in log)) return undefined
+  const judged = pool.documents
+    .filter(({ kind }) => kind === 'sigstore-bundle')
+    .slice(0, MAX_DOCUMENTS)
+    .map(({ bytes }) => ({ bytes, verdict: sigstore?.(bytes, manifest.bytes, log.sigstore) }))
+  return judged.find(({ verdict }) => verdict?.holds === true) ?? judged[0]
+}
+
+type SigstoreProof = ReturnType<typeof bundleOf>
+
+async function judgeLogged({ log }: ReleasePolicy, proof: Proof, bundle: SigstoreProof): Promise<Finding> {
   if (log === 'unlogged') return waived('releases.log: unlogged; the release may have been signed for you alone')
+  if ('sigstore' in log) return judgeSigstore(log.sigstore, bundle)
   if (proof === undefined) return unavailable(`no proof of the log ${log.key.name} is at hand`)
   const detail = { actual: `${proof.checkpoint.origin}, ${proof.checkpoint.size} entries` }
   if (!(await isNoteSignedBy(proof.checkpoint.note, log.key)))
@@ -171,8 +194,16 @@ async function judgeLogged({ log }: ReleasePolicy, proof: Proof): Promise<Findin
     : fail('the manifest is not in the log at the place the proof names', detail)
 }
 
+function judgeSigstore({ identity }: SigstorePolicy, bundle: SigstoreProof): Finding {
+  if (bundle === undefined) return unavailable('no Sigstore bundle is at hand')
+  if (bundle.verdict === undefined) return unavailable('Sigstore bundles are judged by libraries that run in Node only')
+  const detail = { expected: identity }
+  return bundle.verdict.holds ? pass(undefined, detail) : fail(`Sigstore: ${bundle.verdict.reason}`, detail)
+}
+
 async function judgeWitnesses({ log }: ReleasePolicy, proof: Proof): Promise<Finding> {
   if (log === 'unlogged') return waived('releases.log: unlogged; see release.logged')
+  if ('sigstore' in log) return waived('releases.log: sigstore; Rekor’s operator is taken at its word')
   const { witnesses } = log
   if (witnesses === undefined)
     return waived('releases.log.witnesses: none; the log’s one operator is taken at its word')
@@ -210,10 +241,15 @@ function actual({ version, date }: ReleaseManifest): { readonly actual: string }
 function described(
   { document, bytes }: Signed<ReleaseManifest>,
   index: Signed<ReleaseIndex> | undefined,
-  proof: Proof,
+  proof: Proof | SigstoreProof,
 ): Omit<ReleaseFindings, 'manifest' | 'holds'> {
   const { version, date, source } = document
-  const log = proof === undefined ? {} : { log: proof.checkpoint.origin, logSize: proof.checkpoint.size }
+  const own = proof !== undefined && 'checkpoint' in proof
+  const log = own
+    ? { log: proof.checkpoint.origin, logSize: proof.checkpoint.size }
+    : proof === undefined
+      ? {}
+      : { log: 'Sigstore' }
   const use = (kind: string, issuedAt: string): EndorsementUse => ({ kind, issuedAt, nextUpdate: null })
   return {
     described: { version, date, revision: source.revision, ...log },

@@ -1,6 +1,8 @@
 /** The documents say what is so: the transcript is the demo's own output, examples parse, links lead somewhere. */
 import { execFile } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -8,6 +10,8 @@ import { describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
 import { resolvePolicy } from '../verifier/policy.js'
 import { ALL_CHECKS } from '../verifier/registry.js'
+import { verifyAttestation } from './support/command.js'
+import { startWorker } from './support/worker.js'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const read = (name: string) => readFileSync(join(root, name), 'utf8')
@@ -32,6 +36,29 @@ describe('README', () => {
     const block = /## What the demo prints\n\n```text\n([\s\S]*?)\n```/.exec(read('README.md'))?.[1] ?? ''
     const { stdout } = await promisify(execFile)(process.execPath, [join(root, 'dist', 'scripts', 'demo.js')])
     expect(steady(stdout)).toBe(steady(block))
+  })
+
+  it('leads from a worker’s address to a policy, as its transcript says', async () => {
+    const block = /```console\n([\s\S]*?)```/.exec(read('README.md'))?.[1] ?? ''
+    const worker = await startWorker()
+    const folder = await mkdtemp(join(tmpdir(), 'subrosa-docs-'))
+    try {
+      await writeFile(join(folder, 'root.pem'), worker.rootsPem ?? '')
+      for (const step of block.split(/^\$ verify-attestation /m).slice(1)) {
+        const [command = '', ...expected] = step.split('\n')
+        const [words = '', file] = command.split(' > ')
+        const argv = words.split(' ').map((word) => {
+          if (word === 'http://127.0.0.1:8080') return worker.url
+          return /\.(pem|yaml)$/.test(word) ? join(folder, word) : word
+        })
+        const { stdout } = await verifyAttestation(...argv)
+        if (file === undefined) expect(steady(stdout)).toBe(steady(expected.join('\n')))
+        else await writeFile(join(folder, file), stdout)
+      }
+    } finally {
+      await worker.close()
+      await rm(folder, { recursive: true, force: true })
+    }
   })
 
   it('has a policy that resolves', () => {

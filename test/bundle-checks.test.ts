@@ -41,6 +41,7 @@ interface Negative {
   readonly options?: () => Partial<VerifyOptions>
 }
 
+/** Among them the windows of P-4.6 and the commitments of P-4.3. */
 const NEGATIVES: readonly Negative[] = [
   {
     check: 'bundle.parse',
@@ -194,7 +195,7 @@ const NEGATIVES: readonly Negative[] = [
 const createOther = () => crypto.subtle.generateKey('Ed25519', false, ['sign', 'verify'])
 
 describe('a whole bundle', () => {
-  it('is accepted with nothing waived, and only then carries keys', async () => {
+  it('is accepted with nothing waived, and only then carries keys (P-9.2, P-9.3, P-9.4)', async () => {
     const result = await appraise(await makeBundle(world))
     expect(result.checks.filter((check) => check.status !== 'pass')).toEqual([])
     expect(result.verdict === 'accepted' && result.worker?.keyConfigurations.length).toBe(1)
@@ -229,7 +230,7 @@ describe('a whole bundle', () => {
     expect((await appraise(bundle)).checks.some(({ id }) => id === 'freshness.endorsements')).toBe(false)
   })
 
-  it('fails by the GPU’s nonce when the GPU answered for other claims', async () => {
+  it('fails by the GPU’s nonce when the GPU answered for other claims (P-4.3)', async () => {
     const result = await appraise(await makeBundle(world, { gpuNonce: filled(8) }))
     expect(failing(result)).toEqual(['gpu.nonce.match'])
   })
@@ -259,7 +260,7 @@ describe('a whole bundle', () => {
     expect(matchSoftware({ ...cpu, paravisorMeasurement: false }, policy, undefined).status).toBe('pass')
   })
 
-  it('carries no keys when it is an archive, however acceptable', async () => {
+  it('carries no keys when it is an archive, however acceptable (P-9.2)', async () => {
     const bundle = await makeBundle(world)
     const archive = await verifyEvidence(bundle, { policy: resolved(world), now: world.now, nonce: NONCE })
     expect(archive.verdict).toBe('accepted')

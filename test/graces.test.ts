@@ -19,7 +19,7 @@ const appraise = (change: Partial<PolicyDocument>, now = world.now) =>
   verifyEvidence(bundle, { policy: resolved(world, change), now, live: { nonce: NONCE, sentAt: now } })
 
 describe('a running grace', () => {
-  it('bears a failure, and the verdict repeats it with what was found', async () => {
+  it('bears a failure, and the verdict repeats it with what was found (P-9.6)', async () => {
     const result = await appraise(grace('2026-06-02T00:00:00Z'))
     expect(result.verdict).toBe('accepted')
     expect(result.waived).toContain('serving.padding')
@@ -45,7 +45,7 @@ describe('a running grace', () => {
 })
 
 describe('what has none', () => {
-  it('is everything that makes evidence authentic, bound, fresh or known', () => {
+  it('is everything that makes evidence authentic, bound, fresh or known (P-9.6)', () => {
     for (const id of GRACEABLE) expect([id, ALL_CHECKS.has(id)]).toEqual([id, true])
     const never =
       /signature|chain|root|issuer|binding|keys|nonce|parse|present|reference|measurement|model|debug|migrat|revo|revoked|logged|witnessed|denied$|report|vek/

@@ -97,7 +97,7 @@ describe('what the path sees', () => {
 })
 
 describe('the fetch it makes', () => {
-  it('carries no credentials, follows no redirect, leaves no trace', async () => {
+  it('carries no credentials, follows no redirect, leaves no trace (P-7.6)', async () => {
     const seen: { init?: RequestInit | undefined } = {}
     const refuse: typeof globalThis.fetch = async (_, init) => {
       seen.init = init
@@ -207,7 +207,7 @@ describe('truncation', () => {
     return { pair, length: whole.bytes?.length ?? 0 }
   }
 
-  it('at every byte is a typed error, never a short answer', async () => {
+  it('at every byte is a typed error, never a short answer (P-7.4)', async () => {
     const { pair, length } = await record()
     for (let keep = 0; keep < length; keep++) {
       pair.wire.tamper = async (response) => new Response((await response.arrayBuffer()).slice(0, keep), response)
@@ -273,7 +273,7 @@ describe('truncation', () => {
 })
 
 describe('the gateway refuses', () => {
-  it('a replay, in the same words as any bad ciphertext', async () => {
+  it('a replay, in the same words as any bad ciphertext (P-7.3, P-7.5)', async () => {
     let handled = 0
     const pair = await createPair(() => new Response(String(++handled)))
     await (await pair.transport(post('x'))).response.text()
@@ -310,7 +310,7 @@ describe('the gateway refuses', () => {
     expect(handled).toBe(1)
   })
 
-  it('keys it does not have, no longer has, or that do not fit the hint, with 421', async () => {
+  it('keys it does not have, no longer has, or that do not fit the hint, with 421 (P-7.5)', async () => {
     const pair = await createPair(echo)
     const old = pair.ring.keys[0]
     await (await pair.transport(post('x'))).response.text()
@@ -546,7 +546,7 @@ describe.each<[OhttpForm, string]>([
     expect(Buffer.from(answer).includes('https://worker/v1/models')).toBe(true)
   })
 
-  it('without a date gets none', async () => {
+  it('without a date gets none (P-7.2)', async () => {
     const pair = await createPair(echo)
     const configuration = pair.ring.keys[0]?.configuration
     if (configuration === undefined) throw new Error('no key')

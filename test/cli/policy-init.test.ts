@@ -54,7 +54,7 @@ const at = () => ['--offline', '--at', world.now.toISOString()]
 const init = (name: string, ...more: string[]) => verifyAttestation('policy', 'init', file(name), ...at(), ...more)
 
 describe('policy init', () => {
-  it('goes from a live worker to a policy under which it is accepted, and every verdict says how', async () => {
+  it('goes from a live worker to a policy under which it is accepted, and every verdict says how (P-9.5)', async () => {
     const made = await verifyAttestation('policy', 'init', worker.url, '--trust-anchor', file('worker.pem'), TOFU)
     expect(made.stderr).toBe('')
     expect(made.status).toBe(0)

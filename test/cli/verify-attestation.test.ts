@@ -97,7 +97,7 @@ describe('a live worker', () => {
 })
 
 describe('a saved bundle', () => {
-  it('re-verifies offline to the same checks, with freshness asserted, not proven', async () => {
+  it('re-verifies offline to the same checks, with freshness asserted, not proven (P-6.3)', async () => {
     const live = await verifyAttestation(
       worker.url,
       '--policy',

@@ -159,7 +159,7 @@ describe('refusals before any prompt byte leaves', () => {
     expect(await refusal(other.url, await policyFor(worker, other))).toBe('reference.measurement')
   })
 
-  it('an unlisted simulated root: snp.chain.root', async () => {
+  it('an unlisted simulated root: snp.chain.root (P-6.2)', async () => {
     expect(await refusal(other.url, policy)).toBe('snp.chain.root')
   })
 

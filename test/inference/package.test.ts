@@ -62,7 +62,7 @@ describe('the committed package', () => {
     expect(toHex(claims.templateDigest)).toBe(toHex(sha256(file('chat_template.jinja'))))
   })
 
-  it('runs from the bytes that were checked, not from disk', async () => {
+  it('runs from the bytes that were checked, not from disk (P-8.1)', async () => {
     const modelPackage = await loadModelPackage(directory)
     await rm(join(directory, 'model.onnx'))
     await rm(join(directory, 'tokenizer.json'))
@@ -99,7 +99,7 @@ describe('tampering', () => {
     },
   )
 
-  it('one byte more or less', async () => {
+  it('one byte more or less (P-8.1)', async () => {
     await rewriteFile('chat_template.jinja', (bytes) => Buffer.concat([bytes, Buffer.from(' ')]))
     await expect(loadModelPackage(directory)).rejects.toThrowError(hasCode('package.size'))
     await rewriteFile('chat_template.jinja', (bytes) => bytes.subarray(0, -2))

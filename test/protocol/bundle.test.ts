@@ -52,7 +52,7 @@ describe('evidence bundle (PROTOCOL.md §6)', () => {
     expect(() => parseBundle(altered(change))).toThrow(FormatError)
   })
 
-  it('refuses any flipped bit: the digest covers everything', () => {
+  it('refuses any flipped bit: the digest covers everything (P-6.1)', () => {
     const bytes = encodeBundle(BUNDLE)
     let refused = 0
     for (let bit = 0; bit < bytes.length * 8; bit++) {

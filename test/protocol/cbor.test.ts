@@ -14,7 +14,7 @@ const code = (hex: string): string => {
   return 'accepted'
 }
 
-describe('deterministic CBOR', () => {
+describe('deterministic CBOR (P-1.1)', () => {
   it.each<[CborValue, string]>([
     [0, '00'],
     [23, '17'],
@@ -99,7 +99,7 @@ describe('deterministic CBOR', () => {
     )
   })
 
-  it('gives a value or a FormatError for any bytes, and accepts only what it would write', () => {
+  it('gives a value or a FormatError for any bytes, and accepts only what it would write (P-1.1)', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
         try {

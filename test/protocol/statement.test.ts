@@ -31,7 +31,7 @@ describe('statement and claims (PROTOCOL.md §4)', () => {
     expect(parseStatement(encodeStatement({ ...rest, runtime }))).toEqual({ ...rest, runtime })
   })
 
-  it('derives gpu_nonce and report_data as written down', () => {
+  it('derives gpu_nonce and report_data as written down (P-1.3)', () => {
     const core = encodeCore(encodeStatement(STATEMENT), encodeFresh(FRESH))
     expect(toHex(gpuNonceFor(core))).toBe(
       toHex(sha256(concat(utf8('subrosa gpu-nonce/1'), filled(0, 1), sha512(core)))),
@@ -41,7 +41,7 @@ describe('statement and claims (PROTOCOL.md §4)', () => {
     expect(toHex(reportDataFor(claims))).toBe(toHex(sha512(claims)))
   })
 
-  it('hashes the statement as it came', () => {
+  it('hashes the statement as it came (P-1.2)', () => {
     const claims = parseClaims(CLAIMS)
     expect(toHex(claims.statementDigest)).toBe(toHex(sha256(encodeStatement(STATEMENT))))
     expect(claims.gpuEvidenceDigests.map(toHex)).toEqual([toHex(filled(12))])

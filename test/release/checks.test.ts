@@ -56,6 +56,7 @@ interface Negative {
   readonly also?: readonly string[]
 }
 
+/** P-13.1 to P-13.6, in order: P-13.1 present, P-13.2 signature, P-13.3 logged, P-13.4 witnessed, P-13.5 index, P-13.6 floor, denied. */
 const NEGATIVES: readonly Negative[] = [
   { check: 'release.present', name: 'no manifest', bend: { leaveOut: ['manifest'] }, verdict: 'unavailable' },
   { check: 'release.present', name: 'a manifest of another launch', digest: 'ef'.repeat(48), verdict: 'unavailable' },
@@ -135,7 +136,7 @@ describe('what is tolerated is said', () => {
 })
 
 describe('among several', () => {
-  it('the newest index decides, so that an old one cannot hide a denial', async () => {
+  it('the newest index decides, so that an old one cannot hide a denial (P-13.5)', async () => {
     const old = makeRelease(facts())
     const denial = makeRelease(facts(), {
       index: { date: '2026-05-30T00:00:00Z', denied: [{ version: '0.3.1', reason: 'a hole' }] },

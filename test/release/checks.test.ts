@@ -182,6 +182,13 @@ describe('policies that cannot be meant', () => {
       },
       /threshold/,
     ],
+    ...['null', '{}', '{"tlogs":[],"ctlogs":[],"certificateAuthorities":[]}', 'x'].map(
+      (trustedRoot): [string, Partial<PolicyDocument>, RegExp] => [
+        `a Sigstore root that is ${trustedRoot}`,
+        { releases: { ...RELEASES, log: { sigstore: { trustedRoot, identity: 'a', issuer: 'b' } } } },
+        /TrustedRoot|Sigstore identity/,
+      ],
+    ),
     ['no word on the log', { releases: { keys: RELEASES.keys } as never }, /log/],
     ['models of no release', { releases: undefined as never, model: 'release' }, /needs releases/],
   ])('%s', (_name, change, message) => {

@@ -50,7 +50,7 @@ const some = <const S extends v.GenericSchema>(item: S) =>
   v.pipe(v.array(item), v.minLength(1, 'an empty list expects nothing; leave the member out or name what is accepted'))
 const words = v.pipe(v.string(), v.minLength(1), v.maxLength(1000))
 const sigstore = v.strictObject({
-  trustedRoot: v.pipe(v.string(), v.check(isJson, 'expected the JSON of a Sigstore TrustedRoot')),
+  trustedRoot: v.pipe(v.string(), v.check(isTrustedRoot, 'expected the JSON of a Sigstore TrustedRoot')),
   identity: words,
   issuer: words,
 })
@@ -96,9 +96,16 @@ export function resolveReleases(document: ReleasePolicyDocument): ReleasePolicy 
   }
 }
 
-function isJson(text: string): boolean {
+/** A root that trusts no authority or no log could not be met by any bundle: nobody means one. */
+function isTrustedRoot(text: string): boolean {
   try {
-    return typeof JSON.parse(text) === 'object'
+    const root: unknown = JSON.parse(text)
+    if (typeof root !== 'object' || root === null) return false
+    const members = new Map<string, unknown>(Object.entries(root))
+    return ['certificateAuthorities', 'ctlogs', 'tlogs'].every((name) => {
+      const list = members.get(name)
+      return Array.isArray(list) && list.length > 0
+    })
   } catch {
     return false
   }

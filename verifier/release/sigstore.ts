@@ -11,8 +11,8 @@ import { bundleFromJSON } from '@sigstore/bundle'
 import { TrustedRoot } from '@sigstore/protobuf-specs'
 import { toSignedEntity, toTrustMaterial, Verifier } from '@sigstore/verify'
 import { fromUtf8 } from '../protocol/bytes.js'
+import type { SigstoreVerdict } from './logged.js'
 import type { SigstorePolicy } from './policy.js'
-import type { SigstoreVerdict } from './verify.js'
 
 /** Holds one bundle over `artifact` to the policy. Never throws: whatever is wrong with hostile bytes is a reason. */
 export function verifySigstoreBundle(

@@ -259,7 +259,7 @@ async function appraiseClaims(
   const accepted = t.check('keys.suite', () => claimed.matchSuites(keys ?? [], options))
   t.check('serving.padding', () => claimed.matchPadding(claims, policy))
   t.check('serving.isolation', () => claimed.matchIsolation(claims, policy))
-  t.check('image.digest', () => claimed.matchImage(claims, policy))
+  t.check('image.digest', () => claimed.matchImage(claims, policy, release))
   t.check('model.digest', () => claimed.matchModel(claims, policy, release))
   await t.checkAsync('operator.match', () => claimed.matchOperator(bundle, claims, cpu, options))
   return accepted

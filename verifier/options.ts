@@ -81,6 +81,14 @@ export async function resolveFlags(flags: VerificationFlags): Promise<ResolvedVe
     ...(flags.tcbFloor === undefined ? {} : { snp: { ...base.snp, tcbFloor: parseTcbFloor(flags.tcbFloor) } }),
   }
   const { releases } = policy
+  if (releases === undefined && (policy.model === 'release' || policy.image === 'release')) {
+    throw new UsageError(
+      'option.any-measurement',
+      policy.model === 'release'
+        ? '--any-measurement: your policy takes its models from releases, which that waives; name one with --model-digest, or say --model-digest any'
+        : '--any-measurement: your policy takes its image from releases, which that waives; take image: release out of it',
+    )
+  }
   const wanted = releases !== undefined && typeof releases.log === 'object' && 'sigstore' in releases.log
   return {
     policy,

@@ -114,6 +114,18 @@ describe('deciding negatives', () => {
     expect(releaseChecks('x').map(({ id }) => id)).toEqual([...new Set(NEGATIVES.map(({ check }) => check))])
   })
 
+  it('another image than the release’s, where the policy asks', async () => {
+    const own = toHex(STATEMENT.runtime.imageDigest ?? new Uint8Array())
+    expect((await appraise({ manifest: { image: { digest: own } } }, { image: 'release' })).verdict).toBe('accepted')
+    const { verdict, open } = await appraise({}, { image: 'release' })
+    expect({ verdict, open }).toEqual({ verdict: 'rejected', open: ['image.digest'] })
+    const unsigned = await appraise(
+      { manifest: { image: { digest: own } }, signManifest: OTHER_KEY },
+      { image: 'release' },
+    )
+    expect(unsigned.open).toEqual(['release.signature', 'image.digest', 'model.digest'])
+  })
+
   it('a model the release does not name', async () => {
     const { verdict, open } = await appraise({}, {}, { ...facts(), models: [] })
     expect({ verdict, open }).toEqual({ verdict: 'rejected', open: ['model.digest'] })
@@ -314,6 +326,7 @@ describe('policies that cannot be meant', () => {
       ]
     }),
     ['no word on the log', { releases: { keys: RELEASES.keys } as never }, /log/],
+    ['an image of no release', { releases: undefined as never, model: 'any', image: 'release' }, /needs releases/],
     ['models of no release', { releases: undefined as never, model: 'release' }, /needs releases/],
   ])('%s', (_name, change, message) => {
     expect(() => resolvePolicy(policy(change))).toThrow(message)

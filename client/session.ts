@@ -18,7 +18,7 @@ import {
   SESSION_HEADER,
 } from '../verifier/protocol/constants.js'
 import type { SignedKeyConfiguration } from '../verifier/protocol/key-configuration.js'
-import type { SigstoreVerifier } from '../verifier/release/verify.js'
+import type { SigstoreVerifier } from '../verifier/release/logged.js'
 import type { AcceptedResult, VerifiedWorker } from '../verifier/result.js'
 import { FormatError, GatewayRefusedError, NotTrustedError, SessionError } from './errors.js'
 import { acceptedKeys, promptPolicy } from './prompt-policy.js'

@@ -32,10 +32,10 @@ program
   .command('sign')
   .description('sign a manifest or an index; the note goes to standard output')
   .argument('<json>', 'the document')
-  .requiredOption('--key <file>', 'private release key')
-  .action(async (file: string, { key }: { key: string }) => {
+  .requiredOption('--key <file...>', 'private release keys; of an index, old and new while both are trusted')
+  .action(async (file: string, { key: files }: { key: readonly string[] }) => {
     const document = JSON.parse(await readFile(file, 'utf8')) as ReleaseManifest | ReleaseIndex
-    process.stdout.write(signNote(releaseText(document), await keyIn(key)))
+    process.stdout.write(signNote(releaseText(document), ...(await Promise.all(files.map(keyIn)))))
   })
 program
   .command('new-log')

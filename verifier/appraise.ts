@@ -21,7 +21,8 @@ import { sha256 } from './protocol/hash.js'
 import type { SignedKeyConfiguration } from './protocol/key-configuration.js'
 import { type Claims, gpuNonceFor, parseClaims } from './protocol/statement.js'
 import { releaseChecks } from './release/checks.js'
-import type { ReleaseFindings, SigstoreVerifier } from './release/verify.js'
+import type { SigstoreVerifier } from './release/logged.js'
+import type { ReleaseFindings } from './release/verify.js'
 import type { AttestationResult, VerifiedWorker } from './result.js'
 
 export interface VerifyOptions {
@@ -118,7 +119,7 @@ async function findRelease(
 }
 
 function describeRelease(release: ReleaseFindings | undefined): Readonly<Record<string, unknown>> {
-  return release === undefined ? {} : { release: release.described }
+  return release?.described === undefined ? {} : { release: release.described }
 }
 
 /** The plan for a bundle whose CPU evidence this vendor made, with the checks of its devices, in order. */
@@ -258,7 +259,7 @@ async function appraiseClaims(
   const accepted = t.check('keys.suite', () => claimed.matchSuites(keys ?? [], options))
   t.check('serving.padding', () => claimed.matchPadding(claims, policy))
   t.check('serving.isolation', () => claimed.matchIsolation(claims, policy))
-  t.check('image.digest', () => claimed.matchImage(claims, policy))
+  t.check('image.digest', () => claimed.matchImage(claims, policy, release))
   t.check('model.digest', () => claimed.matchModel(claims, policy, release))
   await t.checkAsync('operator.match', () => claimed.matchOperator(bundle, claims, cpu, options))
   return accepted

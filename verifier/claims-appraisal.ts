@@ -180,9 +180,16 @@ export function matchIsolation(claims: Claims, policy: AppraisalPolicy): Finding
     : fail('isolation is not accepted', detail)
 }
 
-export function matchImage(claims: Claims, policy: AppraisalPolicy): Finding {
+export function matchImage(claims: Claims, policy: AppraisalPolicy, release: ReleaseFindings | undefined): Finding {
   const { imageDigest } = claims.statement.runtime
   const actual = imageDigest === undefined ? 'none' : toHex(imageDigest)
+  if (policy.image === 'release') {
+    if (release?.holds !== true) return unavailable('no acceptable release is at hand to name an image')
+    const expected = release.manifest.image.digest
+    return expected === actual
+      ? pass(undefined, { actual })
+      : fail('the image is not its release’s', { expected, actual })
+  }
   if (policy.image === 'any' || policy.image.digests.includes(actual)) return pass(undefined, { actual })
   return fail('the image is none your policy names', { expected: policy.image.digests.join(' or '), actual })
 }

@@ -100,6 +100,12 @@ function sourceOf(
       '--release-key, --measured and --trust-on-first-use each say what software is known: keep one',
     )
   }
+  if (asked.releases !== undefined || asked.measurements.length > 0) {
+    throw new UsageError(
+      'policy.source',
+      '--policy: it says already what software is known, which policy init would replace: use it as it is, or take that out',
+    )
+  }
   if (releases !== undefined) {
     const look = releasePolicy(asked, releases)
     return { look, write: (result) => writeReleasePolicy(look, releases, result) }

@@ -9,7 +9,7 @@ import { loadEndorsements, loadFile, loadPolicy } from './files.js'
 import { STRICT_GPU_POLICY } from './gpu/policy.js'
 import { type AppraisalPolicy, type Revocation, STRICT_POLICY } from './policy.js'
 import { type Bytes, fromHex } from './protocol/bytes.js'
-import type { SigstoreVerifier } from './release/verify.js'
+import type { SigstoreVerifier } from './release/logged.js'
 import { parseTcbFloor } from './snp/policy.js'
 import { ACCEPTABLE_STATUSES, type AcceptableStatus } from './tdx/policy.js'
 import { parseTrustAnchors } from './trust-anchors.js'
@@ -81,6 +81,14 @@ export async function resolveFlags(flags: VerificationFlags): Promise<ResolvedVe
     ...(flags.tcbFloor === undefined ? {} : { snp: { ...base.snp, tcbFloor: parseTcbFloor(flags.tcbFloor) } }),
   }
   const { releases } = policy
+  if (releases === undefined && (policy.model === 'release' || policy.image === 'release')) {
+    throw new UsageError(
+      'option.any-measurement',
+      policy.model === 'release'
+        ? '--any-measurement: your policy takes its models from releases, which that waives; name one with --model-digest, or say --model-digest any'
+        : '--any-measurement: your policy takes its image from releases, which that waives; take image: release out of it',
+    )
+  }
   const wanted = releases !== undefined && typeof releases.log === 'object' && 'sigstore' in releases.log
   return {
     policy,

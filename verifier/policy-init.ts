@@ -121,11 +121,11 @@ function privateRoots({ trustAnchors }: AppraisalPolicy): Section {
   return [[warning], { trustAnchors: trustAnchors.map(pemOf), allowNonVendorRoot: true }]
 }
 
-/** Sections in which the caller asked for something other than the strict value. */
+/** Sections in which the caller asked for something other than what is taken for absent: less strict, or stricter. */
 function relaxations(asked: AppraisalPolicy): Section[] {
   const members: Record<string, unknown> = {}
   if (asked.revocation !== STRICT_POLICY.revocation) members['revocation'] = asked.revocation
-  for (const name of ['snp', 'tdx', 'channel', 'freshness'] as const) {
+  for (const name of ['snp', 'tdx', 'channel', 'serving', 'freshness'] as const) {
     const changed = differing(asked[name], STRICT_POLICY[name])
     if (changed !== undefined) members[name] = changed
   }
@@ -135,6 +135,8 @@ function relaxations(asked: AppraisalPolicy): Section[] {
     if (changed !== undefined) members['gpu'] = changed
   }
   if (asked.operator !== 'any') members['operator'] = asked.operator
+  if (asked.image !== 'any') members['image'] = asked.image
+  if (asked.graces.length > 0) members['graces'] = asked.graces
   if (Object.keys(members).length === 0) return []
   return [[['As you asked; each of these differs from the strict value.'], members]]
 }

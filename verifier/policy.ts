@@ -59,8 +59,11 @@ export interface AppraisalPolicy {
   readonly model: 'any' | 'release' | { readonly digests: readonly string[] }
   /** Ed25519 keys (hex) of operators whose signed word about the machine is wanted. `any`: whoever owns it. */
   readonly operator: 'any' | { readonly keys: readonly string[] }
-  /** Image digests (32 bytes, hex) the statement may name; `any`: the launch digest already fixes what is booted. */
-  readonly image: 'any' | { readonly digests: readonly string[] }
+  /**
+   * Image digests (32 bytes, hex) the statement may name; `release`: its release's; `any`: the launch digest already fixes
+   * what is booted.
+   */
+  readonly image: 'any' | 'release' | { readonly digests: readonly string[] }
   readonly channel: { readonly suites: readonly SuiteName[]; readonly padding: readonly PaddingMode[] }
   /** How far apart the worker keeps what it computes for different requests. */
   readonly serving: { readonly isolation: readonly IsolationMode[] }
@@ -121,7 +124,9 @@ const documentSchema = v.strictObject({
       padding: v.optional(nonEmpty(v.picklist(['off', 'tick']))),
     }),
   ),
-  image: v.optional(v.union([v.literal('any'), v.strictObject({ digests: nonEmpty(hex(32, 'an image digest')) })])),
+  image: v.optional(
+    v.union([v.picklist(['any', 'release']), v.strictObject({ digests: nonEmpty(hex(32, 'an image digest')) })]),
+  ),
   serving: v.optional(v.strictObject({ isolation: v.optional(nonEmpty(v.picklist(ISOLATION_MODES))) })),
   graces: v.optional(gracesSchema),
   freshness: v.optional(
@@ -154,7 +159,7 @@ export interface PolicyDocument {
   readonly model?: 'any' | 'release' | { readonly digests: readonly string[] }
   readonly operator?: 'any' | { readonly keys: readonly string[] }
   readonly channel?: { readonly suites?: readonly SuiteName[]; readonly padding?: readonly PaddingMode[] }
-  readonly image?: 'any' | { readonly digests: readonly string[] }
+  readonly image?: 'any' | 'release' | { readonly digests: readonly string[] }
   readonly serving?: { readonly isolation?: readonly IsolationMode[] }
   readonly graces?: readonly Grace[]
   readonly freshness?: {
@@ -194,6 +199,9 @@ export function resolvePolicy(document: unknown): AppraisalPolicy {
   }
   if (d.model === 'release' && d.releases === undefined) {
     throw new PolicyError('policy.releases', 'model: release needs releases, whose manifests name the models')
+  }
+  if (d.image === 'release' && d.releases === undefined) {
+    throw new PolicyError('policy.releases', 'image: release needs releases, whose manifests name the image')
   }
   return {
     releases: d.releases === undefined ? undefined : resolveReleases(d.releases),

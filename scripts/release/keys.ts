@@ -51,9 +51,12 @@ export function parsePrivateKey(text: string): SigningKey {
   return key
 }
 
-/** The text with one signature. */
-export function signNote(text: string, key: SigningKey): string {
-  return addSignature(text, '', key.public, sign(null, Buffer.from(text), key.privateKey))
+/** The text with a signature by each key. */
+export function signNote(text: string, ...keys: readonly SigningKey[]): string {
+  return keys.reduce((note, { public: key, privateKey }) => {
+    const before = note.slice(text.length + 1)
+    return addSignature(text, before, key, sign(null, Buffer.from(text), privateKey))
+  }, '')
 }
 
 /** A checkpoint with one more signature, by a witness that saw it at `seconds` since 1970. */

@@ -3,7 +3,7 @@
  * entries, and a signed checkpoint. It only ever appends to a log it has checked: whole entries, their root, and its own
  * signature on the checkpoint. A folder that was altered is refused, so that mending it cannot become a fork.
  */
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { type Bytes, concat, equalBytes, toBytes, utf8 } from '../../verifier/protocol/bytes.js'
 import { sha256 } from '../../verifier/protocol/hash.js'
@@ -46,16 +46,33 @@ export async function readLog(folder: string, key: NoteKey): Promise<readonly By
 export async function appendEntry(folder: string, entry: Bytes, key: SigningKey): Promise<number> {
   if (entry.length === 0 || entry.length > MAX_ENTRY_BYTES)
     throw new Error(`an entry has 1 to ${MAX_ENTRY_BYTES} bytes`)
-  const before = await readLog(folder, key.public)
-  const known = before.findIndex((one) => equalBytes(one, entry))
-  if (known >= 0) return known
-  const entries = [...before, entry]
-  await writeTiles(folder, entries)
-  const { name } = key.public
-  const text = signNote(encodeCheckpoint({ origin: name, size: entries.length, root: merkleRoot(entries) }), key)
-  // Last, and whole: until then readers see the log as it was.
-  await writeWhole(join(folder, 'checkpoint'), utf8(text))
-  return before.length
+  return alone(folder, async () => {
+    const before = await readLog(folder, key.public)
+    const known = before.findIndex((one) => equalBytes(one, entry))
+    if (known >= 0) return known
+    const entries = [...before, entry]
+    await writeTiles(folder, entries)
+    const { name } = key.public
+    const text = signNote(encodeCheckpoint({ origin: name, size: entries.length, root: merkleRoot(entries) }), key)
+    // Last, and whole: until then readers see the log as it was.
+    await writeWhole(join(folder, 'checkpoint'), utf8(text))
+    return before.length
+  })
+}
+
+/** Two writers at once would each sign a different tree of one size, which is a fork. @throws Error when there is another. */
+async function alone<T>(folder: string, write: () => Promise<T>): Promise<T> {
+  const lock = join(folder, '.writing')
+  try {
+    await writeFile(lock, '', { flag: 'wx' })
+  } catch (cause) {
+    throw new Error(`${lock} is there: somebody is writing, or stopped halfway; take it away when nobody is`, { cause })
+  }
+  try {
+    return await write()
+  } finally {
+    await rm(lock)
+  }
 }
 
 /** An offline proof for the entry, under the log's checkpoint as it stands, cosignatures included. */

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
-import { resolvePolicy } from '../../verifier/policy.js'
+import { POLICY_SCHEMA, resolvePolicy } from '../../verifier/policy.js'
 import { toHex } from '../../verifier/protocol/bytes.js'
 import { policySchema } from '../../verifier/schemas.js'
 import { LOG_KEY, makeRelease, OTHER_KEY, RELEASE_KEY, RELEASES } from '../release/release-world.js'
@@ -147,6 +147,48 @@ describe('policy init', () => {
     const { status, stdout } = await init('odd.bundle', '--trust-anchor', file('anchor.pem'), TOFU)
     if (status === 0) expect(parse(stdout)).toMatchObject({ measurements: [{}] })
     expect(stdout).not.toMatch(/^(gpu|measurements: any)/m)
+  })
+})
+
+describe('a policy to start from', () => {
+  const base = (members: object) => writeFile(file('base.json'), JSON.stringify({ schema: POLICY_SCHEMA, ...members }))
+  const from = () => ['--trust-anchor', file('anchor.pem'), '--policy', file('base.json')]
+
+  it('is stricter than the default in what is written too', async () => {
+    const asked = {
+      image: { digests: ['07'.repeat(32)] },
+      serving: { isolation: ['request'] },
+      freshness: { evidenceSeconds: 1800 },
+      graces: [{ check: 'gpu.ocsp.age', until: '2030-01-01T00:00:00Z', reason: 'known' }],
+    }
+    await base(asked)
+    const { status, stdout } = await init('ok.bundle', ...from(), TOFU)
+    expect(status).toBe(0)
+    expect(parse(stdout)).toMatchObject(asked)
+  })
+
+  it.each([
+    ['releases', () => ({ releases: RELEASES })],
+    ['measurements', () => ({ measurements: [{ digest: 'ab'.repeat(48) }] })],
+  ])('that names software by %s is not silently replaced', async (_name, members) => {
+    await base(members())
+    const { status, stderr } = await init('ok.bundle', ...from(), TOFU)
+    expect([status, stderr]).toEqual([2, expect.stringContaining('says already what software is known')])
+  })
+
+  it('whose model is its release’s does not go with --any-measurement', async () => {
+    await base({ releases: RELEASES, model: 'release' })
+    const look = [file('ok.bundle'), ...from(), ...at(), '--any-measurement']
+    expect(await verifyAttestation(...look)).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining('--model-digest'),
+    })
+    expect((await verifyAttestation(...look, '--model-digest', 'any')).status).toBe(0)
+    await base({ releases: RELEASES, image: 'release' })
+    expect(await verifyAttestation(...look)).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining('image: release'),
+    })
   })
 })
 

@@ -11,7 +11,13 @@ import { fromHex, fromUtf8, toHex, utf8 } from '../../verifier/protocol/bytes.js
 import { FormatError } from '../../verifier/protocol/errors.js'
 import { leafHash, verifyInclusion } from '../../verifier/protocol/merkle.js'
 import { parseCheckpoint, parseTlogProof } from '../../verifier/release/log.js'
-import { isOlder, parseReleaseIndex, parseReleaseManifest, releaseText } from '../../verifier/release/manifest.js'
+import {
+  isOlder,
+  parseReleaseIndex,
+  parseReleaseManifest,
+  type ReleaseManifest,
+  releaseText,
+} from '../../verifier/release/manifest.js'
 import { cosignedAt, isNoteSignedBy, parseNote, parseNoteKey } from '../../verifier/release/note.js'
 import { BASE, LOG_KEY, makeRelease, OTHER_KEY, RELEASE_KEY, WITNESSES } from './release-world.js'
 
@@ -55,6 +61,12 @@ describe('notes', () => {
     expect(await isNoteSignedBy(note, RELEASE_KEY.public)).toBe(true)
     expect(await isNoteSignedBy(note, OTHER_KEY.public)).toBe(false)
     expect(await isNoteSignedBy(note, { ...OTHER_KEY.public, hash: RELEASE_KEY.public.hash })).toBe(false)
+  })
+
+  it('may have several signatures, each by its key', async () => {
+    const text = parseNote(utf8(signNote('text\n', RELEASE_KEY, LOG_KEY)))
+    expect(text.signatures).toHaveLength(2)
+    for (const key of [RELEASE_KEY, LOG_KEY]) expect(await isNoteSignedBy(text, key.public)).toBe(true)
   })
 
   it.each([
@@ -118,11 +130,19 @@ describe('documents', () => {
     ['another layout', JSON.stringify(JSON.parse(whole))],
     ['another schema', whole.replace('subrosa-release/1', 'subrosa-release/2')],
     ['a digest of zeros', whole.replace('ab'.repeat(48), '00'.repeat(48))],
+    ['a date that does not exist', whole.replace('2026-05-20', '2026-13-01')],
+    ['a day that does not exist', whole.replace('2026-05-20', '2026-02-30')],
+    ['a schema that comes later', whole.replace(/( {2}"schema": [^\n]*\n)( {2}"version": [^\n]*\n)/, '$2$1')],
     ['no launch', whole.replace(/"launch": \[[^\]]*\]/, '"launch": []')],
     ['a version that is none', whole.replace('0.3.1', '0.3')],
   ])('%s is refused', (_name, text) => {
     expect(text).not.toBe(whole)
     expect(() => parseReleaseManifest(signed(text))).toThrow(FormatError)
+  })
+
+  it('none is signed that readers would not know for one', () => {
+    const { schema, ...rest } = JSON.parse(whole) as ReleaseManifest
+    expect(() => releaseText({ ...rest, schema })).toThrow(/schema as the first member/)
   })
 
   it('versions are compared as numbers', () => {
@@ -164,6 +184,19 @@ describe('the log writer', () => {
   it('names tiles as the format does', () => {
     expect(tilePath('0', 1234067, 256)).toBe('tile/0/x001/x234/067')
     expect(tilePath('entries', 0, 3)).toBe('tile/entries/000.p/3')
+  })
+
+  it('lets one writer in at a time, so that no two trees of one size are signed', async () => {
+    const log = join(folder, 'c')
+    await createLog(log, LOG_KEY)
+    const done = await Promise.allSettled(['one', 'two', 'three'].map((text) => appendEntry(log, utf8(text), LOG_KEY)))
+    const fulfilled = done.filter(({ status }) => status === 'fulfilled')
+    expect(fulfilled).toHaveLength(1)
+    expect(await readLog(log, LOG_KEY.public)).toHaveLength(1)
+    await appendEntry(log, utf8('four'), LOG_KEY)
+    expect(await readLog(log, LOG_KEY.public)).toHaveLength(2)
+    await writeFile(join(log, '.writing'), '')
+    await expect(appendEntry(log, utf8('five'), LOG_KEY)).rejects.toThrow(/somebody is writing/)
   })
 
   it('refuses to go on from a log that was altered, or is another’s', async () => {

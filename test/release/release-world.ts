@@ -24,6 +24,10 @@ export interface ReleaseBend {
   readonly signCheckpoint?: SigningKey
   /** What stands in the log in place of the manifest. */
   readonly entry?: Bytes
+  /** How many entries the log has got since. */
+  readonly later?: number
+  /** The index of the entry that the proof is given out for; default the manifest's own. */
+  readonly proofIndex?: number
   /** Witnesses that cosign; default the first two of three. */
   readonly witnesses?: readonly SigningKey[]
   readonly leaveOut?: readonly ('manifest' | 'index' | 'proof')[]
@@ -51,14 +55,15 @@ export function makeRelease(
     denied: [],
     ...bend.index,
   }
-  const entries = [utf8('an earlier entry'), bend.entry ?? manifest, utf8('a later entry')]
+  const later = Array.from({ length: bend.later ?? 1 }, (_, i) => utf8(`later entry ${i}`))
+  const entries = [utf8('an earlier entry'), bend.entry ?? manifest, ...later]
   const body = encodeCheckpoint({ origin: LOG_KEY.public.name, size: entries.length, root: merkleRoot(entries) })
   const signed = signNote(body, bend.signCheckpoint ?? LOG_KEY)
   const checkpoint = witnesses.reduce((note, witness) => cosign(note, witness, SEEN_AT), signed)
   const files = {
     manifest,
     index: utf8(signNote(releaseText(index), bend.signIndex ?? RELEASE_KEY)),
-    proof: encodeTlogProof(inclusionProof(entries, 1), utf8(checkpoint)),
+    proof: encodeTlogProof({ ...inclusionProof(entries, 1), index: bend.proofIndex ?? 1 }, utf8(checkpoint)),
   }
   return (['manifest', 'index', 'proof'] as const)
     .filter((name) => !leaveOut.includes(name))

@@ -5,7 +5,7 @@
 import { createHash, generateKeyPairSync } from 'node:crypto'
 import { bundleToJSON } from '@sigstore/bundle'
 import { fulcioHandler, initializeCA, initializeCTLog, initializeTLog, rekorHandler } from '@sigstore/mock'
-import { FulcioSigner, MessageSignatureBundleBuilder, RekorWitness } from '@sigstore/sign'
+import { DSSEBundleBuilder, FulcioSigner, MessageSignatureBundleBuilder, RekorWitness } from '@sigstore/sign'
 import { SignJWT } from 'jose'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { verifyEvidence } from '../../verifier/appraise.js'
@@ -27,6 +27,8 @@ const p256 = () => generateKeyPairSync('ec', { namedCurve: 'prime256v1' })
 
 let server: Awaited<ReturnType<typeof startHttp>>
 let sign: (artifact: Bytes) => Promise<Bytes>
+/** An attestation in an envelope of its own (DSSE), by the same identity and in the same log. */
+let attest: (payload: Bytes) => Promise<Bytes>
 let policy: SigstorePolicy
 let stranger: SigstorePolicy
 
@@ -68,6 +70,19 @@ async function createSigstore(url: string) {
   return { ca, log, trustedRoot }
 }
 
+/** What Rekor puts into its log for a proposed entry: of an envelope, digests and signatures. The simulated one takes it as it is. */
+function asLogged(proposal: string): string {
+  const { spec, ...rest } = JSON.parse(proposal) as { spec: { proposedContent?: { envelope: string } } }
+  if (spec.proposedContent === undefined) return proposal
+  const { payload, signatures } = JSON.parse(spec.proposedContent.envelope) as {
+    payload: string
+    signatures: { sig: string }[]
+  }
+  const value = createHash('sha256').update(Buffer.from(payload, 'base64')).digest('hex')
+  const logged = signatures.map(({ sig }) => ({ signature: sig }))
+  return JSON.stringify({ ...rest, spec: { payloadHash: { algorithm: 'sha256', value }, signatures: logged } })
+}
+
 beforeAll(async () => {
   const handlers = new Map<
     string,
@@ -83,17 +98,25 @@ beforeAll(async () => {
     })
   })
   const [own, other] = [await createSigstore(server.url), await createSigstore(server.url)]
-  for (const { path, fn } of [fulcioHandler(own.ca), rekorHandler(own.log)]) handlers.set(path, fn)
+  const [fulcio, rekor] = [fulcioHandler(own.ca), rekorHandler(own.log)]
+  handlers.set(fulcio.path, fulcio.fn)
+  handlers.set(rekor.path, (body) => rekor.fn(asLogged(body)))
   policy = { trustedRoot: own.trustedRoot, identity: IDENTITY, issuer: ISSUER }
   stranger = { ...policy, trustedRoot: other.trustedRoot }
   const token = await new SignJWT({ sub: IDENTITY, iss: ISSUER })
     .setProtectedHeader({ alg: 'HS256' })
     .sign(utf8('a secret of the test’s own, nobody reads it'))
-  const builder = new MessageSignatureBundleBuilder({
+  const parties = {
     signer: new FulcioSigner({ fulcioBaseURL: server.url, identityProvider: { getToken: async () => token } }),
     witnesses: [new RekorWitness({ rekorBaseURL: server.url })],
-  })
+  }
+  const builder = new MessageSignatureBundleBuilder(parties)
+  const envelopes = new DSSEBundleBuilder(parties)
   sign = async (artifact) => utf8(JSON.stringify(bundleToJSON(await builder.create({ data: Buffer.from(artifact) }))))
+  attest = async (payload) => {
+    const bundle = await envelopes.create({ data: Buffer.from(payload), type: 'application/vnd.in-toto+json' })
+    return utf8(JSON.stringify(bundleToJSON(bundle)))
+  }
 })
 afterAll(() => server.close())
 
@@ -120,6 +143,15 @@ describe('a bundle', () => {
       expect(verifySigstoreBundle(bytes, artifact, under)).toMatchObject({
         holds: false,
         reason: expect.stringMatching(/./),
+      })
+    }
+  })
+
+  it('is a signature over the bytes: what the identity attested of something else is none', async () => {
+    for (const payload of [utf8('{"subject":[]}'), ARTIFACT]) {
+      expect(verifySigstoreBundle(await attest(payload), ARTIFACT, policy)).toEqual({
+        holds: false,
+        reason: expect.stringContaining('message signature'),
       })
     }
   })

@@ -61,7 +61,12 @@ const hex = (bytes: number) => v.pipe(v.string(), v.regex(new RegExp(`^(?!0+$)[0
 const register = v.pipe(v.string(), v.regex(/^[0-9a-f]{96}$/))
 const words = v.pipe(v.string(), v.minLength(1), v.maxLength(200))
 const version = v.pipe(v.string(), v.regex(/^(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})$/))
-const instant = v.pipe(v.string(), v.regex(/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$/))
+const instant = v.pipe(
+  v.string(),
+  v.regex(/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$/),
+  // The newest index decides: a date that does not exist, such as a month 13, would be newest for ever.
+  v.check(isInstant, 'expected an instant that exists'),
+)
 
 const snpLaunch = v.strictObject({
   platform: v.literal('snp'),
@@ -136,6 +141,11 @@ function jsonText(value: unknown): string {
   return `${JSON.stringify(value, null, 2)}\n`
 }
 
+function isInstant(text: string): boolean {
+  const date = new Date(text)
+  return !Number.isNaN(date.getTime()) && date.toISOString() === text.replace('Z', '.000Z')
+}
+
 function read<T>(bytes: Uint8Array, schema: v.GenericSchema<unknown, T>, what: string): Signed<T> {
   const note = parseNote(bytes)
   const own = toBytes(new Uint8Array(bytes))
@@ -155,6 +165,10 @@ function decode<T>(text: string, schema: v.GenericSchema<unknown, T>, what: stri
   }
   if (jsonText(value) !== text) {
     throw new FormatError('release.document', `${what}: expected JSON indented by two spaces, each member once`)
+  }
+  // Files are told apart by how they begin: an index that began otherwise would be signed, published, and seen by nobody.
+  if (!text.startsWith('{\n  "schema": ')) {
+    throw new FormatError('release.document', `${what}: expected schema as the first member`)
   }
   const parsed = v.safeParse(schema, value)
   if (parsed.success) return parsed.output

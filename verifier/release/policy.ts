@@ -50,7 +50,7 @@ const some = <const S extends v.GenericSchema>(item: S) =>
   v.pipe(v.array(item), v.minLength(1, 'an empty list expects nothing; leave the member out or name what is accepted'))
 const words = v.pipe(v.string(), v.minLength(1), v.maxLength(1000))
 const sigstore = v.strictObject({
-  trustedRoot: v.pipe(v.string(), v.check(isJson, 'expected the JSON of a Sigstore TrustedRoot')),
+  trustedRoot: v.pipe(v.string(), v.check(isTrustedRoot, 'expected the JSON of a Sigstore TrustedRoot')),
   identity: words,
   issuer: words,
 })
@@ -59,11 +59,14 @@ const witnesses = v.pipe(
     keys: some(key('cosignature', 'a witness key')),
     threshold: v.pipe(v.number(), v.integer(), v.minValue(1)),
   }),
-  v.check(({ keys, threshold }) => threshold <= new Set(keys).size, 'threshold: more than there are witness keys'),
+  // By the keys themselves: one key under two names is one witness.
+  v.check(
+    ({ keys, threshold }) => threshold <= new Set(keys.map(rawKey)).size,
+    'threshold: more than there are witness keys',
+  ),
 )
 
-/** What a document may say. Keys stay text until `resolveReleases`. */
-export const releasePolicySchema: v.GenericSchema<unknown, ReleasePolicyDocument> = v.strictObject({
+const members: v.GenericSchema<unknown, ReleasePolicyDocument> = v.strictObject({
   keys: some(key('note', 'a release key')),
   minVersion: v.optional(
     v.pipe(v.string(), v.regex(/^\d{1,6}\.\d{1,6}\.\d{1,6}$/, 'expected a version such as 0.3.1')),
@@ -77,6 +80,12 @@ export const releasePolicySchema: v.GenericSchema<unknown, ReleasePolicyDocument
     'name the log’s key or a Sigstore identity, or write log: unlogged',
   ),
 })
+
+/** What a document may say. Keys stay text until `resolveReleases`. */
+export const releasePolicySchema: v.GenericSchema<unknown, ReleasePolicyDocument> = v.pipe(
+  members,
+  v.check(witnessesAreOthers, 'log.witnesses: a release key or the log’s own key is no witness of what its owner does'),
+)
 
 export function resolveReleases(document: ReleasePolicyDocument): ReleasePolicy {
   const { keys, minVersion, log } = document
@@ -96,9 +105,27 @@ export function resolveReleases(document: ReleasePolicyDocument): ReleasePolicy 
   }
 }
 
-function isJson(text: string): boolean {
+function witnessesAreOthers({ keys, log }: ReleasePolicyDocument): boolean {
+  if (log === 'unlogged' || 'sigstore' in log) return true
+  const own = new Set([...keys, log.key].map(rawKey))
+  return !(log.witnesses?.keys ?? []).some((text) => own.has(rawKey(text)))
+}
+
+/** The 32 bytes, whatever name and type they go by. */
+function rawKey(text: string): string {
+  return parseNoteKey(text).publicKey.join()
+}
+
+/** A root that trusts no authority or no log could not be met by any bundle: nobody means one. */
+function isTrustedRoot(text: string): boolean {
   try {
-    return typeof JSON.parse(text) === 'object'
+    const root: unknown = JSON.parse(text)
+    if (typeof root !== 'object' || root === null) return false
+    const members = new Map<string, unknown>(Object.entries(root))
+    return ['certificateAuthorities', 'ctlogs', 'tlogs'].every((name) => {
+      const list = members.get(name)
+      return Array.isArray(list) && list.length > 0
+    })
   } catch {
     return false
   }

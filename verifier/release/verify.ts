@@ -6,26 +6,17 @@
  * What no proof here can show: that a log run by one operator shows everyone the same entries. Witnesses are for that, and
  * every verdict without them says so.
  */
-import { type Finding, fail, pass, type Transcript, unavailable, waived } from '../checks.js'
-import type { EndorsementPool } from '../endorsements.js'
-import { type Bytes, utf8 } from '../protocol/bytes.js'
+import { fail, pass, type Transcript, unavailable } from '../checks.js'
+import type { EndorsementDocument, EndorsementPool } from '../endorsements.js'
+import { type Bytes, toHex } from '../protocol/bytes.js'
 import { FormatError } from '../protocol/errors.js'
-import { verifyInclusion } from '../protocol/merkle.js'
+import { sha256 } from '../protocol/hash.js'
 import type { EndorsementUse, NotProven } from '../result.js'
-import { parseTlogProof, type TlogProof } from './log.js'
-import {
-  denialOf,
-  isOlder,
-  launchOf,
-  parseReleaseIndex,
-  parseReleaseManifest,
-  type ReleaseIndex,
-  type ReleaseManifest,
-  type Signed,
-} from './manifest.js'
+import { type IndexesInForce, indexesInForce, judgeDenied, judgeFloor } from './indexes.js'
+import { bundleOf, judgeLogged, judgeWitnesses, proofOf, type SigstoreVerifier } from './logged.js'
+import { launchOf, parseReleaseIndex, parseReleaseManifest, type ReleaseManifest, type Signed } from './manifest.js'
 import { isNoteSignedBy, type NoteKey } from './note.js'
-import type { ReleasePolicy, SigstorePolicy } from './policy.js'
-import { SHIPPED_INDEX } from './shipped.js'
+import type { ReleasePolicy } from './policy.js'
 
 export interface ReleaseInput {
   readonly policy: ReleasePolicy
@@ -36,237 +27,152 @@ export interface ReleaseInput {
   readonly sigstore?: SigstoreVerifier
 }
 
-export type SigstoreVerdict = { readonly holds: true } | { readonly holds: false; readonly reason: string }
-/** Holds a Sigstore bundle over an artifact to a policy; never throws. */
-export type SigstoreVerifier = (bundle: Uint8Array, artifact: Uint8Array, policy: SigstorePolicy) => SigstoreVerdict
-
 export interface ReleaseFindings {
   readonly manifest: ReleaseManifest
   /** Every release check passed or was waived: the launch is this release's. */
   readonly holds: boolean
-  /** JSON-ready, for verdicts. */
-  readonly described: Readonly<Record<string, unknown>>
+  /** JSON-ready, for verdicts. Undefined unless it holds: what a forged manifest says of itself is not to be repeated. */
+  readonly described: Readonly<Record<string, unknown>> | undefined
   readonly privateAnchor: false
   readonly endorsementsUsed: readonly EndorsementUse[]
   readonly endorsementBytes: readonly Bytes[]
   readonly notProven: readonly NotProven[]
 }
 
-/** More of each kind than any honest pool has; bounds what hostile pools can cost. */
-const MAX_DOCUMENTS = 64
+/** More different ones of a kind than any honest pool has. Past it nothing is left out in silence: the check says so. */
+const MAX_DOCUMENTS = 512
+/** Sigstore bundles cost a certificate chain each. */
+const MAX_SIGSTORE_BUNDLES = 64
 
 /** Carries out `release.*`. Undefined when there is no manifest to speak of. */
 export async function checkRelease(t: Transcript, input: ReleaseInput): Promise<ReleaseFindings | undefined> {
   const { policy, measurements, pool } = input
-  const manifests = read(pool, 'release', parseReleaseManifest).filter(({ document }) =>
-    launchOf(document, measurements),
-  )
-  const chosen = await best(manifests, policy.keys)
-  const index = await best([...read(pool, 'release-index', parseReleaseIndex), ...(await shipped(policy))], policy.keys)
-  const proof = chosen && proofOf(chosen.item, pool, policy)
-  const bundle = chosen && bundleOf(chosen.item, input)
+  const manifests = distinct(pool, 'release', MAX_DOCUMENTS)
+  const chosen = await chooseManifest(read(manifests.items, parseReleaseManifest), measurements, policy.keys)
+  const found = distinct(pool, 'release-index', MAX_DOCUMENTS)
+  const manifestKeys = chosen?.signers.length ? chosen.signers : policy.keys
+  const indexes = await indexesInForce(read(found.items, parseReleaseIndex), policy.keys, manifestKeys)
+  const entry = chosen?.item.bytes
+  const proofs = distinct(pool, 'tlog-proof', MAX_DOCUMENTS).items
+  const bundles = distinct(pool, 'sigstore-bundle', MAX_SIGSTORE_BUNDLES).items
+  const proof = entry && (await proofOf(entry, proofs, policy))
+  const bundle = entry && bundleOf(entry, bundles, policy, input.sigstore)
 
-  t.check('release.present', () =>
-    chosen === undefined ? unavailable('no release manifest at hand names this launch') : pass(),
-  )
+  t.check('release.present', () => {
+    if (chosen !== undefined) return pass()
+    return unavailable(manifests.more ? tooMany('manifests') : 'no release manifest at hand names this launch')
+  })
   t.check('release.signature', () =>
-    chosen?.signed === true
-      ? pass(undefined, actual(chosen.item.document))
+    chosen !== undefined && chosen.signers.length > 0
+      ? pass(undefined, { actual: `${chosen.item.document.version} of ${chosen.item.document.date}` })
       : fail('signed by no key your policy names'),
   )
-  await t.checkAsync('release.logged', () => judgeLogged(policy, proof, bundle))
-  await t.checkAsync('release.witnessed', () => judgeWitnesses(policy, proof))
-  t.check('release.index', () => {
-    if (index === undefined) return unavailable('no release index is at hand')
-    return index.signed
-      ? pass(undefined, { actual: index.item.document.date })
-      : fail('signed by no key your policy names')
-  })
+  t.check('release.logged', () => judgeLogged(policy, proof, bundle))
+  t.check('release.witnessed', () => judgeWitnesses(policy, proof))
+  t.check('release.index', () => (found.more ? unavailable(tooMany('indexes')) : indexes.judgement))
   if (chosen === undefined) return undefined
   const manifest = chosen.item.document
-  t.check('release.floor', () => judgeFloor(manifest, index?.item.document, policy))
-  t.check('release.denied', () => judgeDenied(manifest, index?.item.document, measurements))
+  t.check('release.floor', () => judgeFloor(manifest, indexes.inForce, policy.minVersion))
+  t.check('release.denied', () => judgeDenied(manifest, indexes.inForce, measurements))
   const ids = ['present', 'signature', 'logged', 'witnessed', 'index', 'floor', 'denied']
+  const holds = ids.every((id) => t.satisfied(`release.${id}`))
+  const log =
+    proof === undefined
+      ? bundle && { log: 'Sigstore' }
+      : { log: proof.checkpoint.origin, logSize: proof.checkpoint.size }
+  const { version, date, source } = manifest
   return {
     manifest,
-    holds: ids.every((id) => t.satisfied(`release.${id}`)),
-    ...described(chosen.item, index?.item, proof ?? bundle),
+    holds,
+    described: holds ? { version, date, revision: source.revision, ...log } : undefined,
+    privateAnchor: false,
+    ...used(chosen.item, indexes, (proof ?? bundle)?.bytes),
   }
 }
 
-interface Chosen<T> {
-  readonly item: Signed<T>
-  /** By one of the keys asked about. */
-  readonly signed: boolean
-}
-
-function read<T>(
+/** Different documents of a kind, in the order of the pool, and whether there were more than are looked at. */
+function distinct(
   { documents }: EndorsementPool,
-  kind: 'release' | 'release-index',
-  parse: (bytes: Uint8Array) => Signed<T>,
-): readonly Signed<T>[] {
-  return documents
-    .filter((document) => document.kind === kind)
-    .slice(0, MAX_DOCUMENTS)
-    .flatMap(({ bytes }) => {
-      try {
-        return [parse(bytes)]
-      } catch (error) {
-        if (error instanceof FormatError) return []
-        throw error
-      }
-    })
+  kind: EndorsementDocument['kind'],
+  limit: number,
+): { readonly items: readonly Bytes[]; readonly more: boolean } {
+  const all = new Map<string, Bytes>()
+  for (const document of documents) {
+    if (document.kind !== kind) continue
+    if (all.size > limit) break
+    all.set(toHex(sha256(document.bytes)), document.bytes)
+  }
+  return { items: [...all.values()].slice(0, limit), more: all.size > limit }
 }
 
-/** The newest that is signed by a key asked about; failing that, the newest, for the checks to refuse by name. */
-async function best<T extends { readonly date: string }>(
-  items: readonly Signed<T>[],
+function tooMany(what: string): string {
+  return `more than ${MAX_DOCUMENTS} release ${what} are at hand: give fewer`
+}
+
+function read<T>(items: readonly Bytes[], parse: (bytes: Uint8Array) => Signed<T>): readonly Signed<T>[] {
+  return items.flatMap((bytes) => {
+    try {
+      return [parse(bytes)]
+    } catch (error) {
+      if (error instanceof FormatError) return []
+      throw error
+    }
+  })
+}
+
+interface Chosen {
+  readonly item: Signed<ReleaseManifest>
+  /** Those of the policy's keys that signed it. */
+  readonly signers: readonly NoteKey[]
+}
+
+/** Of those that name this launch, the newest that is signed by a key asked about; failing that, the newest, to be refused. */
+async function chooseManifest(
+  manifests: readonly Signed<ReleaseManifest>[],
+  measurements: ReleaseInput['measurements'],
   keys: readonly NoteKey[],
-): Promise<Chosen<T> | undefined> {
-  const ranked: Chosen<T>[] = []
-  for (const item of items) {
-    const signed = (await Promise.all(keys.map((key) => isNoteSignedBy(item.note, key)))).includes(true)
-    ranked.push({ item, signed })
+): Promise<Chosen | undefined> {
+  const ranked: Chosen[] = []
+  for (const item of manifests) {
+    if (launchOf(item.document, measurements) === undefined) continue
+    const signers: NoteKey[] = []
+    for (const key of keys) if (await isNoteSignedBy(item.note, key)) signers.push(key)
+    ranked.push({ item, signers })
   }
-  // RFC 3339 in UTC sorts as text.
-  ranked.sort((a, b) => Number(b.signed) - Number(a.signed) || b.item.document.date.localeCompare(a.item.document.date))
+  const dateOf = ({ item }: Chosen) => item.document.date
+  ranked.sort(
+    (a, b) =>
+      Number(b.signers.length > 0) - Number(a.signers.length > 0) ||
+      // RFC 3339 in UTC sorts as text.
+      (dateOf(a) < dateOf(b) ? 1 : dateOf(a) > dateOf(b) ? -1 : 0),
+  )
   return ranked[0]
 }
 
-/** The index this verifier came with, where the policy wants releases of its publisher: nobody can withhold that one. */
-async function shipped({ keys }: ReleasePolicy): Promise<readonly Signed<ReleaseIndex>[]> {
-  const index = parseReleaseIndex(utf8(SHIPPED_INDEX))
-  const own = await Promise.all(keys.map((key) => isNoteSignedBy(index.note, key)))
-  return own.includes(true) ? [index] : []
-}
-
-/** A proof that this manifest is in the log asked about; the largest checkpoint first. */
-function proofOf(
-  manifest: Signed<ReleaseManifest>,
-  { documents }: EndorsementPool,
-  { log }: ReleasePolicy,
-): (TlogProof & { readonly bytes: Bytes; readonly included: boolean }) | undefined {
-  if (log === 'unlogged' || 'sigstore' in log) return undefined
-  const proofs = documents
-    .filter(({ kind }) => kind === 'tlog-proof')
-    .slice(0, MAX_DOCUMENTS)
-    .flatMap(({ bytes }) => {
-      try {
-        const proof = parseTlogProof(bytes)
-        const { inclusion, checkpoint } = proof
-        return [{ ...proof, bytes, included: verifyInclusion(manifest.bytes, inclusion, checkpoint.root) }]
-      } catch (error) {
-        if (error instanceof FormatError) return []
-        throw error
-      }
-    })
-  const own = proofs.filter(({ checkpoint }) => checkpoint.origin === log.key.name)
-  own.sort((a, b) => Number(b.included) - Number(a.included) || b.checkpoint.size - a.checkpoint.size)
-  return own[0]
-}
-
-type Proof = ReturnType<typeof proofOf>
-
-/** The Sigstore bundle that holds, or the first there is; `verdict` is undefined where nobody can judge it. */
-function bundleOf(
-  manifest: Signed<ReleaseManifest>,
-  { policy: { log }, pool, sigstore }: ReleaseInput,
-): { readonly bytes: Bytes; readonly verdict: SigstoreVerdict | undefined } | undefined {
-  if (log === 'unlogged' || !('sigstore' in log)) return undefined
-  const judged = pool.documents
-    .filter(({ kind }) => kind === 'sigstore-bundle')
-    .slice(0, MAX_DOCUMENTS)
-    .map(({ bytes }) => ({ bytes, verdict: sigstore?.(bytes, manifest.bytes, log.sigstore) }))
-  return judged.find(({ verdict }) => verdict?.holds === true) ?? judged[0]
-}
-
-type SigstoreProof = ReturnType<typeof bundleOf>
-
-async function judgeLogged({ log }: ReleasePolicy, proof: Proof, bundle: SigstoreProof): Promise<Finding> {
-  if (log === 'unlogged') return waived('releases.log: unlogged; the release may have been signed for you alone')
-  if ('sigstore' in log) return judgeSigstore(log.sigstore, bundle)
-  if (proof === undefined) return unavailable(`no proof of the log ${log.key.name} is at hand`)
-  const detail = { actual: `${proof.checkpoint.origin}, ${proof.checkpoint.size} entries` }
-  if (!(await isNoteSignedBy(proof.checkpoint.note, log.key)))
-    return fail('the log did not sign this checkpoint', detail)
-  return proof.included
-    ? pass(undefined, detail)
-    : fail('the manifest is not in the log at the place the proof names', detail)
-}
-
-function judgeSigstore({ identity }: SigstorePolicy, bundle: SigstoreProof): Finding {
-  if (bundle === undefined) return unavailable('no Sigstore bundle is at hand')
-  if (bundle.verdict === undefined) return unavailable('Sigstore bundles are judged by libraries that run in Node only')
-  const detail = { expected: identity }
-  return bundle.verdict.holds ? pass(undefined, detail) : fail(`Sigstore: ${bundle.verdict.reason}`, detail)
-}
-
-async function judgeWitnesses({ log }: ReleasePolicy, proof: Proof): Promise<Finding> {
-  if (log === 'unlogged') return waived('releases.log: unlogged; see release.logged')
-  if ('sigstore' in log) return waived('releases.log: sigstore; Rekor’s operator is taken at its word')
-  const { witnesses } = log
-  if (witnesses === undefined)
-    return waived('releases.log.witnesses: none; the log’s one operator is taken at its word')
-  const keys = [...new Map(witnesses.keys.map((key) => [key.publicKey.join(), key])).values()]
-  const seen: string[] = []
-  for (const key of keys) {
-    if (proof !== undefined && (await isNoteSignedBy(proof.checkpoint.note, key))) seen.push(key.name)
-  }
-  const detail = { expected: `${witnesses.threshold} of ${keys.length}`, actual: seen.join(', ') || 'none' }
-  return seen.length >= witnesses.threshold
-    ? pass(undefined, detail)
-    : fail('too few witnesses saw this checkpoint', detail)
-}
-
-function judgeFloor({ version }: ReleaseManifest, index: ReleaseIndex | undefined, policy: ReleasePolicy): Finding {
-  const floors = [index?.floor, policy.minVersion].filter((floor) => floor !== undefined)
-  const above = floors.find((floor) => isOlder(version, floor))
-  const detail = { expected: `at least ${floors.join(' and ')}`, actual: version }
-  return above === undefined ? pass(undefined, detail) : fail('the release is older than the floor', detail)
-}
-
-function judgeDenied(
-  manifest: ReleaseManifest,
-  index: ReleaseIndex | undefined,
-  measurements: ReleaseInput['measurements'],
-): Finding {
-  const reason = index && denialOf(index, manifest, measurements)
-  return reason === undefined ? pass() : fail(`the publisher denies it: ${reason}`, { actual: manifest.version })
-}
-
-function actual({ version, date }: ReleaseManifest): { readonly actual: string } {
-  return { actual: `${version} of ${date}` }
-}
-
-function described(
+function used(
   { document, bytes }: Signed<ReleaseManifest>,
-  index: Signed<ReleaseIndex> | undefined,
-  proof: Proof | SigstoreProof,
-): Omit<ReleaseFindings, 'manifest' | 'holds'> {
-  const { version, date, source } = document
-  const own = proof !== undefined && 'checkpoint' in proof
-  const log = own
-    ? { log: proof.checkpoint.origin, logSize: proof.checkpoint.size }
-    : proof === undefined
-      ? {}
-      : { log: 'Sigstore' }
+  { own, inForce }: IndexesInForce,
+  proof: Bytes | undefined,
+): Pick<ReleaseFindings, 'endorsementsUsed' | 'endorsementBytes' | 'notProven'> {
   const use = (kind: string, issuedAt: string): EndorsementUse => ({ kind, issuedAt, nextUpdate: null })
+  // Only the release's own index says how recent the publisher's word is; another key's may be long retired.
+  const others = inForce.filter((index) => index !== own)
   return {
-    described: { version, date, revision: source.revision, ...log },
-    privateAnchor: false,
     endorsementsUsed: [
-      use('release', date),
-      ...(index === undefined ? [] : [use('release-index', index.document.date)]),
+      use('release', document.date),
+      ...(own === undefined ? [] : [use('release-index', own.document.date)]),
+      ...others.map((index) => use('other release-index', index.document.date)),
     ],
     endorsementBytes: [
       bytes,
-      ...(index === undefined ? [] : [index.bytes]),
-      ...(proof === undefined ? [] : [proof.bytes]),
+      ...(own === undefined ? [] : [own.bytes]),
+      ...others.map((index) => index.bytes),
+      ...(proof === undefined ? [] : [proof]),
     ],
     notProven: [
       {
         id: 'release.since',
-        text: `that the publisher denied nothing after ${index?.document.date ?? 'the index that is missing'}, the date of its index at hand`,
+        text: `that the publisher denied nothing after ${own?.document.date ?? 'the index that is missing'}, the date of its index at hand`,
       },
     ],
   }

@@ -3,7 +3,8 @@
  *
  * Fields unknown here are ignored, as OpenAI's own servers do, but a known field asking for something this worker does
  * not do is refused: an answer must never silently be another one than was asked for. Refused: tools, images and audio,
- * n above 1, log-probabilities, response formats other than text, logit bias, and storage, which nothing here offers.
+ * n above 1, log-probabilities, response formats other than text, logit bias, storage, which nothing here offers, and chat
+ * templates, which come from the measured package alone (PROTOCOL.md P-8.2).
  */
 import * as v from 'valibot'
 import { type Bytes, fromUtf8 } from '../verifier/protocol/bytes.js'
@@ -76,6 +77,8 @@ const UNSUPPORTED: ReadonlyMap<string, (value: unknown) => boolean> = new Map([
   ['audio', () => false],
   ['logit_bias', isEmpty],
   ['store', (value) => value === false],
+  ['chat_template', () => false],
+  ['chat_template_kwargs', isEmpty],
   ['web_search_options', () => false],
 ])
 

@@ -1,6 +1,6 @@
 /** The documents say what is so: the transcript is the demo's own output, examples parse, links lead somewhere. */
 import { execFile } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -96,5 +96,16 @@ describe('all documents', () => {
     const protocol = read('PROTOCOL.md')
     const cited = [...ALL_CHECKS.values()].flatMap((check) => check.spec.match(/P-\d+\.\d+/g) ?? [])
     expect(cited.filter((requirement) => !protocol.includes(`**${requirement}**`))).toEqual([])
+  })
+
+  it('a test holds every requirement of PROTOCOL.md, and says so', () => {
+    const tests = readdirSync(join(root, 'test'), { recursive: true, encoding: 'utf8' })
+      .filter((name) => name.endsWith('.test.ts'))
+      .map((name) => read(join('test', name)))
+      .join('')
+    const cited = new Set(tests.match(/P-\d+\.\d+/g))
+    const stated = [...read('PROTOCOL.md').matchAll(/\*\*(P-\d+\.\d+)\*\*/g)].map((match) => match[1] ?? '')
+    expect(stated.length).toBeGreaterThan(40)
+    expect(stated.filter((requirement) => !cited.has(requirement))).toEqual([])
   })
 })

@@ -1,5 +1,6 @@
 /** What a client finds inside the encryption: OpenAI's paths, shapes and errors, through the whole channel. */
 import { describe, expect, it } from 'vitest'
+import { toBase64Url } from '../../verifier/protocol/bytes.js'
 import { sha256 } from '../../verifier/protocol/hash.js'
 import { verifyReceipt } from '../../verifier/receipt.js'
 import { chatRequest, eventsOf, fetchBundle, HELLO, MODEL, stubEngine, testWorker } from './stub.js'
@@ -156,6 +157,18 @@ describe('chat completions', () => {
       'response_format',
     ],
     ['storage', { ...HELLO, store: true }, 'unsupported_parameter', 'store'],
+    [
+      'a chat template of its own (P-8.2)',
+      { ...HELLO, chat_template: 'canary {{ messages }}' },
+      'unsupported_parameter',
+      'chat_template',
+    ],
+    [
+      'arguments for the chat template (P-8.2)',
+      { ...HELLO, chat_template_kwargs: { canary: true } },
+      'unsupported_parameter',
+      'chat_template_kwargs',
+    ],
     [
       'a chat the template refuses',
       { ...HELLO, messages: [{ role: 'user', content: 'canary <invalid>' }] },
@@ -323,6 +336,21 @@ describe('receipts (§10)', () => {
     })
     const other = { ...context, opening: { ...context.opening, responseBody: new Uint8Array(1) } }
     expect((await verifyReceipt(jws, other)).verdict).toBe('rejected')
+  })
+
+  it('link to no fetch of evidence: they say nothing that a nonce could change (P-10.1)', async () => {
+    const worker = await testWorker()
+    const before = await receiptOf(worker, { ...HELLO, seed: 5 })
+    const { claims } = await fetchBundle(worker.worker)
+    const after = await receiptOf(worker, { ...HELLO, seed: 5 })
+    const constant = async ({ jws, context }: typeof before) => {
+      const { jti, req, res, ...rest } = (await verifyReceipt(jws, context)).payload ?? {}
+      return { ...rest, chunks: res?.chunks }
+    }
+    expect(await constant(after)).toEqual(await constant(before))
+    expect(Buffer.from(after.jws.split('.')[1] ?? '', 'base64url').toString()).not.toContain(
+      toBase64Url(claims.fresh.nonceRoot),
+    )
   })
 
   it('can be asked for by id, inside the encryption, while they are kept', async () => {

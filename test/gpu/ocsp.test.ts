@@ -11,6 +11,7 @@ import {
 } from '../../scripts/simulated/gpu-ocsp.js'
 import { mergePools, sortEndorsements } from '../../verifier/endorsements.js'
 import { parseOcspResponse } from '../../verifier/gpu/ocsp.js'
+import { fromHex } from '../../verifier/protocol/bytes.js'
 import { FormatError } from '../../verifier/protocol/errors.js'
 import { type Bend, HOUR, judge, NOON, NVIDIA, nodeInput, STRANGER } from './world.js'
 
@@ -130,6 +131,12 @@ describe('what the policy tolerates', () => {
   })
 })
 
+const responderWith = (oid: string, hex: string) =>
+  NVIDIA.issueResponder({
+    issuer: 'gh100Identity',
+    overrides: { extensions: [{ oid, value: fromHex(hex) }] },
+  })
+
 describe('who answers, and about what', () => {
   it.each(['sha1', 'sha256', 'sha384'] as const)('names certificates with %s', async (hash) => {
     expect((await outcome({ staple: all({ hash }) })).verdict).toBe('accepted')
@@ -152,6 +159,8 @@ describe('who answers, and about what', () => {
     ],
     ['a responder whose certificate is not there', { broken: { certificates: [] } }],
     ['the device itself', { responder: NVIDIA.issueDevice({ family: 'GH100', issuer: 'gh100Identity' }) }],
+    ['a responder that is a certificate authority', { responder: responderWith('2.5.29.19', '30030101ff') }],
+    ['a responder that may sign certificates alone', { responder: responderWith('2.5.29.15', '03020204') }],
   ])('%s may not', async (_name, request) => {
     const staple: Staple = ({ issuer }) => (issuer === 'gh100Identity' ? request : {})
     const found = await outcome({ staple })

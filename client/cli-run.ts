@@ -7,6 +7,7 @@ import { SubrosaError } from '../verifier/errors.js'
 import { addVerificationOptions } from '../verifier/options.js'
 import { VERSION } from '../verifier/version.js'
 import type { ChatFlags } from './chat.js'
+import type { ReleaseFlags } from './model-release.js'
 import type { ProxyFlags } from './proxy.js'
 
 export interface CommandStreams {
@@ -17,6 +18,7 @@ export interface CommandStreams {
 /** What the enclave workspace offers the dispatcher; typed here so that neither side imports the other. */
 interface WorkerCommands {
   registerServe(program: Command): void
+  registerModel(model: Command): void
 }
 
 const MISUSE = 2
@@ -59,7 +61,21 @@ export async function runSubrosa(argv: readonly string[], streams: CommandStream
       status = await runProxy(flags, streams)
     })
   addVerificationOptions(proxy)
+  const model = program.command('model').description('measured model packages: seal one, release its key')
+  const release = model
+    .command('release')
+    .description('give a verified worker the key to encrypted weights')
+    .argument('<url>', 'worker URL')
+    .requiredOption('--weights-key <file>', 'the key that `model seal` wrote')
+    .requiredOption('--owner-key <file>', 'your Ed25519 private key (PKCS #8 PEM)')
+    .option('--verbose', 'show the stack of an unexpected error')
+    .action(async (url: string, flags: ReleaseFlags) => {
+      const { runRelease } = await import('./model-release.js')
+      status = await runRelease(url, flags, streams)
+    })
+  addVerificationOptions(release)
   try {
+    if (argv[2] === 'model' && argv[3] !== 'release') await registerHere(model)
     if (argv[2] === 'serve' || (argv[2] === 'help' && argv[3] === 'serve')) {
       ;(await loadWorkerCommands()).registerServe(program)
     } else {
@@ -83,6 +99,16 @@ function exitStatusOf(error: unknown): number {
     return MISUSE
   if (/^worker\.|^transport\.unavailable$/.test(code)) return 4
   return 1
+}
+
+/** What `model` does with packages on disk is the enclave workspace's; without it, `release` still works. */
+async function registerHere(model: Command): Promise<void> {
+  try {
+    ;(await loadWorkerCommands()).registerModel(model)
+  } catch (error) {
+    if (!(error instanceof SubrosaError)) throw error
+    model.command('seal').description('encrypt the weights of a package (needs the enclave workspace)')
+  }
 }
 
 async function loadWorkerCommands(): Promise<WorkerCommands> {

@@ -2,8 +2,10 @@
  * `subrosa serve`: the command line of the worker. It says once what runs, where, and what its attestation is worth;
  * after that it is quiet unless something fails.
  */
-import { writeFile } from 'node:fs/promises'
+import { createPublicKey } from 'node:crypto'
+import { readFile, writeFile } from 'node:fs/promises'
 import { type Command, InvalidArgumentError, Option } from 'commander'
+import { type Bytes, fromBase64Url } from '../verifier/protocol/bytes.js'
 import { SubrosaError } from '../verifier/protocol/errors.js'
 import type { PaddingMode } from '../verifier/protocol/statement.js'
 import { WorkerError } from './errors.js'
@@ -12,12 +14,15 @@ import { DEFAULT_PORT, type RunningWorker, serve } from './serve.js'
 interface ServeFlags {
   readonly simulated: boolean
   readonly model?: string
+  readonly modelOwner?: string
   readonly port: number
   readonly host: string
   readonly padding: PaddingMode
   readonly trustAnchorOut?: string
   readonly verbose: boolean
 }
+
+export { registerModel } from './cli-model.js'
 
 /** Adds `serve` to the dispatcher. */
 export function registerServe(program: Command): void {
@@ -26,6 +31,7 @@ export function registerServe(program: Command): void {
     .description('run a worker: attested, answering sealed prompts only')
     .option('--simulated', 'simulate a confidential VM: for trying things out, protects nothing', false)
     .option('--model <dir>', 'model package to serve (default: the demo model)')
+    .option('--model-owner <file>', "its owner's public key (PEM): the weights are sealed, and wait for model release")
     .option('--port <n>', 'port to listen on, 0 for any free one', parsePort, DEFAULT_PORT)
     .option('--host <host>', 'address to listen on', '127.0.0.1')
     .addOption(
@@ -50,6 +56,7 @@ async function run(flags: ServeFlags): Promise<void> {
       padding: flags.padding,
       logLevel: flags.verbose ? 'info' : 'error',
       ...(flags.model === undefined ? {} : { modelDirectory: flags.model }),
+      ...(flags.modelOwner === undefined ? {} : { modelOwnerKey: await loadOwnerKey(flags.modelOwner) }),
     })
     try {
       if (flags.trustAnchorOut !== undefined) await writeTrustAnchor(flags.trustAnchorOut, worker.rootsPem ?? '')
@@ -77,8 +84,24 @@ export function banner(worker: Pick<RunningWorker, 'url' | 'platform' | 'model' 
     `  attestation  ${attestation}`,
     `  prompts      sealed only, answers padded: ${padding}`,
     ...(anchor === undefined ? [] : [`  its roots    ${anchor}`]),
+    ...(model.sealed ? ['  waiting      for the owner of the model: subrosa model release'] : []),
     '',
   ].join('\n')
+}
+
+/** The raw Ed25519 key, 32 bytes, of a PEM file. */
+async function loadOwnerKey(file: string): Promise<Bytes> {
+  const text = await readFile(file, 'utf8').catch((cause: unknown) => {
+    throw new WorkerError('worker.option', `--model-owner: cannot read ${file}`, { cause })
+  })
+  try {
+    if (text.includes('PRIVATE')) throw new TypeError('a private key')
+    const { crv, x = '' } = createPublicKey(text).export({ format: 'jwk' })
+    if (crv === 'Ed25519') return fromBase64Url(x)
+  } catch {
+    // Falls through to the one sentence below.
+  }
+  throw new WorkerError('worker.option', `--model-owner: expected an Ed25519 public key in PEM, got something else`)
 }
 
 async function writeTrustAnchor(file: string, pem: string): Promise<void> {

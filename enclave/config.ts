@@ -22,6 +22,8 @@ export interface HostConfiguration {
     readonly id: string
     /** RFC 9162 root over the graph and weight files, 32 bytes (PROTOCOL.md §8). */
     readonly weightsRoot: Bytes
+    /** Raw Ed25519 public key of the model's owner, 32 bytes: the weights are encrypted and only it may release their key. */
+    readonly ownerKey?: Bytes
   }
   readonly padding: PaddingMode
   /** Inference engine and version; must be the one that runs. */
@@ -39,6 +41,9 @@ export function encodeHostConfiguration(configuration: HostConfiguration): Bytes
       new Map<CborKey, CborValue>([
         ['id', configuration.model.id],
         ['weights', configuration.model.weightsRoot],
+        ...(configuration.model.ownerKey === undefined
+          ? []
+          : [['owner', configuration.model.ownerKey] as [CborKey, CborValue]]),
       ]),
     ],
     ['padding', configuration.padding],
@@ -61,7 +66,11 @@ export function parseHostConfiguration(bytes: Uint8Array): HostConfiguration {
   if (padding === undefined)
     throw new FormatError('config.padding', 'host configuration: padding: expected off or tick')
   const configuration: HostConfiguration = {
-    model: { id: model.text('id'), weightsRoot: model.bytes('weights', 32) },
+    model: {
+      id: model.text('id'),
+      weightsRoot: model.bytes('weights', 32),
+      ...(model.has('owner') ? { ownerKey: model.bytes('owner', 32) } : {}),
+    },
     padding,
     engine: f.text('engine'),
     ...(f.has('operator') ? { operatorKey: f.bytes('operator', 32) } : {}),

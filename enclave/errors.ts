@@ -10,6 +10,7 @@ export type WorkerErrorCode =
   | 'worker.host-data'
   | 'worker.simulated-missing'
   | 'worker.model'
+  | 'worker.model-key'
   | 'worker.port'
   | 'worker.option'
   | 'worker.busy'
@@ -18,7 +19,8 @@ export type WorkerErrorCode =
 /**
  * The worker cannot do what was asked. What to do: `worker.option`, `worker.port` and `worker.model` mean fix the
  * command; `worker.no-tee` means run in a confidential VM or say `--simulated`; `worker.platform` may pass when tried
- * again; `worker.host-data` means that this VM was launched for another configuration; `worker.busy` means try later.
+ * again; `worker.host-data` means that this VM was launched for another configuration; `worker.model-key` means
+ * that a release was not the model owner's for this boot; `worker.busy` means try later.
  */
 export class WorkerError extends SubrosaError {
   declare readonly code: WorkerErrorCode

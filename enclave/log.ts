@@ -13,6 +13,8 @@ export type LogEvent =
   | 'keys.epoch'
   | 'attestation.batch'
   | 'attestation.failed'
+  | 'model.opened'
+  | 'model.refused'
   | 'request.done'
   | 'request.refused'
   | 'request.failed'

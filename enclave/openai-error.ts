@@ -15,6 +15,8 @@ export type OpenAIErrorCode =
   | 'receipt_not_found'
   | 'duplicate_request'
   | 'overloaded'
+  | 'model_locked'
+  | 'model_key_refused'
   | 'timeout'
   | 'internal_error'
 
@@ -73,6 +75,8 @@ export function openAIErrorOf(error: unknown): OpenAIError {
       return new OpenAIError(400, 'invalid_value', 'a sampling parameter is out of range')
     case 'context.overflow':
       return new OpenAIError(400, 'context_length_exceeded', 'messages and answer do not fit the context', 'messages')
+    case 'locked':
+      return new OpenAIError(503, 'model_locked', 'the owner of the model has not yet released its weights here')
     case 'closed':
       return new OpenAIError(503, 'overloaded', 'the worker is shutting down')
     default:

@@ -5,6 +5,7 @@
 import { Hono } from 'hono'
 import { toBytes } from '../verifier/protocol/bytes.js'
 import { IDEMPOTENCY_HEADER, SESSION_HEADER } from '../verifier/protocol/constants.js'
+import { PATH_MODEL_KEY } from '../verifier/protocol/model-key.js'
 import type { PaddingMode } from '../verifier/protocol/statement.js'
 import { channelOf } from './channel.js'
 import { type CompletionDeps, complete } from './completion.js'
@@ -13,6 +14,7 @@ import type { Engine } from './inference/engine.js'
 import type { KeyLadder } from './keys.js'
 import { errorCode, type Logger } from './log.js'
 import type { Metrics } from './metrics.js'
+import type { ModelLock } from './model-key.js'
 import { errorBody, OpenAIError } from './openai-error.js'
 import { parseChatRequest } from './openai-request.js'
 import { padBody } from './padding.js'
@@ -34,6 +36,8 @@ export interface OpenAIDeps {
   readonly maxAnswers?: number
   /** Longest time one answer may take. Default 5 minutes. */
   readonly timeoutMs?: number
+  /** Of encrypted weights: takes their key. */
+  readonly lock?: ModelLock
 }
 
 /** The handler for requests that came out of the gateway; anything else gets an internal error. */
@@ -96,6 +100,23 @@ export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise
     }
   })
 
+  const { lock } = deps
+  if (lock !== undefined) {
+    app.post(PATH_MODEL_KEY, async (c) => {
+      const channel = channelOf(c.req.raw)
+      const boot = channel && keys.bootOf(channel.configuration)
+      if (channel === undefined || boot === undefined) throw new OpenAIError(500, 'internal_error', 'internal error')
+      try {
+        await lock.unlock(await c.req.text(), boot)
+      } catch (error) {
+        log.error('model.refused', { code: errorCode(error) })
+        throw new OpenAIError(400, 'model_key_refused', 'that is no key for these weights from the owner of this model')
+      }
+      log.info('model.opened')
+      return json({ object: 'model_key', opened: true })
+    })
+  }
+
   app.get('/v1/models', () => json({ object: 'list', data: [model] }))
   app.get('/v1/models/:id', (c) => {
     if (c.req.param('id') === model.id) return json(model)
@@ -111,7 +132,8 @@ export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise
     return json({ id, object: 'receipt', receipt })
   })
 
-  for (const path of ['/v1/chat/completions', '/v1/models', '/v1/models/:id', '/v1/receipts/:id']) {
+  const paths = ['/v1/chat/completions', '/v1/models', '/v1/models/:id', '/v1/receipts/:id']
+  for (const path of lock === undefined ? paths : [...paths, PATH_MODEL_KEY]) {
     app.all(path, () => failure(new OpenAIError(405, 'method_not_allowed', 'this path does not take that method')))
   }
   app.notFound(() => failure(new OpenAIError(404, 'unknown_url', 'no such path here')))

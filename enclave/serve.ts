@@ -13,8 +13,10 @@ import type { ModelClaims, PaddingMode } from '../verifier/protocol/statement.js
 import { WorkerError } from './errors.js'
 import type { Engine } from './inference/engine.js'
 import { EngineError } from './inference/errors.js'
-import { createOrtEngine } from './inference/ort/engine.js'
+import { createLockedEngine, type LockedEngine } from './inference/locked.js'
+import { createOrtEngine, describeOrtEngine } from './inference/ort/engine.js'
 import { loadModelPackage, modelClaims } from './inference/package.js'
+import { loadSealedPackage } from './inference/sealed-package.js'
 import { createLogger, errorCode, type Logger, type LogLevel } from './log.js'
 import type { Platform } from './platforms/platform.js'
 import { loadSimulatedPlatform } from './platforms/simulated.js'
@@ -31,6 +33,8 @@ export interface ServeOptions {
   readonly simulatedGpus?: number
   /** Model package; by default the one that comes with the worker. */
   readonly modelDirectory?: string
+  /** Raw Ed25519 public key of the model's owner, 32 bytes: the package is sealed, and answers wait for the owner's release. */
+  readonly modelOwnerKey?: Bytes
   /** 0 takes any free port. Default 8080. */
   readonly port?: number
   /** Default 127.0.0.1. */
@@ -52,7 +56,8 @@ export interface ServeOptions {
 export interface RunningWorker {
   readonly url: string
   readonly platform: Pick<Platform, 'name' | 'kind' | 'simulated'>
-  readonly model: { readonly id: string; readonly title: string }
+  /** `sealed`: at the start no chat is answered, because the weights wait for their key. */
+  readonly model: { readonly id: string; readonly title: string; readonly sealed: boolean }
   readonly padding: PaddingMode
   /** Only of a simulated machine: its throw-away roots, in PEM. */
   readonly rootsPem?: string
@@ -76,11 +81,18 @@ export async function serve(options: ServeOptions = {}): Promise<RunningWorker> 
     level: options.logLevel ?? 'error',
     now,
   })
-  const choices = { padding, ...(options.operatorKey === undefined ? {} : { operatorKey: options.operatorKey }) }
+  const { operatorKey, modelOwnerKey } = options
+  const choices = {
+    padding,
+    ...(operatorKey === undefined ? {} : { operatorKey }),
+    ...(modelOwnerKey === undefined ? {} : { modelOwnerKey }),
+  }
 
   // Without a TEE nothing is loaded: the refusal should not take the time of a model.
   const real = options.simulated === true ? undefined : await detectPlatform()
-  const { engine, model } = options.engine ?? (await loadModel(options.modelDirectory ?? defaultModelDirectory()))
+  const directory = options.modelDirectory ?? defaultModelDirectory()
+  const loaded: LoadedModel = options.engine ?? (await loadModel(directory, modelOwnerKey !== undefined))
+  const { engine, model, locked } = loaded
   const simulated =
     real !== undefined
       ? undefined
@@ -98,6 +110,7 @@ export async function serve(options: ServeOptions = {}): Promise<RunningWorker> 
     platform,
     engine,
     model,
+    ...(locked === undefined ? {} : { locked }),
     now,
     monotonicMs,
     log,
@@ -118,7 +131,7 @@ export async function serve(options: ServeOptions = {}): Promise<RunningWorker> 
   return {
     url: `http://${urlHost(host)}:${address.port}`,
     platform: { name: platform.name, kind: platform.kind, simulated: platform.simulated },
-    model: { id: model.id, title: engine.info.manifest.title },
+    model: { id: model.id, title: engine.info.manifest.title, sealed: locked !== undefined },
     padding,
     ...(simulated === undefined ? {} : { rootsPem: simulated.rootsPem }),
     close() {
@@ -136,8 +149,21 @@ export function defaultModelDirectory(): string {
   return candidates.find((path) => existsSync(path)) ?? (candidates[0] as string)
 }
 
-async function loadModel(directory: string): Promise<{ engine: Engine; model: ModelClaims }> {
+interface LoadedModel {
+  readonly engine: Engine
+  readonly model: ModelClaims
+  readonly locked?: LockedEngine
+}
+
+async function loadModel(directory: string, sealed: boolean): Promise<LoadedModel> {
   try {
+    if (sealed) {
+      const modelPackage = await loadSealedPackage(directory)
+      const locked = createLockedEngine(describeOrtEngine(modelPackage.manifest), async (key) =>
+        createOrtEngine(await modelPackage.open(key)),
+      )
+      return { engine: locked.engine, model: modelClaims(modelPackage), locked }
+    }
     const modelPackage = await loadModelPackage(directory)
     return { engine: await createOrtEngine(modelPackage), model: modelClaims(modelPackage) }
   } catch (cause) {

@@ -11,9 +11,11 @@ import { createGateway, type GatewayLimits } from './channel.js'
 import { configurationDigest, encodeHostConfiguration, SOFTWARE_NAME, SOFTWARE_VERSION } from './config.js'
 import { WorkerError } from './errors.js'
 import type { Engine } from './inference/engine.js'
+import type { LockedEngine } from './inference/locked.js'
 import { createKeyLadder } from './keys.js'
 import { errorCode, type Logger } from './log.js'
 import { createMetrics } from './metrics.js'
+import { createModelLock } from './model-key.js'
 import { createOpenAIApp } from './openai.js'
 import type { Platform } from './platforms/platform.js'
 import { createReceiptBook } from './receipts.js'
@@ -23,11 +25,15 @@ export interface HostChoices {
   readonly padding: PaddingMode
   /** Raw Ed25519 public key, 32 bytes. */
   readonly operatorKey?: Bytes
+  /** Raw Ed25519 public key of the model's owner, 32 bytes: the weights are encrypted and only it may release their key. */
+  readonly modelOwnerKey?: Bytes
 }
 
 export interface WorkerOptions extends HostChoices {
   readonly platform: Platform
   readonly engine: Engine
+  /** Where the weights are encrypted: how they are opened. It needs `modelOwnerKey`. */
+  readonly locked?: LockedEngine
   readonly model: ModelClaims
   readonly now: () => Date
   /** Milliseconds, monotonic. */
@@ -63,7 +69,11 @@ export function hostDataFor(kind: Platform['kind'], engine: Engine, model: Model
   return configurationDigest(
     kind,
     encodeHostConfiguration({
-      model: { id: model.id, weightsRoot: model.weightsRoot },
+      model: {
+        id: model.id,
+        weightsRoot: model.weightsRoot,
+        ...(choices.modelOwnerKey === undefined ? {} : { ownerKey: choices.modelOwnerKey }),
+      },
       padding: choices.padding,
       engine: engineLabel(engine),
       ...(choices.operatorKey === undefined ? {} : { operatorKey: choices.operatorKey }),
@@ -111,6 +121,14 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
       log.info('attestation.batch', { count })
     },
   })
+  const { locked, modelOwnerKey } = options
+  if ((locked === undefined) !== (modelOwnerKey === undefined)) {
+    throw new WorkerError('worker.option', 'encrypted weights need the key of their owner, and only they do')
+  }
+  const lock =
+    locked === undefined || modelOwnerKey === undefined
+      ? undefined
+      : createModelLock({ engine: locked, ownerKey: modelOwnerKey, now: nowS })
   let open = true
   const gateway = createGateway({
     keys: keys.ring,
@@ -126,6 +144,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
       now: nowS,
       ...(options.answerTimeoutMs === undefined ? {} : { timeoutMs: options.answerTimeoutMs }),
       ...(options.maxAnswers === undefined ? {} : { maxAnswers: options.maxAnswers }),
+      ...(lock === undefined ? {} : { lock }),
     }),
     limits: { maxRequestBytes: 2 * 1024 * 1024, maxPlainResponseBytes: 2 * 1024 * 1024, ...options.limits },
     onRefusal: (code) => log.info('request.refused', { route: 'ohttp', code }),
@@ -134,7 +153,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     attester,
     keys,
     gateway,
-    ready: () => open,
+    ready: () => open && lock?.locked() !== true,
     metrics,
     log,
     monotonicMs: options.monotonicMs,

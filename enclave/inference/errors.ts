@@ -14,6 +14,10 @@ export type EngineErrorCode =
   | 'package.size'
   /** A file's SHA-256 is not the one in the manifest. */
   | 'package.digest'
+  /** The key at hand does not open an encrypted file, or the file is not one. */
+  | 'package.sealed'
+  /** The weights are encrypted and their key has not come yet. */
+  | 'locked'
   /** The files are the ones listed, but do not make a model this engine can run. */
   | 'package.unusable'
   /** The chat cannot be put into the model's words: unknown role, or refused by the template. */
@@ -31,7 +35,7 @@ export type EngineErrorCode =
 
 /**
  * What to do, by prefix: `package.` stop and replace the package; `chat.`, `options.` and `context.` fix the request;
- * `aborted` nothing; `closed` and `engine.failed` try another worker.
+ * `aborted` nothing; `locked` wait for the model's owner; `closed` and `engine.failed` try another worker.
  */
 export class EngineError extends SubrosaError {
   declare readonly code: EngineErrorCode

@@ -69,18 +69,34 @@ export interface ModelPackage {
  * @throws EngineError `package.manifest`, `package.path`, `package.missing`, `package.size` or `package.digest`.
  */
 export async function loadModelPackage(directory: string): Promise<ModelPackage> {
-  const { value, bytes: text } = await readManifest(directory)
-  const manifest = parseManifest(value)
+  const { manifest, manifestDigest } = await loadManifest(directory)
   const files = new Map<string, Bytes>()
-  for (const file of manifest.files) {
-    const bytes = await readExactly(directory, file)
-    const digest = toHex(sha256(bytes))
-    if (digest !== file.sha256) {
-      throw new EngineError('package.digest', `${file.path}: expected SHA-256 ${file.sha256}, got ${digest}`)
-    }
-    files.set(file.path, bytes)
+  for (const file of manifest.files) files.set(file.path, await readListed(directory, file))
+  return { manifest, manifestDigest, files }
+}
+
+/** The manifest alone, and its digest. @throws EngineError `package.manifest`, `package.path` or `package.missing`. */
+export async function loadManifest(directory: string): Promise<Omit<ModelPackage, 'files'>> {
+  const { value, bytes } = await readManifest(directory)
+  return { manifest: parseManifest(value), manifestDigest: sha256(bytes) }
+}
+
+/** The checked bytes of one listed file. @throws EngineError `package.missing`, `package.size` or `package.digest`. */
+export async function readListed(directory: string, file: ModelFile): Promise<Bytes> {
+  const bytes = await readExactly(directory, file)
+  checkFile(file, bytes)
+  return bytes
+}
+
+/** @throws EngineError `package.size` or `package.digest` unless these bytes are the ones the manifest lists. */
+export function checkFile(file: ModelFile, bytes: Bytes): void {
+  if (bytes.length !== file.size) {
+    throw new EngineError('package.size', `${file.path}: expected ${file.size} bytes, got ${bytes.length}`)
   }
-  return { manifest, manifestDigest: sha256(text), files }
+  const digest = toHex(sha256(bytes))
+  if (digest !== file.sha256) {
+    throw new EngineError('package.digest', `${file.path}: expected SHA-256 ${file.sha256}, got ${digest}`)
+  }
 }
 
 /**
@@ -93,7 +109,7 @@ export function computeWeightsRoot(manifest: ModelManifest): Bytes {
 }
 
 /** What the attested statement says about the model. */
-export function modelClaims({ manifest, manifestDigest }: ModelPackage): ModelClaims {
+export function modelClaims({ manifest, manifestDigest }: Omit<ModelPackage, 'files'>): ModelClaims {
   return {
     id: manifest.id,
     weightsRoot: computeWeightsRoot(manifest),
@@ -130,20 +146,7 @@ function fileNamed(manifest: ModelManifest, path: string): ModelFile {
 }
 
 async function readManifest(directory: string): Promise<{ value: unknown; bytes: Bytes }> {
-  const handle = await openRegular(directory, MANIFEST_FILE)
-  let bytes: Bytes
-  try {
-    const { size } = await handle.stat()
-    if (size > MAX_MANIFEST_BYTES) {
-      throw new EngineError(
-        'package.manifest',
-        `expected a manifest of at most ${MAX_MANIFEST_BYTES} bytes, got ${size}`,
-      )
-    }
-    bytes = await readInto(handle, size)
-  } finally {
-    await handle.close()
-  }
+  const bytes = await readUpTo(directory, MANIFEST_FILE, MAX_MANIFEST_BYTES, 'package.manifest')
   try {
     return { value: JSON.parse(fromUtf8(bytes)), bytes }
   } catch (cause) {
@@ -163,6 +166,30 @@ async function readExactly(directory: string, file: ModelFile): Promise<Bytes> {
   } finally {
     await handle.close()
   }
+}
+
+/** A regular file of the package's folder, whole. @throws EngineError `package.missing`, or `tooLarge` above `maxBytes`. */
+export async function readUpTo(
+  directory: string,
+  path: string,
+  maxBytes: number,
+  tooLarge: 'package.size' | 'package.manifest' = 'package.size',
+): Promise<Bytes> {
+  const handle = await openRegular(directory, path)
+  try {
+    const { size } = await handle.stat()
+    if (size > maxBytes) {
+      throw new EngineError(tooLarge, `${path}: expected at most ${maxBytes} bytes, got ${size}`)
+    }
+    return await readInto(handle, size)
+  } finally {
+    await handle.close()
+  }
+}
+
+/** @throws EngineError `package.missing` unless it is a regular file that can be read. */
+export async function expectThere(directory: string, path: string): Promise<void> {
+  await (await openRegular(directory, path)).close()
 }
 
 async function openRegular(directory: string, path: string): Promise<FileHandle> {

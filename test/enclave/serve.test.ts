@@ -230,7 +230,7 @@ describe('subrosa serve', () => {
   })
 
   it('never calls a real machine simulated, nor the other way round', () => {
-    const base = { url: 'http://x', model: { id: 'm', title: 'M' }, padding: 'tick' } as const
+    const base = { url: 'http://x', model: { id: 'm', title: 'M', sealed: false }, padding: 'tick' } as const
     const real = banner({ ...base, platform: { name: 'configfs-tsm', kind: 'tdx', simulated: false } })
     expect(real).toContain('Intel TDX through configfs-tsm')
     expect(real).not.toContain('SIMULATED')

@@ -148,7 +148,11 @@ export async function testWorker(
   } = {},
 ): Promise<TestWorker> {
   const engine = options.engine ?? stubEngine()
-  const choices = { padding: options.padding ?? 'tick' } as const
+  const owner = options.worker?.modelOwnerKey
+  const choices = {
+    padding: options.padding ?? 'tick',
+    ...(owner === undefined ? {} : { modelOwnerKey: owner }),
+  } as const
   const platform = stubPlatform(hostDataFor('snp', engine, MODEL, choices), options.attest)
   const lines: string[] = []
   const clock = { at: NOW }

@@ -7,10 +7,10 @@
  */
 import { createChatEncoder } from '../chat.js'
 import { createDetokenizer } from '../detokenizer.js'
-import type { Engine, EngineEvent, FinishReason, GenerateOptions, TokenEvent } from '../engine.js'
+import type { Engine, EngineEvent, EngineInfo, FinishReason, GenerateOptions, TokenEvent } from '../engine.js'
 import { ContextOverflowError, EngineError } from '../errors.js'
 import { checkOptions } from '../options.js'
-import type { ModelPackage } from '../package.js'
+import type { ModelManifest, ModelPackage } from '../package.js'
 import { createSampler, logProbabilities } from '../sampler.js'
 import { createStopFilter } from '../stop-strings.js'
 import { createTokenizer, type TextTokenizer } from '../tokenizer.js'
@@ -39,7 +39,7 @@ export async function createOrtEngine(modelPackage: ModelPackage, options: OrtEn
   let closed = false
 
   return {
-    info: { ...RUNTIME, determinism: manifest.determinism, manifest, contextLength },
+    info: describeOrtEngine(manifest),
     tokenizeChat,
     generate(promptTokens, generateOptions): AsyncIterable<EngineEvent> {
       if (closed) throw closedError()
@@ -57,6 +57,12 @@ export async function createOrtEngine(modelPackage: ModelPackage, options: OrtEn
       await model.close()
     },
   }
+}
+
+/** What the engine over such a package says of itself; it needs no weights. */
+export function describeOrtEngine(manifest: ModelManifest): EngineInfo {
+  const { determinism, architecture } = manifest
+  return { ...RUNTIME, determinism, manifest, contextLength: architecture.contextLength }
 }
 
 function checkPrompt(promptTokens: readonly number[], vocabularySize: number): void {

@@ -1,0 +1,66 @@
+/**
+ * An engine whose weights are still encrypted: it knows its manifest, and refuses every chat until it is given the key once.
+ * From then on it is the engine it was opened to.
+ */
+import type { ChatMessage, Engine, EngineEvent, EngineInfo, GenerateOptions } from './engine.js'
+import { EngineError } from './errors.js'
+import { closedError } from './turns.js'
+
+export interface LockedEngine {
+  readonly engine: Engine
+  /** Whether the key has yet to come. */
+  locked(): boolean
+  /**
+   * Opens the weights and starts the engine; once open it stays so, and later keys are not looked at. One attempt runs at a
+   * time. @throws whatever `open` throws, and the engine stays locked; EngineError `closed`.
+   */
+  unlock(key: string): Promise<void>
+}
+
+/** `info` is what the engine will say of itself; `open` makes it, and must make one that says the same. */
+export function createLockedEngine(info: EngineInfo, open: (key: string) => Promise<Engine>): LockedEngine {
+  let engine: Engine | undefined
+  let attempt: Promise<void> = Promise.resolve()
+  let closed = false
+
+  const opened = (): Engine => {
+    if (engine !== undefined) return engine
+    if (closed) throw closedError()
+    throw new EngineError('locked', "the model's weights are encrypted and their key has not come yet")
+  }
+  const tryOnce = async (key: string): Promise<void> => {
+    if (closed) throw closedError()
+    if (engine !== undefined) return
+    const made = await open(key)
+    if (closed || made.info.name !== info.name || made.info.version !== info.version) {
+      await made.close()
+      throw closed
+        ? closedError()
+        : new EngineError('package.unusable', 'the weights make another engine than announced')
+    }
+    engine = made
+  }
+
+  return {
+    locked: () => engine === undefined,
+    unlock(key) {
+      const next = attempt.then(
+        () => tryOnce(key),
+        () => tryOnce(key),
+      )
+      attempt = next
+      return next
+    },
+    engine: {
+      info,
+      tokenizeChat: (messages: readonly ChatMessage[]): number[] => opened().tokenizeChat(messages),
+      generate: (prompt: readonly number[], options: GenerateOptions): AsyncIterable<EngineEvent> =>
+        opened().generate(prompt, options),
+      async close() {
+        closed = true
+        await attempt.catch(() => undefined)
+        await engine?.close()
+      },
+    },
+  }
+}

@@ -6,6 +6,7 @@ const [model] = (await openai.models.list()).data
 const stream = await openai.chat.completions.create({
   model: model.id,
   messages: [{ role: 'user', content: process.argv[2] ?? 'What is the capital of France?' }],
+  temperature: 0,
   stream: true,
 })
 for await (const chunk of stream) process.stdout.write(chunk.choices[0]?.delta.content ?? '')

@@ -14,7 +14,7 @@ def call(path, body=None):
 
 model = json.load(call("/models"))["data"][0]["id"]
 question = sys.argv[1] if len(sys.argv) > 1 else "What is the capital of France?"
-body = {"model": model, "messages": [{"role": "user", "content": question}], "stream": True}
+body = {"model": model, "messages": [{"role": "user", "content": question}], "stream": True, "temperature": 0}
 for line in call("/chat/completions", body):
     if line.startswith(b"data: {"):
         for choice in json.loads(line[len("data: "):])["choices"]:

@@ -10,7 +10,11 @@ try {
   console.error(`verified until ${worker.worker.validUntil.toISOString()}`)
   const openai = new OpenAI({ baseURL: worker.baseURL, fetch: worker.fetch, apiKey: 'unused' })
   const { data, response } = await openai.chat.completions
-    .create({ model: worker.worker.statement.model.id, messages: [{ role: 'user', content: question }] })
+    .create({
+      model: worker.worker.statement.model.id,
+      messages: [{ role: 'user', content: question }],
+      temperature: 0,
+    })
     .withResponse()
   console.log(data.choices[0].message.content)
   const receipt = await worker.receipt(response)

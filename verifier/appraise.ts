@@ -10,11 +10,12 @@ import { type CpuFindings, type CpuVerifier, loadCpuVerifier } from './cpu.js'
 import { describeClaims } from './describe.js'
 import { detectEvidence } from './detect.js'
 import { type EndorsementPool, mergePools, sortEndorsements } from './endorsements.js'
+import { UsageError } from './errors.js'
 import type { GpuFindings, GpuInput } from './gpu/verify.js'
 import { transcriptOf } from './graces.js'
 import type { AppraisalPolicy } from './policy.js'
 import { type Bundle, parseBundle } from './protocol/bundle.js'
-import { type Bytes, toHex } from './protocol/bytes.js'
+import { type Bytes, equalBytes, toHex } from './protocol/bytes.js'
 import { MAX_EVIDENCE_LIFETIME_S, MEDIA_TYPE_TDX_QUOTE } from './protocol/constants.js'
 import { FormatError } from './protocol/errors.js'
 import { sha256 } from './protocol/hash.js'
@@ -51,6 +52,7 @@ export interface VerifyOptions {
 /** Appraises a bundle, or raw CPU or GPU evidence. Text encodings (hex, base64) are undone first. */
 export async function verifyEvidence(evidence: Bytes, options: VerifyOptions): Promise<AttestationResult> {
   const detected = detectEvidence(evidence)
+  refuseContradictions(detected.kind, options)
   // A worker owes a bundle: raw evidence, however genuine, says nothing about this worker's keys or this moment.
   if (detected.kind === 'bundle' || options.live !== undefined || options.fromWorker === true) {
     return verifyBundle(detected.bytes, options)
@@ -60,6 +62,24 @@ export async function verifyEvidence(evidence: Bytes, options: VerifyOptions): P
     return verifyGpuEvidence([detected.bytes], [], options)
   }
   return verifyRaw(await loadCpuVerifier(detected.kind), detected.bytes, options)
+}
+
+/** What nobody would look at must not look as if somebody had. @throws UsageError */
+function refuseContradictions(kind: string, { now, live, nonce, reportData }: VerifyOptions): void {
+  if (Number.isNaN(now.getTime()) || Number.isNaN(live?.sentAt.getTime() ?? 0)) {
+    throw new UsageError('option.time', 'now and sentAt must be valid instants')
+  }
+  if (live !== undefined && nonce !== undefined && !equalBytes(live.nonce, nonce)) {
+    throw new UsageError('option.nonce', 'live and nonce name two nonces; evidence holds one')
+  }
+  if (reportData !== undefined && (live !== undefined || kind === 'bundle' || kind === 'gpu')) {
+    throw new UsageError(
+      'option.report-data',
+      kind === 'gpu'
+        ? '--report-data is for raw CPU reports; a GPU answers a nonce'
+        : '--report-data is for raw reports; a bundle’s REPORT_DATA is its claims',
+    )
+  }
 }
 
 async function verifyRaw(vendor: CpuVerifier, evidence: Bytes, options: VerifyOptions): Promise<AttestationResult> {

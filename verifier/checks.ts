@@ -47,7 +47,8 @@ export interface Detail {
 
 export type Finding<T = undefined> =
   | { readonly status: 'pass'; readonly value: T; readonly detail?: Detail }
-  | { readonly status: 'fail'; readonly reason: string; readonly detail?: Detail }
+  /** `final`: no grace bears it. */
+  | { readonly status: 'fail'; readonly reason: string; readonly detail?: Detail; readonly final?: true }
   | { readonly status: 'skip'; readonly cause: 'unavailable'; readonly reason: string; readonly detail?: Detail }
   /** The policy gave this check up. `value` lets a later stage go on where the waiver has something to go on with. */
   | {
@@ -66,6 +67,11 @@ export function pass<T>(value?: T, detail?: Detail): Finding<T | undefined> {
 
 export function fail(reason: string, detail?: Detail): Finding<never> {
   return detail === undefined ? { status: 'fail', reason } : { status: 'fail', reason, detail }
+}
+
+/** As `fail`, where what was found is so bad that a grace for the check does not cover it. */
+export function failForGood(reason: string, detail: Detail): Finding<never> {
+  return { status: 'fail', reason, detail, final: true }
 }
 
 /** An input this check needs is not at hand: not success, and not a rejection either. */
@@ -209,7 +215,8 @@ export class Transcript {
   /** A failure that has grace is a waiver, with what was found in its reason. */
   #borne<T>(id: string, found: Finding<T>): Finding<T> {
     const grace = this.#graces.get(id)
-    const stands = found.status === 'fail' || (found.status === 'skip' && found.cause === 'unavailable')
+    const stands =
+      (found.status === 'fail' && found.final !== true) || (found.status === 'skip' && found.cause === 'unavailable')
     if (grace === undefined || !stands) return found
     const { reason, detail } = found
     return { ...waived(`${grace}; ${reason}`), ...(detail === undefined ? {} : { detail }) }

@@ -43,7 +43,9 @@ export function registerGpu(program: Command, output: Output, done: (status: num
     .description('check one reference integrity manifest')
     .argument('<file>', 'manifest, XML')
     .action(async (file: string, flags: Flags) => {
-      const [manifest, options] = [await loadFile(file, 'manifest'), await optionsFor(flags)]
+      const options = await optionsFor(flags)
+      if (options.nonce !== undefined) throw new UsageError('option.nonce', '--nonce: a manifest answers none')
+      const manifest = await loadFile(file, 'manifest')
       const result =
         flags.offline === true
           ? await verifyRimFile(manifest, options)
@@ -87,7 +89,9 @@ async function withNetwork(
 
 async function optionsFor(flags: Flags): Promise<GpuOptions> {
   if (flags.reportData !== undefined) throw new UsageError('option.report-data', '--report-data is for CPU reports')
-  const { policy, endorsements, at, nonce } = await resolveFlags(flags)
+  if (flags.gpu === 'none') throw new UsageError('option.gpu', '--gpu none: there is nothing here but GPU evidence')
+  const { policy, endorsements, at, nonce, modelNamed } = await resolveFlags(flags)
+  if (modelNamed) throw new UsageError('option.model', '--model-digest: GPU evidence names no model')
   if (nonce !== undefined && nonce.length !== 32)
     throw new UsageError('option.nonce', '--nonce: an SPDM nonce has 32 bytes')
   return { policy, endorsements, now: at ?? new Date(), ...(nonce === undefined ? {} : { nonce }) }

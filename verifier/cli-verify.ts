@@ -65,12 +65,27 @@ export async function runVerifier(argv: readonly string[], output: Output): Prom
       status = code
     }
     register?.(program.enablePositionalOptions(), output, done, () => wholeProgram(output))
+    refuseEarlyOptions(program)
     await program.parseAsync([...argv])
     return status
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : MISUSE
     return report(error, argv.includes('--verbose'), output)
   }
+}
+
+/**
+ * An option before a subcommand's name belongs to the command above it, which is not the one that runs: nobody would look
+ * at it, and a verdict would pass for one under options it never saw.
+ */
+function refuseEarlyOptions(command: Command): void {
+  command.hook('preSubcommand', (above, below) => {
+    const early = above.options.find((option) => above.getOptionValueSource(option.attributeName()) === 'cli')
+    if (early !== undefined) {
+      throw new UsageError('option.order', `put ${early.long ?? early.flags} after ${below.name()}, which it is for`)
+    }
+  })
+  for (const below of command.commands) refuseEarlyOptions(below)
 }
 
 /** The program with every subcommand, for whoever describes it: completions, the manual page. */
@@ -134,7 +149,7 @@ async function save(path: string, evidence: Bytes, result: AttestationResult, ou
   if (detected.kind !== 'bundle')
     throw new UsageError('option.save', '--save keeps bundles; raw evidence is saved already')
   if (result.verdict === 'malformed') throw new UsageError('option.save', '--save: what came is not a bundle')
-  const bytes = addEndorsements(detected.bytes, result.verdict === 'accepted' ? result.endorsementBytes : [])
+  const bytes = addEndorsements(detected.bytes, result.endorsementBytes)
   try {
     await writeFile(path, bytes)
   } catch (cause) {

@@ -1,6 +1,7 @@
 /** From a finished transcript and what was found to an attestation result: the one place where verdicts are put together. */
 import type { CheckDefinition, Transcript } from './checks.js'
 import { describePolicy } from './describe.js'
+import type { EndorsementPool } from './endorsements.js'
 import type { AppraisalPolicy } from './policy.js'
 import type { Bytes } from './protocol/bytes.js'
 import type { AttestationResult, EndorsementUse, NotProven, VerifiedWorker } from './result.js'
@@ -21,6 +22,8 @@ export interface Conclusion {
   readonly findings: readonly (Findings | undefined)[]
   readonly evidence: AttestationResult['evidence']
   readonly worker?: VerifiedWorker | undefined
+  /** Everything at hand beside the evidence. */
+  readonly endorsements?: EndorsementPool
 }
 
 export function conclude(t: Transcript, conclusion: Conclusion): AttestationResult {
@@ -45,13 +48,20 @@ export function conclude(t: Transcript, conclusion: Conclusion): AttestationResu
     policy: describePolicy(policy),
     evaluatedAt: now,
   }
-  if (verdict !== 'accepted') return { ...base, verdict }
+  // What a refusal rested on may be any of it: a list that revokes, a manifest that differs.
+  if (verdict !== 'accepted') return { ...base, verdict, endorsementBytes: bytesOf(conclusion.endorsements) }
   return {
     ...base,
     verdict,
     ...(worker === undefined ? {} : { worker }),
     endorsementBytes: findings.flatMap((item) => item.endorsementBytes),
   }
+}
+
+function bytesOf(pool: EndorsementPool | undefined): readonly Bytes[] {
+  if (pool === undefined) return []
+  const { certificates, crls, documents } = pool
+  return [...certificates, ...crls].map(({ der }) => der).concat(documents.map(({ bytes }) => bytes))
 }
 
 function labels(findings: readonly Findings[]): NotProven[] {

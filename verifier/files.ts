@@ -1,5 +1,6 @@
 /** Reading targets, endorsements, policies and trust anchors from disk, for the command line tools. Node only. */
-import { open, readdir, readFile, stat } from 'node:fs/promises'
+import { createReadStream } from 'node:fs'
+import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PolicyError, UsageError } from './errors.js'
 import { type AppraisalPolicy, resolvePolicy } from './policy.js'
@@ -13,12 +14,9 @@ const MAX_ENDORSEMENT_FILES = 10_000
 /** @throws UsageError when the file is missing, unreadable, a folder, or too large. */
 export async function loadFile(path: string, what: string, maxBytes: number = MAX_FILE_BYTES): Promise<Bytes> {
   try {
-    const info = await stat(path)
-    if (info.isDirectory()) throw new UsageError('file.folder', `${what} ${path} is a folder; name a file`)
-    if (info.size > maxBytes) {
-      throw new UsageError('file.too-large', `${what} ${path} has ${info.size} bytes; at most ${maxBytes} are read`)
-    }
-    return toBytes(new Uint8Array(await readFile(path)))
+    const bytes = await readUpTo(path, what, maxBytes + 1)
+    if (bytes.length <= maxBytes) return bytes
+    throw new UsageError('file.too-large', `${what} ${path} has more than ${maxBytes} bytes, and no more are read`)
   } catch (error) {
     if (error instanceof UsageError) throw error
     throw new UsageError('file.unreadable', `cannot read ${what} ${path}: ${reasonOf(error)}`, { cause: error })
@@ -32,20 +30,25 @@ export async function loadFile(path: string, what: string, maxBytes: number = MA
  */
 export async function loadEvidence(path: string): Promise<Bytes> {
   try {
-    const info = await stat(path)
-    if (info.size <= MAX_FILE_BYTES || info.isDirectory()) return await loadFile(path, 'evidence')
-    const file = await open(path)
-    try {
-      const bytes = new Uint8Array(MAX_FILE_BYTES)
-      const { bytesRead } = await file.read(bytes, 0, bytes.length, 0)
-      return bytes.subarray(0, bytesRead)
-    } finally {
-      await file.close()
-    }
+    return await readUpTo(path, 'evidence', MAX_FILE_BYTES)
   } catch (error) {
     if (error instanceof UsageError) throw error
     throw new UsageError('file.unreadable', `cannot read evidence ${path}: ${reasonOf(error)}`, { cause: error })
   }
+}
+
+/** The first `length` bytes, or all there are. What a file says of its length is not believed: devices and pipes have none. */
+async function readUpTo(path: string, what: string, length: number): Promise<Bytes> {
+  if ((await stat(path)).isDirectory()) throw new UsageError('file.folder', `${what} ${path} is a folder; name a file`)
+  const pieces: Buffer[] = []
+  let read = 0
+  for await (const piece of createReadStream(path, { highWaterMark: 256 * 1024 })) {
+    const bytes = (piece as Buffer).subarray(0, length - read)
+    pieces.push(bytes)
+    read += bytes.length
+    if (read === length) break
+  }
+  return toBytes(new Uint8Array(Buffer.concat(pieces)))
 }
 
 /** Every file under the given files and folders, in a stable order. @throws UsageError when a named path is missing. */

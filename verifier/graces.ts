@@ -7,6 +7,7 @@
  */
 import * as v from 'valibot'
 import { type CheckDefinition, Transcript } from './checks.js'
+import { PolicyError } from './errors.js'
 
 export interface Grace {
   /** Check id. */
@@ -37,7 +38,6 @@ export const GRACEABLE: readonly string[] = [
   'gpu.ocsp.age',
   'gpu.ocsp.hold',
   'release.floor',
-  'operator.match',
   'serving.padding',
   'serving.isolation',
   'freshness.endorsements',
@@ -63,6 +63,8 @@ export const gracesSchema: v.GenericSchema<unknown, readonly Grace[]> = v.pipe(
 
 /** A transcript of this plan in which the graces still running at `now` count. */
 export function transcriptOf(plan: readonly CheckDefinition[], graces: readonly Grace[], now: Date): Transcript {
+  const stranger = graces.find(({ check }) => !GRACEABLE.includes(check))
+  if (stranger !== undefined) throw new PolicyError('policy.grace', `graces: ${stranger.check} can have none`)
   const running = graces.filter(({ until }) => now < new Date(until))
   return new Transcript(
     plan,

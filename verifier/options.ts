@@ -57,6 +57,8 @@ export interface ResolvedVerification {
   readonly at?: Date
   readonly nonce?: Bytes
   readonly reportData?: Bytes
+  /** A model was named on the command line: raw evidence has none, and nothing would look at it. */
+  readonly modelNamed: boolean
   /** Where the policy wants a Sigstore bundle. */
   readonly sigstore?: SigstoreVerifier
 }
@@ -92,6 +94,7 @@ export async function resolveFlags(flags: VerificationFlags): Promise<ResolvedVe
   const wanted = releases !== undefined && typeof releases.log === 'object' && 'sigstore' in releases.log
   return {
     policy,
+    modelNamed: flags.modelDigest !== undefined && flags.modelDigest !== 'any',
     ...(wanted ? { sigstore: (await import('./release/sigstore.js')).verifySigstoreBundle } : {}),
     endorsements: sortEndorsements(await loadEndorsements(flags.endorsements ?? [])),
     ...(flags.at === undefined ? {} : { at: parseTime(flags.at) }),

@@ -6,7 +6,7 @@
  */
 import * as v from 'valibot'
 import { PolicyError } from './errors.js'
-import { type GpuPolicy, gpuPolicySchema, STRICT_GPU_POLICY } from './gpu/policy.js'
+import { contradictionIn, type GpuPolicy, gpuPolicySchema, STRICT_GPU_POLICY } from './gpu/policy.js'
 import { type Grace, gracesSchema } from './graces.js'
 import { MAX_EVIDENCE_LIFETIME_S, MAX_KEY_LIFETIME_S } from './protocol/constants.js'
 import { ISOLATION_MODES, type IsolationMode, type PaddingMode } from './protocol/statement.js'
@@ -203,6 +203,7 @@ export function resolvePolicy(document: unknown): AppraisalPolicy {
   if (d.image === 'release' && d.releases === undefined) {
     throw new PolicyError('policy.releases', 'image: release needs releases, whose manifests name the image')
   }
+  refuseImpossible(d)
   return {
     releases: d.releases === undefined ? undefined : resolveReleases(d.releases),
     measurements:
@@ -226,6 +227,25 @@ export function resolvePolicy(document: unknown): AppraisalPolicy {
       keySeconds: d.freshness?.keySeconds ?? MAX_KEY_LIFETIME_S,
     },
     trustOnFirstUse: d.trustOnFirstUse ?? false,
+  }
+}
+
+function refuseImpossible(d: v.InferOutput<typeof documentSchema>): void {
+  if (d.trustOnFirstUse === true && d.releases === undefined && !Array.isArray(d.measurements)) {
+    throw new PolicyError('policy.first-use', 'trustOnFirstUse says where measurements came from, and there are none', {
+      path: ['trustOnFirstUse'],
+    })
+  }
+  if (typeof d.gpu !== 'object') return
+  const contradiction = contradictionIn(d.gpu)
+  if (contradiction !== undefined) {
+    const { member, reason } = contradiction
+    throw new PolicyError('policy.gpu', `gpu.${member}: ${reason}`, { path: ['gpu', member] })
+  }
+  if (d.revocation === 'off' && d.gpu.ocsp.nonce === 'required') {
+    throw new PolicyError('policy.gpu', 'gpu.ocsp.nonce: required, and revocation: off asks nobody: keep one', {
+      path: ['gpu', 'ocsp', 'nonce'],
+    })
   }
 }
 
@@ -263,6 +283,13 @@ function ownMembers(document: unknown): unknown {
     if (Array.isArray((plain as Record<string, unknown>)[section])) {
       throw new PolicyError('policy.invalid', `${section}: expected a map, got a list`, { path: [section] })
     }
+  }
+  // Its strict value is an empty list, which nobody needs to write out.
+  const { deniedDrivers } = ((plain as Record<string, unknown>)['gpu'] ?? {}) as { readonly deniedDrivers?: unknown }
+  if (Array.isArray(deniedDrivers) && deniedDrivers.length === 0) {
+    throw new PolicyError('policy.invalid', 'gpu.deniedDrivers: an empty list denies nothing; leave the member out', {
+      path: ['gpu', 'deniedDrivers'],
+    })
   }
   return plain
 }

@@ -47,14 +47,17 @@ interface ResultBase {
   /** The policy applied, JSON-ready, with its waivers written out. */
   readonly policy: Readonly<Record<string, unknown>>
   readonly evaluatedAt: Date
+  /**
+   * For saving beside the evidence: the exact endorsement bytes an accepted verdict depended on; of any other, everything the
+   * caller had at hand, as far as it was recognised.
+   */
+  readonly endorsementBytes: readonly Bytes[]
 }
 
 export interface AcceptedResult extends ResultBase {
   readonly verdict: 'accepted'
   /** Only for live evidence of identified software. */
   readonly worker?: VerifiedWorker
-  /** The exact endorsement bytes the verdict depended on, for saving beside the evidence. */
-  readonly endorsementBytes: readonly Bytes[]
 }
 
 export interface RefusedResult extends ResultBase {

@@ -1,6 +1,7 @@
 /** Making a saved bundle self-contained: the evidence as it came, plus the endorsements its verdict used. */
 
 import { sortEndorsements } from './endorsements.js'
+import { UsageError } from './errors.js'
 import { type Bundle, type EndorsementType, encodeBundle, MAX_ENDORSEMENTS, parseBundle } from './protocol/bundle.js'
 import { type Bytes, equalBytes } from './protocol/bytes.js'
 import {
@@ -15,7 +16,7 @@ import {
   MEDIA_TYPE_TLOG_PROOF,
 } from './protocol/constants.js'
 
-/** @throws FormatError when `bundle` is not a bundle. `endorsements` are DER. */
+/** @throws FormatError when `bundle` is not a bundle; UsageError when they are more than a bundle holds. */
 export function addEndorsements(bundle: Bytes, endorsements: readonly Bytes[]): Bytes {
   const parsed: Bundle = parseBundle(bundle)
   const missing = endorsements.filter((der) => !parsed.endorsements.some((item) => equalBytes(item.bytes, der)))
@@ -24,7 +25,13 @@ export function addEndorsements(bundle: Bytes, endorsements: readonly Bytes[]): 
   if (all.length <= MAX_ENDORSEMENTS) return encodeBundle({ ...parsed, endorsements: all })
   // What the worker stapled and nothing rested on gives way to what the verdict rests on.
   const used = parsed.endorsements.filter((item) => endorsements.some((der) => equalBytes(item.bytes, der)))
-  return encodeBundle({ ...parsed, endorsements: [...used, ...added].slice(0, MAX_ENDORSEMENTS) })
+  if (used.length + added.length > MAX_ENDORSEMENTS) {
+    throw new UsageError(
+      'option.save',
+      `--save: the verdict rests on ${used.length + added.length} endorsements and a bundle holds ${MAX_ENDORSEMENTS}; name fewer with --endorsements`,
+    )
+  }
+  return encodeBundle({ ...parsed, endorsements: [...used, ...added] })
 }
 
 const DOCUMENT_TYPES = {

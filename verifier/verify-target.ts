@@ -114,9 +114,8 @@ async function verifyWorker(
 async function verifyFile(target: string, resolved: ResolvedVerification, appraise: Appraise): Promise<Verified> {
   const evidence = await loadEvidence(target)
   const { policy, endorsements, at, nonce, reportData, sigstore } = resolved
-  const isBundle = detectEvidence(evidence).kind === 'bundle'
-  if (isBundle && reportData !== undefined) {
-    throw new UsageError('option.report-data', '--report-data is for raw reports; a bundle’s REPORT_DATA is its claims')
+  if (resolved.modelNamed && detectEvidence(evidence).kind !== 'bundle') {
+    throw new UsageError('option.model', '--model-digest: raw evidence names no model; only a worker or a bundle does')
   }
   const options = {
     policy,

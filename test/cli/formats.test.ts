@@ -188,7 +188,7 @@ describe('schema', () => {
     ['waivers', '{schema: subrosa-policy/1, gpu: none, model: any, measurements: any, snp: {tcbFloor: none}}'],
     ['a GPU section', '{schema: subrosa-policy/1, gpu: {minDriver: 550.90.07, minVbios: {GH100: 96.00.9f.00.01}}}'],
     ['a TDX section', '{schema: subrosa-policy/1, tdx: {acceptedStatuses: [SWHardeningNeeded], graceDays: 30}}'],
-    ['first use', '{schema: subrosa-policy/1, trustOnFirstUse: true}'],
+    ['first use', `{schema: subrosa-policy/1, measurements: [{digest: ${'ab'.repeat(48)}}], trustOnFirstUse: true}`],
   ])('of policies takes %s, as the reader does', async (_, text) => {
     expect(violations(parse(text), await schema('policy'))).toEqual([])
     expect(resolvePolicy(parse(text))).toBeDefined()

@@ -71,7 +71,8 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-const nonce = () => ['--nonce', Buffer.from(NONCE).toString('hex'), '--trust-anchor', file('roots.pem')]
+const roots = () => ['--trust-anchor', file('roots.pem')]
+const nonce = () => ['--nonce', Buffer.from(NONCE).toString('hex'), ...roots()]
 
 describe('with a network', () => {
   it('a report alone is accepted on what the services answer', async () => {
@@ -90,7 +91,7 @@ describe('with a network', () => {
 
   it('--offline asks nobody, and what is missing is unavailable', async () => {
     expect((await verifyAttestation('gpu', file('gpu'), '--offline', ...nonce())).status).toBe(4)
-    expect((await verifyAttestation('gpu', 'rim', file('rim.xml'), '--offline', ...nonce())).status).toBe(4)
+    expect((await verifyAttestation('gpu', 'rim', file('rim.xml'), '--offline', ...roots())).status).toBe(4)
     expect(paths).toEqual([])
   })
 })

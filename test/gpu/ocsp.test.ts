@@ -11,6 +11,8 @@ import {
 } from '../../scripts/simulated/gpu-ocsp.js'
 import { mergePools, sortEndorsements } from '../../verifier/endorsements.js'
 import { parseOcspResponse } from '../../verifier/gpu/ocsp.js'
+import { planFor, verifyGpus } from '../../verifier/gpu/verify.js'
+import { transcriptOf } from '../../verifier/graces.js'
 import { fromHex } from '../../verifier/protocol/bytes.js'
 import { FormatError } from '../../verifier/protocol/errors.js'
 import { type Bend, HOUR, judge, NOON, NVIDIA, nodeInput, STRANGER } from './world.js'
@@ -183,6 +185,54 @@ describe('who answers, and about what', () => {
       verdict: 'unavailable',
       open: ['gpu.ocsp.present'],
     })
+  })
+
+  it('a revocation that is over still revokes, whatever newer answer stands beside it', async () => {
+    const input = nodeInput({})
+    const [late, over] = [new Date(NOON.getTime() - HOUR), new Date(NOON.getTime() - 60_000)]
+    const old = createOcspService(NVIDIA).staple(identity, { status: 'revoked', thisUpdate: late, nextUpdate: over })
+    const endorsements = mergePools(input.endorsements, sortEndorsements([{ name: 'old', bytes: old }]))
+    expect(await outcome({ input: { ...input, endorsements } })).toMatchObject({ open: ['gpu.ocsp.revoked'] })
+  })
+
+  it('a grace for the window bears an old answer, and never a revocation', async () => {
+    const [late, over] = [new Date(NOON.getTime() - HOUR), new Date(NOON.getTime() - 60_000)]
+    const grace = [{ check: 'gpu.ocsp.window', until: '2027-01-01T00:00:00Z', reason: 'r' }]
+    for (const [status, open] of [
+      ['good', []],
+      ['revoked', ['gpu.ocsp.revoked']],
+    ] as const) {
+      const input = nodeInput({
+        staple: ({ serialNumber }) =>
+          serialNumber === identity.serialNumber ? { status, thisUpdate: late, nextUpdate: over } : {},
+      })
+      const t = transcriptOf(planFor(input), grace, NOON)
+      await verifyGpus(t, input)
+      expect(
+        t
+          .checks()
+          .filter((check) => check.status === 'fail')
+          .map(({ id }) => id),
+      ).toEqual(open)
+      expect(t.satisfied('gpu.ocsp.window')).toBe(true)
+    }
+  })
+
+  it('more answers about one certificate than are looked at is a failure, not a choice', async () => {
+    const input = nodeInput({})
+    const service = createOcspService(NVIDIA)
+    const crowd = Array.from({ length: 16 }, (_, i) => ({
+      name: `${i}`,
+      bytes: service.staple(identity, { thisUpdate: new Date(NOON.getTime() - (i + 1) * 60_000) }),
+    }))
+    const endorsements = mergePools(sortEndorsements(crowd), input.endorsements)
+    expect(await outcome({ input: { ...input, endorsements } })).toMatchObject({
+      verdict: 'rejected',
+      open: expect.arrayContaining(['gpu.ocsp.present']),
+    })
+    const flood = Array.from({ length: 257 }, () => crowd[0]!)
+    const flooded = mergePools(input.endorsements, sortEndorsements(flood))
+    expect(await outcome({ input: { ...input, endorsements: flooded } })).toMatchObject({ verdict: 'rejected' })
   })
 
   it('a newer good answer does not outrank a revocation in force', async () => {

@@ -105,6 +105,28 @@ describe('revocation', () => {
     expect((await judge(both)).failing).toEqual(['snp.chain.revocation'])
   })
 
+  it('a serial on a list that is over stays revoked', async () => {
+    const old = makeWorld().amd.crl({ nextUpdate: before, revokedSerials: [askSerial] })
+    expect(await judge({ files: (files) => ({ ...files, old }) })).toMatchObject({
+      verdict: 'rejected',
+      failing: ['snp.chain.revocation'],
+    })
+  })
+
+  it('more lists of one root than are looked at is a failure, not a choice', async () => {
+    const lists = Array.from({ length: 16 }, (_, i) => {
+      const list = makeWorld().amd.crl({
+        thisUpdate: new Date(NOON.getTime() - HOUR - i * 1000),
+        number: BigInt(i + 2),
+      })
+      return [`list ${i}`, list] as const
+    })
+    expect(await judge({ files: (files) => ({ ...files, ...Object.fromEntries(lists) }) })).toMatchObject({
+      verdict: 'rejected',
+      failing: ['snp.crl.present'],
+    })
+  })
+
   it('an accepted result holds until the list’s next update', async () => {
     const { findings } = await judge({ crl: { nextUpdate: after } })
     expect(findings?.validUntil).toEqual(after)

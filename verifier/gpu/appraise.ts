@@ -43,11 +43,17 @@ export async function appraiseGpus(
   t.check('gpu.driver.same', () => judgeSame(devices, ({ driver }) => driver))
   await check('gpu.driver.minimum', ({ driver }) => atLeast(driver, policy.minDriver, 10))
   await check('gpu.driver.denied', ({ driver }) =>
-    policy.deniedDrivers.includes(driver) ? fail('your policy refuses this driver', { actual: driver }) : pass(),
+    policy.deniedDrivers.some((denied) => compareVersions(driver, denied, 10) === 0)
+      ? fail('your policy refuses this driver', { actual: driver })
+      : pass(),
   )
   await check('gpu.vbios.minimum', ({ vbios }, { certified }) => {
-    const minimum = policy.minVbios === 'any' ? 'any' : policy.minVbios[certified?.product ?? '']
-    return atLeast(vbios, minimum ?? 'any', 16)
+    const product = certified?.product ?? 'unknown'
+    const minimum = policy.minVbios === 'any' ? 'any' : policy.minVbios[product]
+    // Silence about a chip is not consent to whatever runs on it.
+    if (minimum === undefined)
+      return fail(`your policy names no VBIOS for ${product}; any accepts all`, { actual: vbios })
+    return atLeast(vbios, minimum, 16)
   })
 }
 

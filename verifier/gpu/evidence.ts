@@ -80,6 +80,9 @@ type JsonObject = Readonly<Record<string, unknown>>
 /** The array of evidence, bare or inside `evidences` or `evidence_list`, and what the object around it says for all. */
 function entriesOf(value: unknown): { entries: readonly JsonObject[]; shared: JsonObject } {
   const shared = isObject(value) ? value : {}
+  if (shared['evidences'] !== undefined && shared['evidence_list'] !== undefined) {
+    throw malformed('expected evidences or evidence_list, not both')
+  }
   const list = Array.isArray(value) ? value : (shared['evidences'] ?? shared['evidence_list'])
   if (!Array.isArray(list)) throw malformed('expected an array of evidence')
   const entries = list.map((entry: unknown) => {

@@ -38,16 +38,22 @@ interface Judged {
   readonly subject: Subject
   /** The one to hold to every rule. */
   readonly best: Candidate | undefined
-  /** All that are authorised, signed and current: any of them can revoke. */
+  /** All that are authorised, signed and current. */
   readonly sound: readonly Candidate[]
+  /** Those, and the ones that are over: that a certificate is revoked does not wear off. */
+  readonly past: readonly Candidate[]
+  /** More answers than are looked at: which ones are not, somebody could have chosen. */
+  readonly crowded: boolean
 }
 
 /** Carries out `gpu.ocsp.*` and returns the responses the outcome rests on. */
 export async function checkOcsp(t: Transcript, input: OcspInput): Promise<readonly OcspResponse[]> {
   const { policy, now } = input
   const judged: Named<Judged>[] = []
+  let flooded = false
   if (input.revocation !== 'off') {
     const responses = readResponses(input.pool)
+    flooded = input.pool.documents.filter(({ kind }) => kind === 'ocsp').length > MAX_RESPONSES
     for (const subject of distinct(input.subjects)) {
       judged.push({ name: nameOf(subject), item: await judge(subject, responses, now) })
     }
@@ -68,6 +74,9 @@ export async function checkOcsp(t: Transcript, input: OcspInput): Promise<readon
   }
   await t.checkAsync('gpu.ocsp.present', async () => {
     if (input.revocation === 'off') return waived('revocation: off')
+    if (flooded) return fail(`more than ${MAX_RESPONSES} responses`)
+    const crowded = judged.filter(({ item }) => item.crowded)
+    if (crowded.length > 0) return fail(`more than ${MAX_CANDIDATES} answers about ${namesOf(crowded)}`)
     if (missing.length === 0) return pass()
     const gap = `no OCSP response about ${namesOf(missing)}`
     return optional ? waived(`revocation: available; ${gap}`) : unavailable(gap)
@@ -98,22 +107,30 @@ export async function checkOcsp(t: Transcript, input: OcspInput): Promise<readon
   )
   await t.checkAsync(
     'gpu.ocsp.hold',
-    each((_, { sound }) => judgeHold(sound, policy, now)),
+    each((_, { sound, past }) => judgeHold(sound.length > 0 ? sound : past, policy, now)),
   )
   await t.checkAsync(
     'gpu.ocsp.revoked',
-    each((_, { sound }) => judgeRevoked(sound)),
+    each((_, { past }) => judgeRevoked(past)),
   )
-  return [...new Set(judged.flatMap(({ item }) => item.sound.map(({ response }) => response)))]
+  const telling = judged.flatMap(({ item: { sound, past } }) => [...sound, ...past.filter(isRevocation)])
+  return [...new Set(telling.map(({ response }) => response))]
 }
 
 /** A responder that has just answered may be ahead of the caller's clock by as much as any clock here may be. */
 function judgeWindow({ thisUpdate, nextUpdate }: OcspAnswer, now: Date): Finding {
   const detail = { expected: now.toISOString(), actual: `${thisUpdate.toISOString()} to ${nextUpdate?.toISOString()}` }
   if (nextUpdate === undefined) return fail('the response does not say how long it holds', detail)
-  if (thisUpdate.getTime() - now.getTime() > CLOCK_SKEW_S * 1000)
-    return fail('the response is not in force yet', detail)
+  if (isAhead({ thisUpdate }, now)) return fail('the response is not in force yet', detail)
   return now <= nextUpdate ? pass(undefined, detail) : fail('the response has expired', detail)
+}
+
+function isAhead({ thisUpdate }: Pick<OcspAnswer, 'thisUpdate'>, now: Date): boolean {
+  return thisUpdate.getTime() - now.getTime() > CLOCK_SKEW_S * 1000
+}
+
+function isRevocation({ answer }: Candidate): boolean {
+  return answer.status.kind === 'revoked'
 }
 
 function ageOf({ thisUpdate }: OcspAnswer, now: Date): number {
@@ -164,8 +181,8 @@ function judgeHold(sound: readonly Candidate[], policy: GpuPolicy['ocsp'], now: 
   return fail('the certificate has been on hold for longer than your policy tolerates', { actual: `since ${since}` })
 }
 
-function judgeRevoked(sound: readonly Candidate[]): Finding {
-  for (const { answer } of sound) {
+function judgeRevoked(past: readonly Candidate[]): Finding {
+  for (const { answer } of past) {
     const { status } = answer
     if (status.kind === 'revoked' && status.reason !== CERTIFICATE_HOLD) {
       return fail('the certificate is revoked', { actual: `since ${status.at.toISOString()}` })
@@ -214,9 +231,14 @@ function readResponses(pool: EndorsementPool): readonly OcspResponse[] {
 
 async function judge(subject: Subject, responses: readonly OcspResponse[], now: Date): Promise<Judged> {
   const candidates: Candidate[] = []
+  let crowded = false
   for (const response of responses) {
     for (const answer of response.answers) {
-      if (candidates.length === MAX_CANDIDATES || !(await isAbout(answer.certId, subject))) continue
+      if (!(await isAbout(answer.certId, subject))) continue
+      if (candidates.length === MAX_CANDIDATES) {
+        crowded = true
+        break
+      }
       candidates.push({ response, answer, ...(await signerOf(response, subject.issuer, now)) })
     }
   }
@@ -224,8 +246,9 @@ async function judge(subject: Subject, responses: readonly OcspResponse[], now: 
   const honest = candidates.filter(({ stranger, signed }) => stranger === undefined && signed)
   const sound = honest.filter(({ answer }) => judgeWindow(answer, now).status === 'pass')
   // The worst of what is sound outranks anything newer and kinder; without one, the best of the rest shows what is wrong.
-  const worst = sound.find(({ answer }) => answer.status.kind === 'revoked')
-  return { subject, best: worst ?? sound[0] ?? honest[0] ?? candidates[0], sound }
+  const worst = sound.find(isRevocation)
+  const past = honest.filter(({ answer }) => !isAhead(answer, now))
+  return { subject, best: worst ?? sound[0] ?? honest[0] ?? candidates[0], sound, past, crowded }
 }
 
 function isStale({ best }: Judged, now: Date): boolean {

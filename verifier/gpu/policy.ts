@@ -19,7 +19,7 @@ export interface GpuPolicy {
   readonly minDriver: string
   /** Drivers refused whatever their age. */
   readonly deniedDrivers: readonly string[]
-  /** The oldest VBIOS accepted, product by product; one that is not named here may have any. */
+  /** The oldest VBIOS accepted, product by product, `any` for one of which all are; a product not named has none. */
   readonly minVbios: 'any' | Readonly<Record<string, string>>
   /** `spt` one GPU, `mpt` several without a trusted NVLink, `ppcie` an HGX board; `unreported` older firmware. */
   readonly modes: readonly ('spt' | 'mpt' | 'ppcie' | 'unreported')[]
@@ -66,7 +66,16 @@ export const gpuPolicySchema: v.GenericSchema<unknown, GpuPolicy> = v.strictObje
   devices: v.optional(v.union([v.literal('any'), some(v.pipe(v.string(), v.regex(/^[1-9][0-9]{0,60}$/)))]), 'any'),
   minDriver: v.optional(v.union([v.literal('any'), driverVersion]), 'any'),
   deniedDrivers: v.optional(v.array(driverVersion), () => []),
-  minVbios: v.optional(v.union([v.literal('any'), v.record(product, vbiosVersion)]), 'any'),
+  minVbios: v.optional(
+    v.union([
+      v.literal('any'),
+      v.pipe(
+        v.record(product, v.union([v.literal('any'), vbiosVersion])),
+        v.check((map) => Object.keys(map).length > 0, 'an empty map expects nothing; leave the member out'),
+      ),
+    ]),
+    'any',
+  ),
   modes: v.optional(some(v.picklist(['spt', 'mpt', 'ppcie', 'unreported'])), () => [
     'spt',
     'mpt',
@@ -100,6 +109,26 @@ export const gpuPolicySchema: v.GenericSchema<unknown, GpuPolicy> = v.strictObje
     'refused',
   ),
 })
+
+/** Why the members cannot be meant together, with the member to name; undefined when they can. */
+export function contradictionIn(
+  policy: GpuPolicy,
+): { readonly member: keyof GpuPolicy; readonly reason: string } | undefined {
+  const { products, count, devices, minVbios } = policy
+  const stray = minVbios === 'any' ? undefined : Object.keys(minVbios).find((name) => !products.includes(name))
+  if (stray !== undefined) return { member: 'minVbios', reason: `${stray} is none of the products accepted` }
+  if (devices === 'any') return undefined
+  if (new Set(devices).size < devices.length) return { member: 'devices', reason: 'a device is named twice' }
+  if (typeof count === 'number' && devices.length < count) {
+    return { member: 'count', reason: `${count} different devices are expected and ${devices.length} are accepted` }
+  }
+  return undefined
+}
+
+/** Which of these members expect something: their values are not the built-in ones. */
+export function expecting(policy: GpuPolicy, members: readonly (keyof GpuPolicy)[]): readonly (keyof GpuPolicy)[] {
+  return members.filter((member) => JSON.stringify(policy[member]) !== JSON.stringify(STRICT_GPU_POLICY[member]))
+}
 
 /** The built-in GPU policy. */
 export const STRICT_GPU_POLICY: GpuPolicy = v.parse(gpuPolicySchema, {})

@@ -2,7 +2,7 @@
  * `tdx.tcb.*`: the findings of `tcb.ts` held against a policy. All components are always evaluated, so that a verdict
  * names platform, module and quoting enclave even when one of them already decides it.
  */
-import { type Finding, fail, pass, type Transcript, waived } from '../checks.js'
+import { type Finding, fail, failForGood, pass, type Transcript, waived } from '../checks.js'
 import type { QeIdentity, TcbInfo } from './collateral.js'
 import type { EnclaveReport } from './enclave-report.js'
 import type { PckClaims } from './pck.js'
@@ -89,7 +89,9 @@ function judgeStatus(tcb: TdxTcb, policy: TdxPolicy, now: Date): Finding {
   }
   const lapsed = until === undefined ? '' : `; the grace period ended ${until.toISOString()}`
   const relaunch = tcb.relaunchAdvised ? '; the module was updated since launch: relaunch the TD' : ''
-  return fail(`the TCB status is ${tcb.status}${relaunch}${lapsed}`, detail)
+  const reason = `the TCB status is ${tcb.status}${relaunch}${lapsed}`
+  // Intel took it out of trust: nothing that is merely late.
+  return tcb.status === 'Revoked' ? failForGood(reason, detail) : fail(reason, detail)
 }
 
 /** The end of the policy's grace period for an outdated TCB: counted from the first recovery it lacks. */

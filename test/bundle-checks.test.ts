@@ -5,7 +5,7 @@
 import { beforeAll, describe, expect, it } from 'vitest'
 import { type VerifyOptions, verifyEvidence } from '../verifier/appraise.js'
 import { BUNDLE_CHECKS, claimChecks, softwareCheck } from '../verifier/bundle-checks.js'
-import { matchSoftware } from '../verifier/claims-appraisal.js'
+import { matchEndorsementAge, matchSoftware } from '../verifier/claims-appraisal.js'
 import type { CpuFindings } from '../verifier/cpu.js'
 import type { PolicyDocument } from '../verifier/policy.js'
 import { encodeBundle, parseBundle } from '../verifier/protocol/bundle.js'
@@ -138,6 +138,14 @@ const NEGATIVES: readonly Negative[] = [
     name: 'the key lives longer than ten minutes',
     bend: () => ({ keyWindow: [inSeconds() - 60, inSeconds() + 600] }),
   },
+  {
+    check: 'keys.window',
+    name: 'the key lives longer than the statement says any does',
+    bend: () => ({
+      statement: (s) => ({ ...s, serving: { ...s.serving, keyLifetimeS: 60 } }),
+      keyWindow: [inSeconds() - 10, inSeconds() + 51],
+    }),
+  },
   { check: 'keys.suite', name: 'the key is classical', bend: () => ({ kemId: KEM_X25519_HKDF_SHA256 }) },
   {
     check: 'serving.padding',
@@ -175,8 +183,9 @@ const NEGATIVES: readonly Negative[] = [
   {
     check: 'operator.match',
     name: 'the word is old',
-    bend: () => ({ operator: (s) => ({ ...s, issuedAt: s.issuedAt - 90_000 }) }),
+    bend: () => ({ operatorAge: 86_401 }),
   },
+  { check: 'operator.match', name: 'the word is from the future', bend: () => ({ operatorAge: -121 }) },
   {
     check: 'operator.match',
     name: 'the word was altered',
@@ -228,6 +237,9 @@ describe('a whole bundle', () => {
     const old = await appraise(bundle, { freshness: { endorsementSeconds: 60 } })
     expect(failing(old)).toEqual(['freshness.endorsements'])
     expect((await appraise(bundle)).checks.some(({ id }) => id === 'freshness.endorsements')).toBe(false)
+    const undated = [{ kind: 'ocsp', issuedAt: null, nextUpdate: null }]
+    const policy = resolved(world, { freshness: { endorsementSeconds: 86_400 } })
+    expect(matchEndorsementAge(undated, { policy, now: world.now }).status).toBe('fail')
   })
 
   it('fails by the GPU’s nonce when the GPU answered for other claims (P-4.3)', async () => {

@@ -238,10 +238,14 @@ const answers = new Map<string, Promise<boolean>>()
 const keys = new Map<string, Promise<VerifyKey>>()
 const MAX_REMEMBERED = 256
 
-/** Bounded; the oldest entry leaves first. A failure to compute is not remembered. */
+/** Bounded; what was not asked for the longest leaves first. A failure to compute is not remembered. */
 function remembered<T>(memory: Map<string, Promise<T>>, id: string, compute: () => Promise<T>): Promise<T> {
   const known = memory.get(id)
-  if (known !== undefined) return known
+  if (known !== undefined) {
+    memory.delete(id)
+    memory.set(id, known)
+    return known
+  }
   const [oldest] = memory.keys()
   if (memory.size >= MAX_REMEMBERED && oldest !== undefined) memory.delete(oldest)
   const answer = compute()

@@ -281,7 +281,7 @@ function onlyCommonName(name: Name): string | undefined {
 
 /**
  * What was parsed before, by SHA-256 of the exact bytes: the same bytes always mean the same thing, so remembering
- * trusts nothing new. Bounded; the oldest entry leaves first.
+ * trusts nothing new. Bounded; what was not asked for the longest leaves first.
  */
 const certificates = new Map<string, Certificate>()
 const lists = new Map<string, RevocationList>()
@@ -297,7 +297,11 @@ function remembered<T>(
   if (input.length > maxBytes) throw new FormatError('x509.size', `${what}: ${input.length} bytes, at most ${maxBytes}`)
   const sha256Hex = toHex(sha256(input))
   const known = memory.get(sha256Hex)
-  if (known !== undefined) return known
+  if (known !== undefined) {
+    memory.delete(sha256Hex)
+    memory.set(sha256Hex, known)
+    return known
+  }
   // A copy, so that nobody who holds the input can change what was parsed and remembered.
   const parsed = guarded(what, () => read(new Uint8Array(input), sha256Hex))
   const [oldest] = memory.keys()

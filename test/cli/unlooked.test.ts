@@ -202,6 +202,13 @@ describe('a policy that cannot be meant', () => {
     expect(() => resolvePolicy({ schema, ...change })).toThrow(message)
   })
 
+  it.each(['snp', 'tdx', 'gpu', 'channel', 'freshness', 'model', 'operator', 'releases', 'image', 'serving'])(
+    'a list where the section %s should be',
+    (section) => {
+      expect(() => resolvePolicy({ schema, [section]: [] })).toThrow(`${section}: expected a map, got a list`)
+    },
+  )
+
   it('but these can', () => {
     for (const gpu of [{ devices: ['1', '2'], count: 2 }, { minVbios: { GH100: '96.00.00.00.00', GB100: 'any' } }]) {
       expect(resolvePolicy({ schema, gpu })).toMatchObject({ gpu })

@@ -8,6 +8,13 @@ const chain = NVIDIA.issueDevice({ family: 'GH100' }).chain.map((der) => parseCe
 const change = (index: number, members: Partial<Certificate>): Certificate[] =>
   chain.map((certificate, i) => (i === index ? { ...certificate, ...members } : certificate))
 
+describe('shape', () => {
+  it('is not that of a chain with one certificate twice', () => {
+    const root = parseCertificate(NVIDIA.deviceRoot.der)
+    expect(judgeShape([root, root], 2)).toMatchObject({ status: 'fail', reason: expect.stringContaining('twice') })
+  })
+})
+
 describe('authority', () => {
   it('is in order as issued', () => {
     expect(judgeAuthority(chain).status).toBe('pass')

@@ -2,9 +2,11 @@
 import { readFileSync } from 'node:fs'
 import * as v from 'valibot'
 import { afterEach, describe, expect, it, vi } from 'vitest'
+import { generateEcKeys } from '../../scripts/simulated/amd.js'
 import { simulatedGolden } from '../../scripts/simulated/gpu-facts.js'
 import { OPAQUE } from '../../scripts/simulated/gpu-opaque.js'
 import { withMeasurements } from '../../scripts/simulated/gpu-report.js'
+import { deviceLeafExtensions, NVIDIA_EXTENSION } from '../../scripts/simulated/nvidia-extensions.js'
 import { mergePools, sortEndorsements } from '../../verifier/endorsements.js'
 import { compareVersions } from '../../verifier/gpu/appraise.js'
 import { trustOf } from '../../verifier/gpu/chain.js'
@@ -122,6 +124,51 @@ describe('ways evidence comes', () => {
   it('an NVSwitch’s certificates under a report that says it is a GPU', async () => {
     const { failing } = await judge({ gpus: [{ device: NVIDIA.issueDevice({ family: 'LS10' }) }] })
     expect(failing).toEqual(['gpu.chain.family'])
+  })
+})
+
+describe('one thing wrong with a device, and one check that says so', () => {
+  const of = (request: object) => [{ device: NVIDIA.issueDevice({ family: 'GH100', ...request }) }]
+  const edited = (oid: string, family: 'GH100' | 'GB100') => {
+    const { publicKey } = NVIDIA.authorities.gh100Identity
+    const fields = { family, deviceId: new Uint8Array(8), fwid: new Uint8Array(48), form: 'tcbInfo' } as const
+    const value = deviceLeafExtensions(publicKey, publicKey, fields).find((extension) => extension.oid === oid)?.value
+    return { overrides: { extensions: [{ oid, value: value ?? new Uint8Array() }] } }
+  }
+  const key = generateEcKeys('P-384')
+  const deviceId = new Uint8Array(8).fill(9)
+
+  it.each<[string, Bend, string]>([
+    ['a request to another slot', { gpus: [{ broken: { request: { slot: 1 } } }] }, 'gpu.report.form'],
+    [
+      'an unknown profile of opaque data',
+      { gpus: [{ fields: { layout: 'versioned' }, broken: { opaqueHeader: { profile: 1 } } }] },
+      'gpu.opaque.parse',
+    ],
+    [
+      'another chip than the certified one',
+      { family: 'GB100', gpus: [{ fields: { chipInfo: 'GB102' } }] },
+      'gpu.chain.family',
+    ],
+    [
+      'a device name of another chip',
+      { gpus: of(edited(NVIDIA_EXTENSION.subjectAltName, 'GB100')) },
+      'gpu.chain.family',
+    ],
+    ['firmware certified in two ways', { gpus: of(edited(NVIDIA_EXTENSION.tcbInfo, 'GH100')) }, 'gpu.fwid.match'],
+    [
+      'one key under two serial numbers',
+      {
+        gpus: [
+          ...of({ keyPair: key, overrides: { serialNumber: 5n } }),
+          ...of({ keyPair: key, overrides: { serialNumber: 6n } }),
+        ],
+      },
+      'gpu.devices.distinct',
+    ],
+    ['one device id under two keys', { gpus: [...of({ deviceId }), ...of({ deviceId })] }, 'gpu.devices.distinct'],
+  ])('%s', async (_, bend, id) => {
+    expect((await judge(bend)).failing).toEqual([id])
   })
 })
 

@@ -51,6 +51,7 @@ describe('tokens', () => {
     ['another curve', { header: { alg: 'ES256' } }, 'gpu.nras.algorithm'],
     ['no key identifier', { header: { kid: undefined } }, 'gpu.nras.key'],
     ['a key without certificates', { x5c: 'none' }, 'gpu.nras.key-chain'],
+    ['a key whose certificate signs no data', { x5c: 'no-signer' }, 'gpu.nras.key-chain'],
     ['not yet in force', { overall: { nbf: 4_000_000_000 } }, 'gpu.nras.window'],
     ['without expiry', { overall: { exp: undefined } }, 'gpu.nras.window'],
     ['an expiry that is no number', { overall: { exp: '4000000000' } }, 'gpu.nras.window'],

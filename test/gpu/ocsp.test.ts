@@ -162,6 +162,15 @@ describe('who answers, and about what', () => {
     ['a responder whose certificate is not there', { broken: { certificates: [] } }],
     ['the device itself', { responder: NVIDIA.issueDevice({ family: 'GH100', issuer: 'gh100Identity' }) }],
     ['a responder that is a certificate authority', { responder: responderWith('2.5.29.19', '30030101ff') }],
+    [
+      'a responder certified under another name of the issuer',
+      {
+        responder: NVIDIA.issueResponder({
+          issuer: 'gh100Identity',
+          overrides: { issuer: { commonName: 'NVIDIA Somebody' } },
+        }),
+      },
+    ],
     ['a responder that may sign certificates alone', { responder: responderWith('2.5.29.15', '03020204') }],
   ])('%s may not', async (_name, request) => {
     const staple: Staple = ({ issuer }) => (issuer === 'gh100Identity' ? request : {})

@@ -266,7 +266,7 @@ export interface NrasBend {
   readonly swap?: boolean
   readonly corrupt?: boolean
   readonly kid?: string
-  readonly x5c?: 'none' | 'stranger'
+  readonly x5c?: 'none' | 'stranger' | 'no-signer'
   readonly policy?: v.InferInput<typeof gpuPolicySchema>
   readonly now?: Date
 }
@@ -274,6 +274,11 @@ export interface NrasBend {
 /** NVIDIA's remote verifier, played by an OCSP responder's key under an identity authority: right roles, other purpose. */
 const NRAS_KEY = NVIDIA.issueResponder({ issuer: 'gh100Identity', notAfter: new Date(NOON.getTime() + HOUR) })
 const STRANGE_KEY = STRANGER.issueResponder({ issuer: 'gh100Identity', keyPair: NRAS_KEY })
+const NO_SIGNER = NVIDIA.issueResponder({
+  issuer: 'gh100Identity',
+  keyPair: NRAS_KEY,
+  overrides: { extensions: [{ oid: '2.5.29.15', value: new Uint8Array([3, 2, 2, 4]) }] },
+})
 const KID = 'simulated-key'
 const SECONDS = NOON.getTime() / 1000
 
@@ -356,7 +361,7 @@ function token(claims: Claims, bend: NrasBend): string {
 
 function jwk(bend: NrasBend): Claims {
   const { x, y } = NRAS_KEY.publicKey.export({ format: 'jwk' })
-  const leaf = bend.x5c === 'stranger' ? STRANGE_KEY : NRAS_KEY
+  const leaf = { stranger: STRANGE_KEY, 'no-signer': NO_SIGNER, none: NRAS_KEY }[bend.x5c ?? 'none']
   const x5c = [leaf.der, NVIDIA.authorities.gh100Identity.der].map(toBase64)
   return { kty: 'EC', crv: 'P-384', kid: bend.kid ?? KID, x, y, ...(bend.x5c === 'none' ? {} : { x5c }) }
 }

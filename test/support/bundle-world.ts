@@ -55,6 +55,8 @@ export interface Bend {
   readonly withoutGpus?: boolean
   readonly claims?: (claims: Bytes) => Bytes
   readonly reportData?: Bytes
+  /** When the operator gave its word, in seconds from now; signed as such. */
+  readonly operatorAge?: number
   readonly operator?: ((statement: OperatorStatement) => OperatorStatement) | 'none'
   readonly bundle?: (bundle: Bundle) => Bundle
 }
@@ -119,7 +121,11 @@ export async function makeBundle(world: World, bend: Bend = {}): Promise<Bytes> 
   const claims = bend.claims?.(honest) ?? honest
   const report = await cpu.attest(bend.reportData ?? reportDataFor(claims))
 
-  const vouched = { issuedAt: seconds - 100, identity: statement.keys.identity, platform: toBytes(cpu.chipId) }
+  const vouched = {
+    issuedAt: seconds - (bend.operatorAge ?? 100),
+    identity: statement.keys.identity,
+    platform: toBytes(cpu.chipId),
+  }
   const operator: OperatorStatement = {
     ...vouched,
     key: await rawPublic(world.operator),

@@ -113,7 +113,7 @@ describe('revocation', () => {
     })
   })
 
-  it('more lists of one root than are looked at is a failure, not a choice', async () => {
+  it('more lists of one root than are looked at is a failure, not a choice (P-9.7)', async () => {
     const lists = Array.from({ length: 16 }, (_, i) => {
       const list = makeWorld().amd.crl({
         thisUpdate: new Date(NOON.getTime() - HOUR - i * 1000),

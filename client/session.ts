@@ -23,6 +23,7 @@ import type { AcceptedResult, VerifiedWorker } from '../verifier/result.js'
 import { FormatError, GatewayRefusedError, NotTrustedError, SessionError } from './errors.js'
 import { acceptedKeys, promptPolicy } from './prompt-policy.js'
 import { type ReceivedReceipt, withReceipt } from './receipts.js'
+import { createSenderStock } from './sender-stock.js'
 import { createTransport } from './transport.js'
 
 export interface ConnectOptions {
@@ -99,6 +100,7 @@ class Session implements WorkerSession {
   #state: { readonly result: AcceptedResult; readonly worker: VerifiedWorker } | undefined
   #refreshing: Promise<void> | undefined
   #refreshingKeys: Promise<void> | undefined
+  readonly #senders = createSenderStock()
   #closed = false
   #chain: { readonly statementDigest: Bytes; readonly token: string } | undefined
 
@@ -142,6 +144,7 @@ class Session implements WorkerSession {
   close(): void {
     this.#closed = true
     this.#state = undefined
+    this.#senders.drop()
   }
 
   #held(): { readonly result: AcceptedResult; readonly worker: VerifiedWorker } {
@@ -257,6 +260,7 @@ class Session implements WorkerSession {
       fetch: this.#fetch,
       keyConfiguration: () => configuration,
       now: this.#now,
+      senders: this.#senders,
     })
     const { method, signal, url } = request
     if (this.#options.session === true) headers.set(SESSION_HEADER, this.#tokenFor(worker))

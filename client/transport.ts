@@ -20,10 +20,11 @@ import {
 import { type FieldLine, fieldLinesOf } from '../verifier/protocol/bhttp-fields.js'
 import type { Bytes } from '../verifier/protocol/bytes.js'
 import { FormatError } from '../verifier/protocol/errors.js'
-import { openResponse, REQUEST_MEDIA_TYPE, RESPONSE_MEDIA_TYPE, sealRequest } from '../verifier/protocol/ohttp.js'
+import { openResponse, REQUEST_MEDIA_TYPE, RESPONSE_MEDIA_TYPE, sealPrepared } from '../verifier/protocol/ohttp.js'
 import { OhttpError } from '../verifier/protocol/ohttp-errors.js'
 import { parseKeyConfiguration, ROUTING_HINT_HEADER, routingHint } from '../verifier/protocol/ohttp-keys.js'
 import { fromReadable, StreamReader, streamOf, TruncatedError, toReadable } from '../verifier/protocol/streams.js'
+import { createSenderStock, type SenderStock } from './sender-stock.js'
 import {
   GatewayRefusedError,
   InvalidResponseError,
@@ -54,6 +55,8 @@ export interface TransportOptions {
   readonly keyConfiguration: () => Bytes
   readonly now: () => Date
   readonly limits?: Partial<TransportLimits>
+  /** Encapsulations made ahead; share one among the transports to one worker. Default: one of this transport's own. */
+  readonly senders?: SenderStock
 }
 
 export interface SealedExchange {
@@ -78,13 +81,14 @@ export type Transport = (request: Request) => Promise<SealedExchange>
  */
 export function createTransport(options: TransportOptions): Transport {
   const limits: TransportLimits = { ...TRANSPORT_LIMITS, ...options.limits }
+  const senders = options.senders ?? createSenderStock()
   return async (request) => {
     const lifetime = new AbortController()
     const follow = () => lifetime.abort(request.signal.reason)
     request.signal.addEventListener('abort', follow, { once: true })
     if (request.signal.aborted) follow()
     try {
-      return await exchange(request, options, limits, lifetime)
+      return await exchange(request, { ...options, senders }, limits, lifetime)
     } catch (error) {
       lifetime.abort(error) // nothing may go on reading for an exchange that failed
       throw error
@@ -94,14 +98,14 @@ export function createTransport(options: TransportOptions): Transport {
 
 async function exchange(
   request: Request,
-  options: TransportOptions,
+  options: TransportOptions & { readonly senders: SenderStock },
   limits: TransportLimits,
   lifetime: AbortController,
 ): Promise<SealedExchange> {
   const { signal } = lifetime
   const message = await encodeInner(request, options.now(), limits.maxRequestBytes, signal)
   const configuration = parseKeyConfiguration(options.keyConfiguration())
-  const sealed = await sealRequest(configuration, streamOf(message))
+  const sealed = sealPrepared(await options.senders.take(configuration), streamOf(message))
   const body = await new StreamReader(sealed.body, 'sealed request').rest(Number.POSITIVE_INFINITY)
   signal.throwIfAborted()
 
@@ -109,6 +113,8 @@ async function exchange(
   const bytes = guarded(fromReadable(outer.body, signal), signal)
   const opened = await rethrow(decodeResponse(openResponse(sealed, bytes), bhttpLimits(limits)), signal)
   const { response, trailers } = await responseOf(opened, lifetime)
+  const refill = () => options.senders.refill(configuration)
+  trailers.then(refill, refill)
   // undici forgets to forward aborts to a Request that was collected, so it lives as long as the answer's body.
   if (response.body !== null) requestOf.set(response.body, request)
   return { response, trailers, exportSecret: sealed.exportSecret, configuration: configuration.encoded }

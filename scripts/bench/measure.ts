@@ -8,7 +8,7 @@ import { runInNewContext } from 'node:vm'
 export interface Contest {
   ours(): unknown
   theirs(): unknown
-  /** Before each timed call of ours; not timed. */
+  /** Before each timed call, of either side; not timed. */
   before?(): unknown
 }
 
@@ -60,7 +60,10 @@ export async function measure(contest: Contest, rounds: number): Promise<Measure
       await contest.before?.()
       return timed(() => contest.ours())
     }
-    const timeTheirs = (): Promise<number> => timed(() => contest.theirs())
+    const timeTheirs = async (): Promise<number> => {
+      await contest.before?.()
+      return timed(() => contest.theirs())
+    }
     const first = await (round % 2 === 0 ? timeOurs() : timeTheirs())
     const second = await (round % 2 === 0 ? timeTheirs() : timeOurs())
     if (round < 0) continue

@@ -137,12 +137,12 @@ export function aead(aeadId: number): Aead {
 
 /** RFC 5869 §2.2 with SHA-256. */
 export async function hkdfExtract(salt: Uint8Array, ikm: Uint8Array): Promise<Bytes> {
-  return toBytes(await hpke.KDF_HKDF_SHA256().Extract(salt, ikm))
+  return toBytes(await KDF().Extract(salt, ikm))
 }
 
 /** RFC 5869 §2.3 with SHA-256. */
 export async function hkdfExpand(prk: Uint8Array, info: Uint8Array, length: number): Promise<Bytes> {
-  return toBytes(await hpke.KDF_HKDF_SHA256().Expand(prk, info, length))
+  return toBytes(await KDF().Expand(prk, info, length))
 }
 
 function aesGcmAead(Nk: number): Aead {
@@ -160,6 +160,9 @@ function chaCha20Poly1305(): Aead {
     open: (key, nonce, aad, ciphertext) => openWith(() => library.Open(key, nonce, aad, ciphertext)),
   }
 }
+
+/** In this thread: WebCrypto's answers wait for another one, which costs more than hashing a hundred bytes here. */
+const KDF: hpke.KDFFactory = noble.KDF_HKDF_SHA256
 
 const AEADS: ReadonlyMap<number, Aead> = new Map([
   [AEAD_AES_128_GCM, aesGcmAead(16)],
@@ -194,12 +197,10 @@ async function kemFactory(kemId: number): Promise<hpke.KEMFactory> {
   if (known !== undefined) return known
   const choices = KEMS.get(kemId)
   if (choices === undefined) throw new HpkeError('hpke.suite-unsupported', `KEM ${kemId} is not supported`)
-  const choice = new hpke.CipherSuite(choices.native, hpke.KDF_HKDF_SHA256, hpke.AEAD_AES_128_GCM)
-    .GenerateKeyPair(false)
-    .then(
-      () => choices.native,
-      () => choices.portable,
-    )
+  const choice = new hpke.CipherSuite(choices.native, KDF, hpke.AEAD_AES_128_GCM).GenerateKeyPair(false).then(
+    () => choices.native,
+    () => choices.portable,
+  )
   chosenKems.set(kemId, choice)
   return choice
 }
@@ -223,7 +224,7 @@ async function cipherSuite(suite: HpkeSuite): Promise<hpke.CipherSuite> {
     Seal: seal,
     Open: open,
   })
-  return new hpke.CipherSuite(await kemFactory(suite.kemId), hpke.KDF_HKDF_SHA256, factory)
+  return new hpke.CipherSuite(await kemFactory(suite.kemId), KDF, factory)
 }
 
 /** Key operations do not depend on KDF and AEAD, so any suite with that KEM does. */

@@ -17,6 +17,7 @@ import {
   hkdfExtract,
   isSupported,
   KEM_SIZES,
+  type SenderContext,
   setupBaseR,
   setupBaseS,
 } from './hpke.js'
@@ -75,17 +76,48 @@ export async function sealRequest(
   plaintext: AsyncIterable<Uint8Array>,
   form: OhttpForm = 'chunked',
 ): Promise<SealedRequest> {
+  return sealPrepared(await prepareSender(configuration, form), plaintext)
+}
+
+/**
+ * The half of sealing that does not depend on the request, and costs nearly all of its time: one encapsulation to one key,
+ * for one request. Whoever holds it can read that request.
+ */
+export interface PreparedSender {
+  readonly configuration: KeyConfiguration
+  readonly form: OhttpForm
+}
+
+const prepared = new WeakMap<PreparedSender, SenderContext>()
+
+/** @throws FormatError or HpkeError on a bad key. */
+export async function prepareSender(
+  configuration: KeyConfiguration,
+  form: OhttpForm = 'chunked',
+): Promise<PreparedSender> {
   const suite = suiteOf(configuration)
   const header = encodeHeader({ keyId: configuration.keyId, ...suite })
-  const context = await setupBaseS(suite, configuration.publicKey, infoOf(form, header))
-  const seal = context.seal
+  const sender: PreparedSender = { configuration, form }
+  prepared.set(sender, await setupBaseS(suite, configuration.publicKey, infoOf(form, header)))
+  return sender
+}
+
+/** As `sealRequest`, for the key it was prepared for. @throws TypeError the second time: two requests would share their keys. */
+export function sealPrepared(sender: PreparedSender, plaintext: AsyncIterable<Uint8Array>): SealedRequest {
+  const context = prepared.get(sender)
+  if (context === undefined) throw new TypeError('a prepared sender seals one request')
+  prepared.delete(sender)
+  const { configuration, form } = sender
+  const suite = suiteOf(configuration)
+  const header = encodeHeader({ keyId: configuration.keyId, ...suite })
+  const { enc, seal } = context
 
   async function* body(): AsyncGenerator<Bytes> {
-    yield concat(header, context.enc)
+    yield concat(header, enc)
     if (form === 'chunked') yield* sealChunks(plaintext, seal)
     else yield await seal(EMPTY, await wholePlain(plaintext))
   }
-  return { ...requestContext(form, suite, context.enc, context.export), body: body() }
+  return { ...requestContext(form, suite, enc, context.export), body: body() }
 }
 
 /**

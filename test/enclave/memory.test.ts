@@ -8,11 +8,16 @@ import { join } from 'node:path'
 import { setFlagsFromString, writeHeapSnapshot } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { describe, expect, it } from 'vitest'
+import { signRelease } from '../../client/model-release.js'
 import { createTransport } from '../../client/transport.js'
+import { EngineError } from '../../enclave/inference/errors.js'
+import { createLockedEngine } from '../../enclave/inference/locked.js'
 import { createKeyLadder } from '../../enclave/keys.js'
+import { createModelLock, type ModelLock } from '../../enclave/model-key.js'
 import type { Worker } from '../../enclave/worker.js'
 import { createBenchWorker } from '../../scripts/bench/channel-worker.js'
 import { createEchoModel } from '../../scripts/soak/echo-engine.js'
+import { STATEMENT } from '../support/samples.js'
 import { MODEL, NOW } from './stub.js'
 
 setFlagsFromString('--expose-gc')
@@ -55,6 +60,25 @@ describe('what is forgotten', () => {
     expect(key.deref()).toBeUndefined()
   })
 
+  it('is the key to encrypted weights, once they are open or were refused', async () => {
+    const secret = crypto.getRandomValues(new Uint8Array(32))
+    const masked = secret.map((byte) => byte ^ 0x5a)
+    const letters = (bytes: Uint8Array) => [...bytes].map((byte) => 'ABCDEFGHIJKLMNOP'.repeat(16)[byte]).join('')
+    const kept = await released((good) => `AGE-SECRET-KEY-1${letters(secret)}${'Q'.repeat(26)}${good ? 'A' : 'B'}`)
+    const control = `control-${Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString('hex')}`
+    secret.fill(0)
+    await settled()
+    const folder = mkdtempSync(join(tmpdir(), 'subrosa-heap-'))
+    try {
+      const snapshot = writeHeapSnapshot(join(folder, 'a.heapsnapshot'))
+      const canary = letters(masked.map((byte) => byte ^ 0x5a))
+      expect(await occurrences(snapshot, [control.slice(8), canary])).toEqual([true, false])
+      expect([control.length, kept.locked()]).toEqual([40, false])
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  }, 120_000)
+
   it('is every string of prompt and answer, once both ends are done', async () => {
     const secret = crypto.getRandomValues(new Uint8Array(16))
     const masked = secret.map((byte) => byte ^ 0x5a)
@@ -75,6 +99,26 @@ describe('what is forgotten', () => {
     }
   }, 120_000)
 })
+
+/** An owner's releases, a wrong one and the right one; returns the lock, so that what it keeps is still there to be found. */
+async function released(keyOf: (good: boolean) => string): Promise<ModelLock> {
+  const { engine } = createEchoModel(1)
+  const owner = (await crypto.subtle.generateKey('Ed25519', true, ['sign', 'verify'])) as CryptoKeyPair
+  const lock = createModelLock({
+    engine: createLockedEngine(engine.info, async (key) => {
+      if (key.endsWith('A')) return engine
+      throw new EngineError('package.sealed', 'that key does not open it')
+    }),
+    ownerKey: new Uint8Array(await crypto.subtle.exportKey('raw', owner.publicKey)),
+    now: () => NOW.getTime() / 1000,
+  })
+  const boot = { statement: { ...STATEMENT, model: MODEL }, statementDigest: new Uint8Array(32) }
+  for (const good of [false, true]) {
+    const jws = await signRelease(boot, keyOf(good), owner.privateKey, NOW.getTime())
+    await lock.unlock(jws, boot).catch(() => undefined)
+  }
+  return lock
+}
 
 /** Returns the worker, so that what it keeps is still there to be found. */
 async function exchange(prompt: string): Promise<Worker> {

@@ -11,6 +11,7 @@ import { parseArgs } from 'node:util'
 import { CHANNEL_BENCHMARKS } from './bench/channel.js'
 import { COLD_BENCHMARKS } from './bench/cold.js'
 import { GPU_BENCHMARKS } from './bench/gpu.js'
+import { HANDSHAKE_BENCHMARKS } from './bench/handshake.js'
 import { type Benchmark, type Figure, MissingInput, measure } from './bench/measure.js'
 import { SNP_BENCHMARKS } from './bench/snp.js'
 import { TDX_BENCHMARKS } from './bench/tdx.js'
@@ -21,6 +22,7 @@ export const BENCHMARKS: readonly (Benchmark | Figure)[] = [
   ...GPU_BENCHMARKS,
   ...COLD_BENCHMARKS,
   ...CHANNEL_BENCHMARKS,
+  ...HANDSHAKE_BENCHMARKS,
 ]
 
 /** One line of `--json`. */

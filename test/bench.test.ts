@@ -20,7 +20,15 @@ describe('npm run bench', () => {
     const names = BENCHMARKS.map(({ name }) => name)
     expect(new Set(names).size).toBe(names.length)
     const fixed = ['snp.warm.bare', 'snp.warm.tinfoil', 'tdx.warm.bare', 'tdx.warm.phala', 'tdx.warm.phala-wasm']
-    const channel = ['ttft-ms', 'throughput', 'leak-bits', 'padding-bytes'].map((name) => `channel.${name}`)
+    const channel = [
+      'ttft-ms',
+      'throughput',
+      'leak-bits',
+      'padding-bytes',
+      'records',
+      'handshake.x-wing',
+      'handshake.x25519',
+    ].map((name) => `channel.${name}`)
     expect(names).toEqual(expect.arrayContaining([...fixed, 'cli.cold', ...channel, 'attest.reports-per-nonce']))
   })
 

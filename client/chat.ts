@@ -1,24 +1,19 @@
 /** `subrosa chat`: a conversation in the terminal that says who can read it, and until when. Node only. */
 import { createInterface } from 'node:readline/promises'
-import { EventSourceParserStream } from 'eventsource-parser/stream'
 import { resolveFlags, type VerificationFlags } from '../verifier/options.js'
 import { terminalStyle } from '../verifier/terminal.js'
 import { printable } from '../verifier/text.js'
 import type { CommandStreams } from './cli-run.js'
-import { SubrosaError } from './errors.js'
-import { readersOf, refuseUnsafe } from './prompt-safety.js'
-import { connect, type WorkerSession } from './session.js'
+import { refuseUnsafe } from './prompt-safety.js'
+import { readersOf } from './readers.js'
+import { connect } from './session.js'
+import { type Message, streamAnswer } from './streamed-answer.js'
 
 export interface ChatFlags extends VerificationFlags {
   readonly model?: string
   readonly system?: string
   readonly prompt?: string
   readonly verbose?: boolean
-}
-
-interface Message {
-  readonly role: 'system' | 'user' | 'assistant'
-  readonly content: string
 }
 
 /** Connects, then answers one `--prompt` or reads questions line by line until the input ends. */
@@ -52,49 +47,6 @@ export async function runChat(url: string, flags: ChatFlags, streams: CommandStr
     terminal.prompt()
   }
   return unreceipted === 0 ? 0 : 1
-}
-
-async function streamAnswer(
-  worker: WorkerSession,
-  model: string,
-  messages: readonly Message[],
-  write: (text: string) => void,
-): Promise<{ text: string; receipt: string; holds: boolean }> {
-  const response = await worker.fetch(`${worker.baseURL}/chat/completions`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ model, messages, stream: true }),
-  })
-  if (!response.ok || response.body === null) throw new SubrosaError('chat.refused', await refusal(response))
-  let text = ''
-  const events = response.body
-    .pipeThrough(new TextDecoderStream() as ReadableWritablePair<string, Uint8Array>)
-    .pipeThrough(new EventSourceParserStream())
-  for await (const event of events) {
-    if (event.data === '[DONE]') continue
-    const delta = deltaOf(event.data)
-    text += delta
-    write(delta)
-  }
-  const receipt = await worker.receipt(response)
-  const line =
-    receipt.verdict === 'accepted'
-      ? `receipt ${receipt.payload?.jti ?? ''}: signed by the attested enclave, for this question and this answer`
-      : `RECEIPT DOES NOT HOLD: ${receipt.checks.find((check) => check.status === 'fail')?.reason ?? receipt.verdict}`
-  return { text, receipt: printable(line), holds: receipt.verdict === 'accepted' }
-}
-
-function deltaOf(data: string): string {
-  const chunk = JSON.parse(data) as { choices?: { delta?: { content?: unknown } }[]; error?: { message?: unknown } }
-  if (chunk.error !== undefined)
-    throw new SubrosaError('chat.refused', `the worker says: ${String(chunk.error.message)}`)
-  const content = chunk.choices?.[0]?.delta?.content
-  return typeof content === 'string' ? content : ''
-}
-
-async function refusal(response: Response): Promise<string> {
-  const body = (await response.json().catch(() => undefined)) as { error?: { message?: unknown } } | undefined
-  return `the worker answered ${response.status}: ${String(body?.error?.message ?? 'no reason given')}`
 }
 
 /** An answer may hold line breaks; any other control character is shown, not obeyed. */

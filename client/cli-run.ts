@@ -7,6 +7,7 @@ import { SubrosaError } from '../verifier/errors.js'
 import { addVerificationOptions } from '../verifier/options.js'
 import { VERSION } from '../verifier/version.js'
 import type { ChatFlags } from './chat.js'
+import type { ExplorerFlags } from './explorer/server.js'
 import type { ReleaseFlags } from './model-release.js'
 import type { ProxyFlags } from './proxy.js'
 
@@ -61,6 +62,15 @@ export async function runSubrosa(argv: readonly string[], streams: CommandStream
       status = await runProxy(flags, streams)
     })
   addVerificationOptions(proxy)
+  program
+    .command('explorer')
+    .description('a page in your browser: verify a worker or a bundle, look, and talk')
+    .option('--port <n>', 'port on 127.0.0.1, 0 for any free one', '8788')
+    .option('--verbose', 'show the stack of an unexpected error')
+    .action(async (flags: ExplorerFlags) => {
+      const { runExplorer } = await import('./explorer/server.js')
+      status = await runExplorer(flags, streams)
+    })
   const model = program.command('model').description('measured model packages: seal one, release its key')
   const release = model
     .command('release')

@@ -11,10 +11,12 @@ import { resolveFlags, type VerificationFlags } from '../verifier/options.js'
 import { printable } from '../verifier/text.js'
 import type { CommandStreams } from './cli-run.js'
 import { type LocalDoor, openLocalDoor, refuse } from './local-door.js'
-import { readersOf, refuseUnsafe } from './prompt-safety.js'
+import { refuseUnsafe } from './prompt-safety.js'
 import { forward } from './proxy-forward.js'
 import { proxyPage } from './proxy-page.js'
+import { readersOf } from './readers.js'
 import type { ConnectOptions } from './session.js'
+import { stopSignal } from './stop-signal.js'
 import { NoWorkerError, WorkerPool } from './worker-pool.js'
 
 export interface ProxyFlags extends VerificationFlags {
@@ -162,10 +164,4 @@ function parsePort(text: string): number {
   const port = Number(text)
   if (/^\d{1,5}$/.test(text) && port <= 65_535) return port
   throw new UsageError('option.port', `--port: expected a number from 0 to 65535, got ${text.slice(0, 20)}`)
-}
-
-function stopSignal(): Promise<void> {
-  return new Promise((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve())
-  })
 }

@@ -3,7 +3,7 @@
  * Plain JavaScript because it runs before TypeScript is installed.
  */
 import { spawnSync } from 'node:child_process'
-import { existsSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -39,8 +39,27 @@ if (!existsSync(stamp) || mtime(stamp) < Math.max(...sources.map((name) => newes
     '-p',
     join(root, 'tsconfig.build.json'),
   ])
+  await buildPage()
   // Only a build that succeeded counts as one.
   writeFileSync(stamp, '')
+}
+
+/** The explorer's page: one script of all it needs, because a browser knows no packages; and what goes beside it. */
+async function buildPage() {
+  const { build } = await import('esbuild')
+  const [source, page] = [join(root, 'client', 'explorer'), join(root, 'dist', 'client', 'explorer', 'page')]
+  await build({
+    entryPoints: [join(root, 'dist', 'client', 'explorer', 'app.js')],
+    outfile: join(page, 'app.js'),
+    bundle: true,
+    format: 'esm',
+    platform: 'browser',
+    target: 'es2022',
+    minify: true,
+    legalComments: 'eof',
+    logLevel: 'error',
+  })
+  for (const name of ['index.html', 'style.css']) copyFileSync(join(source, name), join(page, name))
 }
 
 function step(what, command, args) {

@@ -2,6 +2,7 @@
  * Every shared case through the command line: the exit status, the verdict and the first check that stands in the way are
  * the recorded ones, as they are for the library. Skipped, by name, without the evidence.
  */
+import { createHash } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -27,10 +28,19 @@ interface Printed {
 }
 
 let root = ''
+/** Every check list printed, by command line. */
+const lists = new Map<string, string>()
 beforeAll(() => {
   root = mkdtempSync(join(tmpdir(), 'subrosa-conformance-'))
 })
-afterAll(() => rmSync(root, { recursive: true, force: true }))
+afterAll(() => {
+  rmSync(root, { recursive: true, force: true })
+  // The same on every version of Node, and so in this one line.
+  const digest = createHash('sha256')
+    .update(JSON.stringify([...lists].sort()))
+    .digest('hex')
+  if (!withoutVectors) console.log(JSON.stringify({ suite: 'cli.check-lists', cases: lists.size, digest }))
+})
 
 /** A folder of its own for every case. */
 function placeOf(name: string): Place {
@@ -46,6 +56,7 @@ function firstInTheWay(checks: readonly Check[]): string | null {
 async function expectOutcome(argv: readonly string[], { verdict, firstFailing }: Expected): Promise<void> {
   const { status, stdout, stderr } = await verifyAttestation(...argv)
   const printed = stdout === '' ? undefined : (JSON.parse(stdout) as Printed)
+  lists.set(argv.map((word) => word.replace(root, '')).join(' '), JSON.stringify(printed?.checks ?? null).replaceAll(root, ''))
   expect({
     status,
     stderr,

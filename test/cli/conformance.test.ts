@@ -56,7 +56,10 @@ function firstInTheWay(checks: readonly Check[]): string | null {
 async function expectOutcome(argv: readonly string[], { verdict, firstFailing }: Expected): Promise<void> {
   const { status, stdout, stderr } = await verifyAttestation(...argv)
   const printed = stdout === '' ? undefined : (JSON.parse(stdout) as Printed)
-  lists.set(argv.map((word) => word.replace(root, '')).join(' '), JSON.stringify(printed?.checks ?? null).replaceAll(root, ''))
+  lists.set(
+    argv.map((word) => word.replace(root, '')).join(' '),
+    JSON.stringify(printed?.checks ?? null).replaceAll(root, ''),
+  )
   expect({
     status,
     stderr,

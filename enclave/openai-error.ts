@@ -2,7 +2,7 @@
  * Errors inside the encryption, in the shape OpenAI's clients read. Messages are fixed texts of ours with names of
  * request fields in them, never anything a client sent.
  */
-import { EngineError } from './inference/errors.js'
+import { EngineError, OverloadedError } from './inference/errors.js'
 
 export type OpenAIErrorCode =
   | 'invalid_json'
@@ -17,18 +17,28 @@ export type OpenAIErrorCode =
   | 'overloaded'
   | 'model_locked'
   | 'model_key_refused'
+  | 'rate_limit_exceeded'
   | 'timeout'
   | 'internal_error'
 
-/** An answer that is an error. What to do: 409 do not repeat, other 4xx fix the request, 503 try later or elsewhere, 500 try another worker. */
+/** An answer that is an error. What to do: 409 do not repeat, 429 wait as long as it says, other 4xx fix the request, 503 try later or elsewhere, 500 try another worker. */
 export class OpenAIError extends Error {
-  readonly status: 400 | 404 | 405 | 409 | 500 | 503 | 504
+  readonly status: 400 | 404 | 405 | 409 | 429 | 500 | 503 | 504
   readonly code: OpenAIErrorCode
   /** Name of the request field at fault. */
   readonly param: string | null
+  /** Seconds to wait before another try. */
+  readonly retryAfterS: number | undefined
 
-  constructor(status: OpenAIError['status'], code: OpenAIErrorCode, message: string, param: string | null = null) {
+  constructor(
+    status: OpenAIError['status'],
+    code: OpenAIErrorCode,
+    message: string,
+    param: string | null = null,
+    retryAfterS?: number,
+  ) {
     super(message)
+    this.retryAfterS = retryAfterS
     this.name = 'OpenAIError'
     this.status = status
     this.code = code
@@ -40,14 +50,15 @@ export class OpenAIError extends Error {
 export interface OpenAIErrorBody {
   readonly error: {
     readonly message: string
-    readonly type: 'invalid_request_error' | 'server_error'
+    readonly type: 'invalid_request_error' | 'rate_limit_error' | 'server_error'
     readonly param: string | null
     readonly code: string
   }
 }
 
 export function errorBody({ status, code, message, param }: OpenAIError): OpenAIErrorBody {
-  return { error: { message, type: status < 500 ? 'invalid_request_error' : 'server_error', param, code } }
+  const type = status === 429 ? 'rate_limit_error' : status < 500 ? 'invalid_request_error' : 'server_error'
+  return { error: { message, type, param, code } }
 }
 
 /** Runs what an engine may refuse at once. @throws OpenAIError */
@@ -77,6 +88,10 @@ export function openAIErrorOf(error: unknown): OpenAIError {
       return new OpenAIError(400, 'context_length_exceeded', 'messages and answer do not fit the context', 'messages')
     case 'locked':
       return new OpenAIError(503, 'model_locked', 'the owner of the model has not yet released its weights here')
+    case 'overloaded': {
+      const seconds = error instanceof OverloadedError ? error.retryAfterS : 1
+      return new OpenAIError(429, 'rate_limit_exceeded', 'too many requests wait already; try again', null, seconds)
+    }
     case 'closed':
       return new OpenAIError(503, 'overloaded', 'the worker is shutting down')
     default:

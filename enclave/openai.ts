@@ -58,6 +58,7 @@ export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise
     const response = json(errorBody(error), error.status)
     // OpenAI's clients would repeat a 409 by themselves.
     if (error.status === 409) response.headers.set('x-should-retry', 'false')
+    if (error.retryAfterS !== undefined) response.headers.set('retry-after', String(error.retryAfterS))
     return response
   }
 
@@ -95,7 +96,7 @@ export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise
     } catch (error) {
       release()
       // Refused before the engine saw it: the same request may come again.
-      if (error instanceof OpenAIError && (error.status === 400 || error.status === 503)) giveBack?.()
+      if (error instanceof OpenAIError && [400, 429, 503].includes(error.status)) giveBack?.()
       throw error
     }
   })

@@ -159,7 +159,7 @@ async function loadModel(directory: string, sealed: boolean): Promise<LoadedMode
   try {
     if (sealed) {
       const modelPackage = await loadSealedPackage(directory)
-      const locked = createLockedEngine(describeOrtEngine(modelPackage.manifest), async (key) =>
+      const locked = createLockedEngine(await describeOrtEngine(modelPackage.manifest), async (key) =>
         createOrtEngine(await modelPackage.open(key)),
       )
       return { engine: locked.engine, model: modelClaims(modelPackage), locked }

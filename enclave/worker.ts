@@ -59,9 +59,9 @@ export interface Worker {
   close(): Promise<void>
 }
 
-/** Engine and version, as the configuration and the statement name them. */
-export function engineLabel(engine: Engine): string {
-  return `${engine.info.name} ${engine.info.version}`
+/** Engine, version and the code that computes, as the configuration and the statement name them. */
+export function engineLabel({ info }: Engine): string {
+  return `${info.name} ${info.version}${info.build === undefined ? '' : ` (${info.build})`}`
 }
 
 /** The digest that the machine's reports must carry for this worker to run there. */

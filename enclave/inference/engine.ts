@@ -34,6 +34,11 @@ export interface GenerateOptions {
   readonly stop: readonly string[]
   /** Report log-probabilities: of the chosen token, and of this many likeliest ones (0 to 20). Absent: none. */
   readonly logprobs?: number
+  /**
+   * Whose request this is: requests with the same value share one fair part of the machine. Opaque; absent: its own.
+   * Nothing computed for one request is used for another, whatever this says.
+   */
+  readonly tenant?: string
   /** Ends the request within one step, with an error of code `aborted`. */
   readonly signal?: AbortSignal
 }
@@ -66,11 +71,16 @@ export interface DoneEvent {
 
 export type EngineEvent = TokenEvent | DoneEvent
 
-export interface EngineInfo {
+export interface RuntimeInfo {
   /** Runtime, for example `onnxruntime-node`. */
   readonly name: string
   readonly version: string
-  /** `batch-invariant`: an answer's bits do not depend on what else runs. `single`: holds only because requests run one at a time. */
+  /** Which code exactly, for example `cpu, sha256:…` of the library that computes. */
+  readonly build?: string
+}
+
+export interface EngineInfo extends RuntimeInfo {
+  /** `batch-invariant`: an answer's bits do not depend on what else runs. `single`: holds only because no two rows share a run. */
   readonly determinism: 'batch-invariant' | 'single'
   readonly manifest: ModelManifest
   /** Tokens the model can hold: prompt and answer together. */
@@ -85,10 +95,10 @@ export interface Engine {
    */
   tokenizeChat(messages: readonly ChatMessage[]): number[]
   /**
-   * Generates an answer: `token` events, then exactly one `done`. Iterate it once. It computes only as fast as it is
-   * read; leaving the loop early ends the request. Concurrent requests take turns, one step each.
-   * @throws EngineError at once: `options.invalid`, `context.overflow`, `closed`. While iterating: `aborted`, `closed`,
-   * `engine.failed`; what was emitted until then is an unfinished answer.
+   * Generates an answer: `token` events, then exactly one `done`. Iterate it once. It computes only a few tokens ahead of
+   * its reader; leaving the loop early ends the request. Concurrent requests advance together, one token each.
+   * @throws EngineError at once: `options.invalid`, `context.overflow`, `overloaded`, `closed`. While iterating: `aborted`,
+   * `closed`, `engine.failed`; what was emitted until then is an unfinished answer.
    */
   generate(promptTokens: readonly number[], options: GenerateOptions): AsyncIterable<EngineEvent>
   /** Ends running requests with `closed`, waits for the step in progress, and frees the model. */

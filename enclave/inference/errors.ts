@@ -26,6 +26,8 @@ export type EngineErrorCode =
   | 'options.invalid'
   /** Prompt and answer do not fit into the model's context. */
   | 'context.overflow'
+  /** Too many requests wait already. */
+  | 'overloaded'
   /** The caller's signal ended the request. */
   | 'aborted'
   /** The engine was closed. */
@@ -35,7 +37,8 @@ export type EngineErrorCode =
 
 /**
  * What to do, by prefix: `package.` stop and replace the package; `chat.`, `options.` and `context.` fix the request;
- * `aborted` nothing; `locked` wait for the model's owner; `closed` and `engine.failed` try another worker.
+ * `overloaded` try again after `retryAfterS`, or elsewhere; `aborted` nothing; `locked` wait for the model's owner; `closed`
+ * and `engine.failed` try another worker.
  */
 export class EngineError extends SubrosaError {
   declare readonly code: EngineErrorCode
@@ -61,4 +64,23 @@ export class ContextOverflowError extends EngineError {
     this.maxTokens = maxTokens
     this.contextLength = contextLength
   }
+}
+
+/** The queue is full. Thrown before anything was computed. What to do: wait, or try another worker. */
+export class OverloadedError extends EngineError {
+  /** Seconds after which a place is likely to be free; 1 or more. */
+  readonly retryAfterS: number
+
+  constructor(retryAfterS: number) {
+    super('overloaded', `too many requests wait already; try again in ${retryAfterS} s`)
+    this.retryAfterS = retryAfterS
+  }
+}
+
+export function abortedError(): EngineError {
+  return new EngineError('aborted', 'the request was ended by its caller')
+}
+
+export function closedError(): EngineError {
+  return new EngineError('closed', 'the engine was closed')
 }

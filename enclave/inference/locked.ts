@@ -3,8 +3,7 @@
  * From then on it is the engine it was opened to.
  */
 import type { ChatMessage, Engine, EngineEvent, EngineInfo, GenerateOptions } from './engine.js'
-import { EngineError } from './errors.js'
-import { closedError } from './turns.js'
+import { closedError, EngineError } from './errors.js'
 
 export interface LockedEngine {
   readonly engine: Engine
@@ -32,7 +31,8 @@ export function createLockedEngine(info: EngineInfo, open: (key: string) => Prom
     if (closed) throw closedError()
     if (engine !== undefined) return
     const made = await open(key)
-    if (closed || made.info.name !== info.name || made.info.version !== info.version) {
+    const { name, version, build } = made.info
+    if (closed || name !== info.name || version !== info.version || build !== info.build) {
       await made.close()
       throw closed
         ? closedError()
@@ -52,7 +52,10 @@ export function createLockedEngine(info: EngineInfo, open: (key: string) => Prom
       return next
     },
     engine: {
-      info,
+      get info() {
+        // Once open, what it found out: the class of its answers may be a weaker one than the manifest claims.
+        return engine?.info ?? info
+      },
       tokenizeChat: (messages: readonly ChatMessage[]): number[] => opened().tokenizeChat(messages),
       generate: (prompt: readonly number[], options: GenerateOptions): AsyncIterable<EngineEvent> =>
         opened().generate(prompt, options),

@@ -2,6 +2,11 @@
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import type { ChatMessage, Engine, EngineEvent, GenerateOptions } from '../../enclave/inference/engine.js'
+import { findLibrary } from '../../enclave/inference/ort/library.js'
+
+/** Both ways to the runtime; the C interface where its library is known. */
+export const BINDINGS: readonly ('native' | 'portable')[] =
+  (await findLibrary()) === undefined ? (['portable'] as const) : (['native', 'portable'] as const)
 
 export const PACKAGE_DIRECTORY: string = fileURLToPath(new URL('../../enclave/models/demo', import.meta.url))
 

@@ -1,0 +1,71 @@
+/**
+ * One answer: a sequence for the scheduler on one side, events for its reader on the other. Sampling, decoding and stop
+ * strings happen as the logits come in; the reader is at most READ_AHEAD events behind, or the sequence pauses.
+ */
+import type { EngineEvent, GenerateOptions } from './engine.js'
+import { abortedError } from './errors.js'
+import { createEventQueue } from './event-queue.js'
+import { createOutput, describeToken } from './output.js'
+import { createSampler } from './sampler.js'
+import type { Scheduler } from './scheduler.js'
+import type { TextTokenizer } from './tokenizer.js'
+
+const READ_AHEAD = 8
+
+export interface AnswerParts {
+  readonly scheduler: Scheduler
+  readonly tokenizer: TextTokenizer
+  readonly eosTokenIds: readonly number[]
+}
+
+/** Takes a place at once. @throws OverloadedError, EngineError `closed`. */
+export function startAnswer(
+  { scheduler, tokenizer, eosTokenIds }: AnswerParts,
+  promptTokens: readonly number[],
+  options: GenerateOptions,
+): AsyncIterable<EngineEvent> {
+  const sampler = createSampler(options)
+  const output = createOutput(tokenizer, options.stop)
+  const queue = createEventQueue<EngineEvent>(() => ticket.wake())
+  let completionTokens = 0
+
+  const finish = (finishReason: 'stop' | 'length'): undefined => {
+    for (const event of output.flush()) queue.push(event)
+    queue.push({ type: 'done', finishReason, usage: { promptTokens: promptTokens.length, completionTokens } })
+    queue.end()
+  }
+  const ticket = scheduler.submit({
+    promptTokens,
+    tenant: options.tenant,
+    signal: options.signal,
+    wanted: () => queue.length < READ_AHEAD,
+    failed: (error) => queue.end(error),
+    next(logits) {
+      const tokenId = sampler.sample(logits)
+      completionTokens++
+      if (eosTokenIds.includes(tokenId)) return finish('stop')
+      for (const event of output.push(tokenId, describeToken(tokenizer, logits, tokenId, options.logprobs))) {
+        queue.push(event)
+      }
+      if (output.stopped()) return finish('stop')
+      if (completionTokens === options.maxTokens) return finish('length')
+      return tokenId
+    },
+  })
+
+  async function* read(): AsyncGenerator<EngineEvent, void, undefined> {
+    try {
+      for (;;) {
+        const event = await queue.take()
+        if (event === undefined) return
+        yield event
+        // Whoever reads may have ended the request while it held the last event; what was computed ahead is dropped.
+        if (options.signal?.aborted && event.type !== 'done') throw abortedError()
+      }
+    } finally {
+      ticket.leave()
+      queue.discard()
+    }
+  }
+  return read()
+}

@@ -1,0 +1,36 @@
+/**
+ * The interface between the scheduler and a runtime: a fixed number of slots, each holding the keys and values of one
+ * sequence, and runs that append tokens to them. One run at a time; the scheduler sees to that.
+ */
+import type { RuntimeInfo } from './engine.js'
+
+/** One row of a decode run. */
+export interface DecodeRow {
+  readonly slot: number
+  readonly tokenId: number
+}
+
+export interface Decoder {
+  readonly runtime: RuntimeInfo
+  readonly slots: number
+  /** Tokens one slot can hold. */
+  readonly slotTokens: number
+  /** Most rows of a decode run; 1 where rows of one run could influence each other. */
+  readonly maxRows: number
+  /**
+   * Appends a part of a prompt to a slot, and returns the logits for the token after it, which hold until the next run.
+   * @throws EngineError `engine.failed`, or `aborted` after `interrupt`.
+   */
+  prefill(slot: number, tokenIds: readonly number[]): Promise<Float32Array>
+  /**
+   * Appends one token to each of several slots, in ascending order, each once. Returns the logits of each row, which
+   * hold until the next run. @throws EngineError `engine.failed`, or `aborted` after `interrupt`.
+   */
+  decode(rows: readonly DecodeRow[]): Promise<readonly Float32Array[]>
+  /** Ends the run in progress, if any, as soon as the runtime can. What it wrote to its slots is undefined. */
+  interrupt(): void
+  /** Empties a slot and overwrites what it held with zeros. */
+  clear(slot: number): Promise<void>
+  /** Waits for nothing: no run may be in progress. */
+  close(): Promise<void>
+}

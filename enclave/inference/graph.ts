@@ -1,0 +1,126 @@
+/**
+ * Which graphs the engine takes, and what their operators mean for everyone else's answers.
+ *
+ * Accepted are decoder graphs of the form this project writes: inputs `input_ids` [batch, n], `seqlens_k` [batch] (tokens
+ * of the row up to now, minus one), `total_seq` (the most tokens of any row) and `past_key_values.N.key|value`
+ * [batch, heads, capacity, size]; outputs `logits` for the last position and `present.N.key|value`, which may be the very
+ * memory of the past. Refused: any other, and weights in files that the manifest does not list.
+ */
+import { EngineError } from './errors.js'
+import { readGraphFacts, type TensorFacts } from './onnx/graph-facts.js'
+import { fileByRole, type ModelPackage } from './package.js'
+
+export interface DecoderGraph {
+  readonly layers: number
+  readonly kvHeads: number
+  readonly headSize: number
+  readonly vocabularySize: number
+  /**
+   * `batch-invariant`: made of operators that were seen to treat each row by itself, to the last bit. `single`: of others
+   * too, or of ones that scale one row by what is in another.
+   */
+  readonly determinism: 'batch-invariant' | 'single'
+  /** The first operator that keeps the graph from being batch-invariant. */
+  readonly variantOperator: string | undefined
+}
+
+const FLOAT = 1
+
+/**
+ * Operators whose rows do not touch each other in the runtime this engine pins. DynamicQuantizeMatMul is left out: it
+ * takes one scale for all rows of a run, so that one caller's prompt moves another caller's logits.
+ */
+const INVARIANT: ReadonlySet<string> = new Set([
+  'Abs',
+  'Add',
+  'Cast',
+  'Div',
+  'Gather',
+  'Identity',
+  'MatMul',
+  'Max',
+  'Mul',
+  'QuantizeLinear',
+  'ReduceMax',
+  'Reshape',
+  'Sigmoid',
+  'SimplifiedLayerNormalization',
+  'Split',
+  'Transpose',
+  'com.microsoft:GatherBlockQuantized',
+  'com.microsoft:GroupQueryAttention',
+  'com.microsoft:MatMulIntegerToFloat',
+  'com.microsoft:MatMulNBits',
+  'com.microsoft:SkipSimplifiedLayerNormalization',
+])
+
+/** @throws EngineError `package.unusable`. */
+export function inspectGraph(modelPackage: ModelPackage): DecoderGraph {
+  const facts = readGraphFacts(fileByRole(modelPackage, 'graph'))
+  const { layers, vocabularySize } = modelPackage.manifest.architecture
+  expectWeights(modelPackage, facts.weightFiles)
+  const caches = Array.from({ length: layers }, (_, layer) => cacheNames(layer)).flat()
+  expectNames('input', facts.inputs, ['input_ids', 'seqlens_k', 'total_seq', ...caches.map(pastName)])
+  expectNames('output', facts.outputs, ['logits', ...caches.map(presentName)])
+  const shapes = facts.inputs.filter(({ name }) => name.startsWith('past_key_values.'))
+  const [, kvHeads, , headSize] = shapes[0]?.shape ?? []
+  for (const { name, elementType, shape } of shapes) {
+    const [, heads, , size] = shape
+    const fixed = typeof heads === 'number' && typeof size === 'number' && heads > 0 && size > 0
+    if (elementType !== FLOAT || !fixed || heads !== kvHeads || size !== headSize) {
+      throw unusable(
+        `the graph does not declare ${name} as [batch, heads, capacity, size] of fp32, alike in all layers`,
+      )
+    }
+  }
+  const declared = facts.outputs.find(({ name }) => name === 'logits')?.shape.at(-1)
+  if (declared !== vocabularySize) {
+    throw unusable(`expected logits for the ${vocabularySize} tokens of the manifest, got ${declared ?? 'none'}`)
+  }
+  const variantOperator = [...facts.operators].find((operator) => !INVARIANT.has(operator))
+  return {
+    layers,
+    kvHeads: Number(kvHeads),
+    headSize: Number(headSize),
+    vocabularySize,
+    determinism: variantOperator === undefined ? 'batch-invariant' : 'single',
+    variantOperator,
+  }
+}
+
+/** `0.key`, `0.value`. */
+export function cacheNames(layer: number): readonly [string, string] {
+  return [`${layer}.key`, `${layer}.value`]
+}
+
+export function pastName(cache: string): string {
+  return `past_key_values.${cache}`
+}
+
+export function presentName(cache: string): string {
+  return `present.${cache}`
+}
+
+/** Weights outside the manifest would be read from disk by the runtime: past its digests, and past the weights root. */
+function expectWeights({ manifest }: ModelPackage, named: ReadonlySet<string>): void {
+  const listed = manifest.files.filter(({ role }) => role === 'weights').map(({ path }) => path)
+  const stray = [...named].find((path) => !listed.includes(path))
+  if (stray !== undefined)
+    throw unusable('the graph keeps weights in a file that the manifest does not list as weights')
+  const idle = listed.find((path) => !named.has(path))
+  if (idle !== undefined) throw unusable(`${idle}: listed as weights, but the graph does not use it`)
+}
+
+function expectNames(kind: string, actual: readonly TensorFacts[], expected: readonly string[]): void {
+  const names = new Set(actual.map(({ name }) => name))
+  const missing = expected.find((name) => !names.has(name))
+  if (missing !== undefined) throw unusable(`the graph has no ${kind} ${missing}`)
+  const known = new Set(expected)
+  if (actual.length !== expected.length || actual.some(({ name }) => !known.has(name))) {
+    throw unusable(`the graph has an ${kind} this engine does not know`)
+  }
+}
+
+function unusable(message: string): EngineError {
+  return new EngineError('package.unusable', message)
+}

@@ -1,0 +1,152 @@
+/**
+ * The decoder on the C interface. The keys and values of a layer lie in one buffer for all slots, and a run reads and
+ * writes the rows of that very buffer: past and present are the same memory, so a step costs no copy of the cache.
+ *
+ * A decode run takes a range of slots. A slot in the range that takes no part gets a dummy row, which writes one position
+ * behind what the slot holds; the next token of that slot overwrites it, and no other row reads it.
+ */
+import { setImmediate as nextLoop } from 'node:timers/promises'
+import type { DecodeRow, Decoder } from '../decoder.js'
+import type { RuntimeInfo } from '../engine.js'
+import { cacheNames, type DecoderGraph, pastName, presentName } from '../graph.js'
+import type { ModelPackage } from '../package.js'
+import { fileByRole } from '../package.js'
+import { loadRuntime } from './c-api.js'
+import { RUNTIME_VERSION, type RuntimeLibrary } from './library.js'
+import { type BoundTensor, bindTensor, createSession } from './session.js'
+
+export interface DecoderOptions {
+  readonly graph: DecoderGraph
+  readonly threads: number
+  readonly slots: number
+  readonly slotTokens: number
+  readonly maxRows: number
+}
+
+/** Values cleared between two rounds of the event loop: about a millisecond's worth. */
+const CLEAR_STRIDE = 1 << 20
+
+export function nativeRuntime({ sha256 }: RuntimeLibrary): RuntimeInfo {
+  return { name: 'onnxruntime-node', version: RUNTIME_VERSION, build: `cpu, sha256:${sha256}` }
+}
+
+/** @throws EngineError `package.unusable` when the runtime does not load the graph. */
+export function createNativeDecoder(
+  modelPackage: ModelPackage,
+  library: RuntimeLibrary,
+  { graph, threads, slots, slotTokens, maxRows }: DecoderOptions,
+): Decoder {
+  const { layers, kvHeads, headSize, vocabularySize } = graph
+  const runtime = loadRuntime(library)
+  const caches = Array.from({ length: layers }, (_, layer) => cacheNames(layer)).flat()
+  const session = createSession(runtime, {
+    graph: fileByRole(modelPackage, 'graph'),
+    weights: weightsOf(modelPackage),
+    threads,
+    inputNames: ['input_ids', 'seqlens_k', 'total_seq', ...caches.map(pastName)],
+    outputNames: ['logits', ...caches.map(presentName)],
+  })
+  const slotValues = kvHeads * slotTokens * headSize
+  const pools = caches.map(() => new Float32Array(slots * slotValues))
+  const logits = new Float32Array((maxRows === 1 ? 1 : slots) * vocabularySize)
+  /** Tokens in each slot. */
+  const lengths = new Int32Array(slots)
+  /** Positions of each slot that were ever written since it was cleared: those of dummy rows and interrupted runs too. */
+  const touched = new Int32Array(slots)
+  /** Cache tensors by range of slots: making them costs more than a step of a small model. */
+  const ranges = new Map<number, readonly BoundTensor[]>()
+
+  const bindRange = (first: number, count: number): readonly BoundTensor[] => {
+    const key = first * slots + count
+    const known = ranges.get(key)
+    if (known !== undefined) return known
+    const bound = pools.map((pool) =>
+      bindTensor(runtime, 'float32', pool.subarray(first * slotValues, (first + count) * slotValues), [
+        count,
+        kvHeads,
+        slotTokens,
+        headSize,
+      ]),
+    )
+    ranges.set(key, bound)
+    return bound
+  }
+
+  /** `totals`: tokens of each row with this run's. */
+  const run = async (first: number, ids: readonly number[], totals: readonly number[]): Promise<void> => {
+    const count = totals.length
+    const cache = bindRange(first, count)
+    totals.forEach((total, row) => {
+      touched[first + row] = Math.max(touched[first + row] ?? 0, total)
+    })
+    const own = [
+      bindTensor(runtime, 'int64', BigInt64Array.from(ids, BigInt), [count, ids.length / count]),
+      bindTensor(
+        runtime,
+        'int32',
+        Int32Array.from(totals, (total) => total - 1),
+        [count],
+      ),
+      bindTensor(runtime, 'int32', Int32Array.of(Math.max(...totals)), []),
+      bindTensor(runtime, 'float32', logits.subarray(0, count * vocabularySize), [count, 1, vocabularySize]),
+    ] as const
+    try {
+      await session.run([own[0], own[1], own[2], ...cache], [own[3], ...cache])
+    } finally {
+      for (const tensor of own) tensor.release()
+    }
+  }
+  const rowLogits = (row: number): Float32Array => logits.subarray(row * vocabularySize, (row + 1) * vocabularySize)
+
+  return {
+    runtime: nativeRuntime(library),
+    slots,
+    slotTokens,
+    maxRows,
+    async prefill(slot, tokenIds) {
+      const total = (lengths[slot] ?? 0) + tokenIds.length
+      await run(slot, tokenIds, [total])
+      lengths[slot] = total
+      return rowLogits(0)
+    },
+    async decode(rows: readonly DecodeRow[]) {
+      const first = rows[0]?.slot ?? 0
+      const count = (rows.at(-1)?.slot ?? 0) - first + 1
+      const ids = new Array<number>(count).fill(0)
+      for (const { slot, tokenId } of rows) ids[slot - first] = tokenId
+      const totals = ids.map((_, row) => (lengths[first + row] ?? 0) + 1)
+      await run(first, ids, totals)
+      for (const { slot } of rows) lengths[slot] = totals[slot - first] ?? 0
+      return rows.map(({ slot }) => rowLogits(slot - first))
+    },
+    interrupt: session.interrupt,
+    async clear(slot) {
+      const used = (touched[slot] ?? 0) * headSize
+      let cleared = 0
+      for (const pool of pools) {
+        for (let head = 0; head < kvHeads; head++) {
+          const start = slot * slotValues + head * slotTokens * headSize
+          pool.fill(0, start, start + used)
+          cleared += used
+        }
+        if (cleared > CLEAR_STRIDE) {
+          cleared = 0
+          await nextLoop()
+        }
+      }
+      lengths[slot] = 0
+      touched[slot] = 0
+    },
+    async close() {
+      for (const bound of ranges.values()) for (const tensor of bound) tensor.release()
+      session.close()
+      for (const pool of pools) pool.fill(0)
+      logits.fill(0)
+    },
+  }
+}
+
+function weightsOf({ manifest, files }: ModelPackage): Map<string, Uint8Array> {
+  const weights = manifest.files.filter(({ role }) => role === 'weights')
+  return new Map(weights.map(({ path }) => [path, files.get(path) ?? new Uint8Array()]))
+}

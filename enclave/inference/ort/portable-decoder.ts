@@ -1,0 +1,135 @@
+/**
+ * The decoder on the public binding, for machines without a known library: the same answers, slowly. Each slot keeps the
+ * tensors of its last run; rows of a decode run are computed one after the other. Only importer of that binding.
+ *
+ * The binding copies each output and computes on the event loop's thread, and a run cannot be interrupted.
+ */
+// First, and kept first: see there.
+import './no-telemetry.js'
+import { env, InferenceSession, Tensor } from 'onnxruntime-node'
+import type { Decoder } from '../decoder.js'
+import type { RuntimeInfo } from '../engine.js'
+import { EngineError } from '../errors.js'
+import { cacheNames, pastName, presentName } from '../graph.js'
+import { fileByRole, type ModelPackage } from '../package.js'
+import type { DecoderOptions } from './native-decoder.js'
+
+export const PORTABLE_RUNTIME: RuntimeInfo = {
+  name: 'onnxruntime-node',
+  version: env.versions.node ?? env.versions.common,
+  build: 'cpu, portable',
+}
+
+interface Slot {
+  readonly length: number
+  readonly tensors: ReadonlyMap<string, Tensor>
+}
+
+/** @throws EngineError `package.unusable` when the runtime does not load the graph. */
+export async function createPortableDecoder(
+  modelPackage: ModelPackage,
+  { graph, threads, slots, slotTokens, maxRows }: DecoderOptions,
+): Promise<Decoder> {
+  const { layers, kvHeads, headSize, vocabularySize } = graph
+  const session = await loadSession(modelPackage, threads)
+  const caches = Array.from({ length: layers }, (_, layer) => cacheNames(layer)).flat()
+  const emptySlot = (): Slot => ({
+    length: 0,
+    tensors: new Map(
+      caches.map((cache) => [cache, new Tensor('float32', new Float32Array(0), [1, kvHeads, 0, headSize])]),
+    ),
+  })
+  const held = new Map<number, Slot>()
+
+  const append = async (slot: number, tokenIds: readonly number[]): Promise<Float32Array> => {
+    const { length, tensors } = held.get(slot) ?? emptySlot()
+    const total = length + tokenIds.length
+    const feeds: Record<string, Tensor> = {
+      input_ids: new Tensor('int64', BigInt64Array.from(tokenIds, BigInt), [1, tokenIds.length]),
+      seqlens_k: new Tensor('int32', Int32Array.of(total - 1), [1]),
+      total_seq: new Tensor('int32', Int32Array.of(total), []),
+    }
+    for (const [cache, tensor] of tensors) feeds[pastName(cache)] = tensor
+    const outputs = await runSession(session, feeds)
+    const logits = outputs['logits']?.data
+    if (!(logits instanceof Float32Array) || logits.length !== vocabularySize) {
+      throw new EngineError('engine.failed', `expected ${vocabularySize} logits`)
+    }
+    wipe(tensors)
+    held.set(slot, { length: total, tensors: presentTensors(outputs, caches) })
+    return logits
+  }
+
+  return {
+    runtime: PORTABLE_RUNTIME,
+    slots,
+    slotTokens,
+    maxRows,
+    prefill: append,
+    async decode(rows) {
+      const logits: Float32Array[] = []
+      for (const { slot, tokenId } of rows) logits.push(await append(slot, [tokenId]))
+      return logits
+    },
+    interrupt: () => undefined,
+    async clear(slot) {
+      wipe(held.get(slot)?.tensors ?? new Map())
+      held.delete(slot)
+    },
+    async close() {
+      for (const { tensors } of held.values()) wipe(tensors)
+      held.clear()
+      await session.release()
+    },
+  }
+}
+
+function wipe(tensors: ReadonlyMap<string, Tensor>): void {
+  for (const { data } of tensors.values()) if (data instanceof Float32Array) data.fill(0)
+}
+
+async function loadSession(modelPackage: ModelPackage, threads: number): Promise<InferenceSession> {
+  const weights = modelPackage.manifest.files.filter(({ role }) => role === 'weights')
+  try {
+    return await InferenceSession.create(fileByRole(modelPackage, 'graph'), {
+      executionProviders: ['cpu'],
+      intraOpNumThreads: threads,
+      interOpNumThreads: 1,
+      executionMode: 'sequential',
+      graphOptimizationLevel: 'all',
+      enableProfiling: false,
+      logSeverityLevel: 4,
+      ...(weights.length === 0
+        ? {}
+        : {
+            externalData: weights.map(({ path }) => ({ path, data: modelPackage.files.get(path) ?? new Uint8Array() })),
+          }),
+    })
+  } catch (cause) {
+    throw new EngineError('package.unusable', 'the runtime cannot load the graph', { cause })
+  }
+}
+
+async function runSession(
+  session: InferenceSession,
+  feeds: Record<string, Tensor>,
+): Promise<InferenceSession.OnnxValueMapType> {
+  try {
+    return await session.run(feeds)
+  } catch (cause) {
+    throw new EngineError('engine.failed', 'the runtime failed in a step', { cause })
+  }
+}
+
+function presentTensors(
+  outputs: InferenceSession.OnnxValueMapType,
+  caches: readonly string[],
+): ReadonlyMap<string, Tensor> {
+  return new Map(
+    caches.map((cache) => {
+      const tensor = outputs[presentName(cache)]
+      if (tensor === undefined) throw new EngineError('engine.failed', `the runtime returned no ${presentName(cache)}`)
+      return [cache, tensor]
+    }),
+  )
+}

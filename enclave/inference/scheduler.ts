@@ -1,0 +1,251 @@
+/**
+ * Continuous batching: one loop, one run at a time. Each turn is a decode run over every answer that is being read, then
+ * at most one part of one prompt, so a long prompt never stops running answers.
+ *
+ * A request waits for a slot, has its prompt computed part by part, then takes one row of each decode run. Slots go to
+ * whose tenant holds the fewest, the earliest request first. What a slot held is overwritten before anyone else gets it.
+ */
+import { setImmediate as nextLoop } from 'node:timers/promises'
+import { createChunkPacer, MAX_CHUNK, MIN_CHUNK, nextChunk } from './chunks.js'
+import type { Decoder } from './decoder.js'
+import { abortedError, closedError, EngineError, OverloadedError } from './errors.js'
+import { createWaitingRoom } from './waiting-room.js'
+
+export interface SequenceRequest {
+  readonly promptTokens: readonly number[]
+  /** Requests with the same one share a fair part. Absent: its own. */
+  readonly tenant: string | undefined
+  readonly signal: AbortSignal | undefined
+  /**
+   * The logits for the next token, which hold during the call only. Returns the token to go on with, or undefined when
+   * the answer is complete. What it throws ends the request.
+   */
+  next(logits: Float32Array): number | undefined
+  /** Whether its reader wants more now; otherwise it keeps its slot and takes no part. */
+  wanted(): boolean
+  /** Called once unless it completed: `aborted`, `closed` or `engine.failed`. */
+  failed(error: EngineError): void
+}
+
+export interface Ticket {
+  /** To be called when `wanted` may have become true. */
+  wake(): void
+  /** Ends the request without a word. */
+  leave(): void
+}
+
+export interface Scheduler {
+  /** @throws OverloadedError when too many wait, EngineError `closed`. */
+  submit(request: SequenceRequest): Ticket
+  /** Ends everything with `closed`, and resolves when no run is in progress. */
+  close(): Promise<void>
+}
+
+export interface SchedulerOptions {
+  readonly decoder: Decoder
+  /** Most requests waiting for a slot. */
+  readonly maxWaiting: number
+  /** Milliseconds, monotonic. */
+  readonly monotonicMs: () => number
+}
+
+interface Sequence {
+  readonly request: SequenceRequest
+  readonly tenant: string | symbol
+  slot: number
+  /** Tokens of the prompt that were computed. */
+  filled: number
+  /** The token to feed next; undefined during the prompt. */
+  token: number | undefined
+  /** When its prompt last had a turn. */
+  servedAt: number
+  readonly admittedAt: number
+  gone: boolean
+  readonly onAbort: () => void
+}
+
+export function createScheduler({ decoder, maxWaiting, monotonicMs }: SchedulerOptions): Scheduler {
+  const free = Array.from({ length: decoder.slots }, (_, slot) => slot)
+  const active = new Set<Sequence>()
+  const waiting = createWaitingRoom<Sequence>()
+  const pacer = createChunkPacer()
+  // Graphs whose rows or parts influence each other are always cut the same way.
+  const steady = decoder.maxRows === 1
+  let turn = 0
+  let closed = false
+  let looping: Promise<void> | undefined
+  /** The one whose prompt is being computed right now. */
+  let filling: Sequence | undefined
+  let serviceMs = 1000
+
+  function end(sequence: Sequence, error?: EngineError): void {
+    if (sequence.gone) return
+    sequence.gone = true
+    sequence.request.signal?.removeEventListener('abort', sequence.onAbort)
+    waiting.remove(sequence)
+    // Only its own run: other rows of a decode run would be lost with it.
+    if (filling === sequence) decoder.interrupt()
+    if (error !== undefined) sequence.request.failed(error)
+    kick()
+  }
+
+  function kick(): void {
+    if (looping !== undefined) return
+    looping = loop().finally(() => {
+      looping = undefined
+      // Something may have come in after the loop's last look.
+      if (hasWork()) kick()
+    })
+  }
+
+  function hasWork(): boolean {
+    const admissible = waiting.size > 0 && free.length > 0
+    return admissible || [...active].some((sequence) => sequence.gone || runnable(sequence))
+  }
+
+  async function loop(): Promise<void> {
+    while (hasWork()) {
+      // Fresh requests, aborts and sockets get their turn between any two runs.
+      await nextLoop()
+      await sweep()
+      admit()
+      const rows = [...active].filter((s) => s.token !== undefined && runnable(s)).sort((a, b) => a.slot - b.slot)
+      for (let at = 0; at < rows.length; at += decoder.maxRows) await decode(rows.slice(at, at + decoder.maxRows))
+      if (rows.length > 0) await nextLoop()
+      await fill(rows.length > 0 && !steady ? pacer.budget() : MAX_CHUNK)
+    }
+  }
+
+  /** Parts of prompts, whoever waited longest first, until about `budget` tokens were computed. */
+  async function fill(budget: number): Promise<void> {
+    const prompts = [...active].filter((sequence) => sequence.token === undefined)
+    prompts.sort((a, b) => a.servedAt - b.servedAt || a.admittedAt - b.admittedAt)
+    let left = budget
+    for (const sequence of prompts) {
+      if (left < MIN_CHUNK) return
+      if (runnable(sequence)) left -= await prefill(sequence, steady ? MAX_CHUNK : left)
+    }
+  }
+
+  /** Gives back the slots of requests that ended. */
+  async function sweep(): Promise<void> {
+    for (const sequence of [...active].filter(({ gone }) => gone)) {
+      active.delete(sequence)
+      await decoder.clear(sequence.slot)
+      free.push(sequence.slot)
+      free.sort((a, b) => a - b)
+      serviceMs = serviceMs * 0.8 + (monotonicMs() - sequence.admittedAt) * 0.2
+    }
+  }
+
+  function admit(): void {
+    while (waiting.size > 0) {
+      const slot = free.shift()
+      if (slot === undefined) return
+      const held = new Map<string | symbol, number>()
+      for (const { tenant } of active) held.set(tenant, (held.get(tenant) ?? 0) + 1)
+      const sequence = waiting.take(({ tenant }) => held.get(tenant) ?? 0)
+      if (sequence === undefined) return
+      sequence.slot = slot
+      active.add(sequence)
+    }
+  }
+
+  async function decode(all: readonly Sequence[]): Promise<void> {
+    const rows = all.filter((sequence) => !sequence.gone)
+    if (rows.length === 0) return
+    const startedAt = monotonicMs()
+    try {
+      const logits = await decoder.decode(rows.map(({ slot, token }) => ({ slot, tokenId: token ?? 0 })))
+      pacer.decoded(monotonicMs() - startedAt)
+      for (const [i, sequence] of rows.entries()) {
+        if (i > 0 && i % ROWS_PER_BREATH === 0) await nextLoop()
+        advance(sequence, logits[i])
+      }
+    } catch (error) {
+      for (const sequence of rows) end(sequence, asEngineError(error))
+    }
+  }
+
+  /** Tokens it computed. */
+  async function prefill(sequence: Sequence, budget: number): Promise<number> {
+    const { promptTokens } = sequence.request
+    const count = nextChunk(promptTokens.length - sequence.filled, budget)
+    const startedAt = monotonicMs()
+    sequence.servedAt = ++turn
+    filling = sequence
+    try {
+      const part = promptTokens.slice(sequence.filled, sequence.filled + count)
+      const logits = await decoder.prefill(sequence.slot, part)
+      pacer.prefilled(count, monotonicMs() - startedAt)
+      sequence.filled += count
+      filling = undefined
+      if (sequence.filled === promptTokens.length) advance(sequence, logits)
+    } catch (error) {
+      filling = undefined
+      end(sequence, asEngineError(error))
+    }
+    return count
+  }
+
+  function advance(sequence: Sequence, logits: Float32Array | undefined): void {
+    if (sequence.gone || logits === undefined) return
+    try {
+      sequence.token = sequence.request.next(logits)
+      if (sequence.token === undefined) end(sequence)
+    } catch (error) {
+      end(sequence, asEngineError(error))
+    }
+  }
+
+  return {
+    submit(request) {
+      if (closed) throw closedError()
+      // Those who can have a slot at once do not count as waiting.
+      if (waiting.size - free.length >= maxWaiting) {
+        const rounds = Math.ceil((waiting.size + 1) / decoder.slots)
+        throw new OverloadedError(Math.min(MAX_RETRY_S, Math.max(1, Math.ceil((rounds * serviceMs) / 1000))))
+      }
+      const sequence: Sequence = {
+        request,
+        tenant: request.tenant ?? Symbol('tenant'),
+        slot: -1,
+        filled: 0,
+        token: undefined,
+        servedAt: 0,
+        admittedAt: monotonicMs(),
+        gone: false,
+        onAbort: () => end(sequence, abortedError()),
+      }
+      if (request.signal?.aborted) {
+        sequence.gone = true
+        request.failed(abortedError())
+      } else {
+        request.signal?.addEventListener('abort', sequence.onAbort, { once: true })
+        waiting.add(sequence)
+        kick()
+      }
+      return { wake: kick, leave: () => end(sequence) }
+    },
+    async close() {
+      closed = true
+      for (const sequence of [...waiting.all(), ...active]) end(sequence, closedError())
+      decoder.interrupt()
+      await looping
+    },
+  }
+}
+
+/** Sampling a large vocabulary takes a while; sockets get their turn after so many rows. */
+const ROWS_PER_BREATH = 4
+const MAX_RETRY_S = 30
+
+/** A request may be ended in its place on the way: then only its slot is still to be given back. */
+function runnable({ request, gone }: Sequence): boolean {
+  return !gone && request.wanted()
+}
+
+function asEngineError(error: unknown): EngineError {
+  if (error instanceof EngineError) return error
+  return new EngineError('engine.failed', 'the engine failed in a step', { cause: error })
+}

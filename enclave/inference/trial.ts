@@ -1,0 +1,38 @@
+/**
+ * A trial at start-up: does a row's outcome depend on its neighbours, or on how its prompt was cut? Operators are judged
+ * by name before (`graph.ts`); this notices what a name does not tell, such as another processor's kernels.
+ */
+import type { Decoder } from './decoder.js'
+
+const PROMPT_TOKENS = 23
+const CUT = 9
+
+/** Whether every bit was the same. Leaves the decoder empty. With one slot there is nothing to depend on but the cut. */
+export async function rowsAreIndependent(decoder: Decoder, vocabularySize: number): Promise<boolean> {
+  const token = (i: number, salt: number): number => (i * 7919 + salt * 104_729 + 13) % vocabularySize
+  const prompt = (length: number, salt: number): number[] => Array.from({ length }, (_, i) => token(i, salt))
+  const length = Math.min(PROMPT_TOKENS, decoder.slotTokens - 2)
+  if (length <= CUT + 1) return true
+  const neighbours = Math.min(3, decoder.slots - 1)
+  const subject = prompt(length, 1)
+  const next = token(3, 2)
+
+  const whole = (await decoder.prefill(0, subject)).slice()
+  const alone = (await decoder.decode([{ slot: 0, tokenId: next }]))[0]?.slice()
+  await decoder.clear(0)
+
+  await decoder.prefill(0, subject.slice(0, CUT))
+  const cut = (await decoder.prefill(0, subject.slice(CUT))).slice()
+  for (let slot = 1; slot <= neighbours; slot++) await decoder.prefill(slot, prompt(4 + 5 * slot, slot + 2))
+  const rows = Array.from({ length: neighbours + 1 }, (_, slot) => ({
+    slot,
+    tokenId: slot === 0 ? next : token(slot, 5),
+  }))
+  const together = (await decoder.decode(rows))[0]?.slice()
+  for (const { slot } of rows) await decoder.clear(slot)
+  return same(whole, cut) && same(alone, together)
+}
+
+function same(a: Float32Array | undefined, b: Float32Array | undefined): boolean {
+  return a !== undefined && b !== undefined && Buffer.from(a.buffer).equals(Buffer.from(b.buffer))
+}

@@ -35,6 +35,8 @@ export interface CompletionDeps {
 export interface Exchange {
   readonly request: ChatRequest
   readonly receipt: OpenReceipt
+  /** The session token, where there is one: what is shared fairly between sessions is shared by it. */
+  readonly session?: string | undefined
   /** SHA-256(statement): which worker and model this answer came from. */
   readonly statementDigest: Bytes
   /** Aborts when the client goes away. */
@@ -73,7 +75,7 @@ interface Answer {
   readonly end: () => void
 }
 
-function startAnswer(deps: CompletionDeps, { request, statementDigest, signal, release }: Exchange): Answer {
+function startAnswer(deps: CompletionDeps, { request, session, statementDigest, signal, release }: Exchange): Answer {
   const { engine, log, metrics, now } = deps
   const prompt = asOpenAIError(() => engine.tokenizeChat(request.messages))
   const room = engine.info.contextLength - prompt.length
@@ -98,6 +100,7 @@ function startAnswer(deps: CompletionDeps, { request, statementDigest, signal, r
     frequencyPenalty: request.frequencyPenalty,
     stop: request.stop,
     signal: abort.signal,
+    ...(session === undefined ? {} : { tenant: session }),
   }
   const events = asOpenAIError(() => engine.generate(prompt, options))
   const startedAt = performance.now()

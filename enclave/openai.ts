@@ -32,7 +32,7 @@ export interface OpenAIDeps {
   readonly now: () => number
   /** Most bytes of one request body. Default 1 MiB. */
   readonly maxBodyBytes?: number
-  /** Answers in progress at once; more get 503. Default 32. */
+  /** Answers in progress at once, waiting ones included; more get 503. Default 128: the engine's own queue is shorter. */
   readonly maxAnswers?: number
   /** Longest time one answer may take. Default 5 minutes. */
   readonly timeoutMs?: number
@@ -42,7 +42,7 @@ export interface OpenAIDeps {
 
 /** The handler for requests that came out of the gateway; anything else gets an internal error. */
 export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise<Response> {
-  const { engine, keys, receipts, padding, log, maxBodyBytes = 1024 * 1024, maxAnswers = 32 } = deps
+  const { engine, keys, receipts, padding, log, maxBodyBytes = 1024 * 1024, maxAnswers = 128 } = deps
   const completion: CompletionDeps = { ...deps, timeoutMs: deps.timeoutMs ?? 300_000 }
   const model = { id: engine.info.manifest.id, object: 'model', created: Math.floor(deps.now()), owned_by: 'subrosa' }
   const idempotency = createIdempotencyTable({ now: deps.now })
@@ -92,7 +92,8 @@ export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise
       if (key !== undefined) giveBack = idempotency.claim(key)
       const receipt = await receipts.open(channel, boot, body, chain)
       const { statementDigest } = boot
-      return await complete(completion, { request, receipt, statementDigest, signal: c.req.raw.signal, release })
+      const { signal } = c.req.raw
+      return await complete(completion, { request, receipt, session: token, statementDigest, signal, release })
     } catch (error) {
       release()
       // Refused before the engine saw it: the same request may come again.

@@ -34,6 +34,13 @@ export interface ModelFile {
   readonly sha256: string
 }
 
+const FAMILIES = ['llama', 'mistral', 'qwen2', 'qwen3'] as const
+export type ModelFamily = (typeof FAMILIES)[number]
+
+const FORMATS = ['fp32', 'int8', 'int4', 'pr8'] as const
+/** How the large matrices are kept: scripts/model/formats.ts says what each is. */
+export type ModelFormat = (typeof FORMATS)[number]
+
 export interface ModelManifest {
   readonly schema: typeof MODEL_SCHEMA
   readonly id: string
@@ -41,7 +48,7 @@ export interface ModelManifest {
   /** SPDX expression. */
   readonly license: string
   readonly architecture: {
-    readonly family: 'llama'
+    readonly family: ModelFamily
     readonly parameters: number
     readonly layers: number
     readonly hiddenSize: number
@@ -51,7 +58,7 @@ export interface ModelManifest {
     readonly eosTokenIds: readonly number[]
   }
   readonly determinism: 'batch-invariant' | 'single'
-  readonly format: 'fp32'
+  readonly format: ModelFormat
   /** In ascending order of path. */
   readonly files: readonly ModelFile[]
 }
@@ -244,7 +251,7 @@ export function parseManifest(value: unknown): ModelManifest {
     title: text(manifest['title'], 'title', /^[^\p{Cc}]{1,200}$/u),
     license: text(manifest['license'], 'license', /^[A-Za-z0-9 .+()-]{1,200}$/),
     architecture: {
-      family: oneOf(architecture['family'], 'family', ['llama']),
+      family: oneOf(architecture['family'], 'family', FAMILIES),
       parameters: positive(architecture['parameters'], 'parameters'),
       layers: positive(architecture['layers'], 'layers'),
       hiddenSize: positive(architecture['hiddenSize'], 'hiddenSize'),
@@ -253,7 +260,7 @@ export function parseManifest(value: unknown): ModelManifest {
       eosTokenIds: parseTokenIds(architecture['eosTokenIds'], vocabularySize),
     },
     determinism: oneOf(manifest['determinism'], 'determinism', ['batch-invariant', 'single']),
-    format: oneOf(manifest['format'], 'format', ['fp32']),
+    format: oneOf(manifest['format'], 'format', FORMATS),
     files: parseFiles(manifest['files']),
   }
 }

@@ -1,0 +1,110 @@
+/** One matrix product of a graph in any weight format, and what it lost against the source. */
+import {
+  BLOCK,
+  dequantiseBlocks,
+  dequantiseRows,
+  type Format,
+  type Matrix,
+  quantiseBlocks,
+  quantiseRows,
+  relativeError,
+  transpose,
+} from './formats.js'
+import type { GraphBuilder } from './graph-builder.js'
+
+export interface LinearReport {
+  readonly name: string
+  readonly format: Format
+  /** Relative root-mean-square error of the weights. */
+  readonly error: number
+}
+
+export interface Linear {
+  /** Adds `x · matrixᵀ` and returns its output. */
+  add(name: string, x: string, matrix: Matrix): Promise<string>
+  readonly reports: readonly LinearReport[]
+}
+
+/** A pr8 matrix that loses more than this is kept in int8 instead. */
+const MOST_ROW_ERROR = 0.03
+
+export function createLinear(graph: GraphBuilder, format: Format): Linear {
+  const reports: LinearReport[] = []
+  const scaled = createRowScaler(graph)
+
+  const blocks = async (name: string, x: string, matrix: Matrix, bits: 4 | 8): Promise<string> => {
+    const quantised = quantiseBlocks(matrix, bits)
+    reports.push({
+      name,
+      format: bits === 8 ? 'int8' : 'int4',
+      error: relativeError(matrix.values, dequantiseBlocks(quantised, bits)),
+    })
+    const { rows, columns } = matrix
+    const perRow = columns / BLOCK
+    const codes = await graph.weight(`${name}.codes`, 'uint8', [rows, perRow, (BLOCK * bits) / 8], quantised.codes)
+    const scales = await graph.weight(`${name}.scales`, 'float', [rows * perRow], quantised.scales)
+    return graph.node('MatMulNBits', [x, codes, scales], {
+      K: columns,
+      N: rows,
+      bits,
+      block_size: BLOCK,
+      // Inputs in int8 too: the fast kernels. They are scaled block by block, each row by itself.
+      accuracy_level: 4,
+    })
+  }
+
+  return {
+    reports,
+    async add(name, x, matrix) {
+      const { rows, columns } = matrix
+      // Blocks do not fit every shape; such a matrix is kept as it is.
+      const plain = format === 'fp32' || (format !== 'pr8' && columns % BLOCK !== 0)
+      if (plain) {
+        reports.push({ name, format: 'fp32', error: 0 })
+        return graph.node('MatMul', [x, await graph.weight(name, 'float', [columns, rows], transpose(matrix))])
+      }
+      if (format !== 'pr8') return blocks(name, x, matrix, format === 'int8' ? 8 : 4)
+      const quantised = quantiseRows(matrix)
+      const error = relativeError(matrix.values, dequantiseRows(quantised, matrix))
+      if (error > MOST_ROW_ERROR && columns % BLOCK === 0) return blocks(name, x, matrix, 8)
+      reports.push({ name, format: 'pr8', error })
+      const codes = await graph.weight(`${name}.codes`, 'int8', [columns, rows], quantised.codes)
+      const scales = await graph.weight(`${name}.scales`, 'float', [rows], quantised.scales)
+      const { input, scale, step, zero } = scaled(x)
+      const product = graph.node('MatMulIntegerToFloat', [input, codes, step, scales, zero])
+      return graph.node('Mul', [product, scale])
+    },
+  }
+}
+
+interface ScaledInput {
+  readonly input: string
+  /** The largest magnitude of each row. */
+  readonly scale: string
+  readonly step: string
+  readonly zero: string
+}
+
+/**
+ * Inputs in unsigned bytes around 128, each row by its own largest magnitude: x / max · 127. The scale of a row comes from
+ * that row alone, and the product is of integers, so neither neighbours nor the order of summation show in the result.
+ */
+function createRowScaler(graph: GraphBuilder): (x: string) => ScaledInput {
+  const known = new Map<string, ScaledInput>()
+  return (x) => {
+    const before = known.get(x)
+    if (before !== undefined) return before
+    if (known.size === 0) {
+      graph.constant('row.step', 'float', [], Float32Array.of(1 / 127))
+      graph.constant('row.zero', 'uint8', [], Uint8Array.of(128))
+      graph.constant('row.axis', 'int64', [1], BigInt64Array.of(-1n))
+      graph.constant('row.least', 'float', [], Float32Array.of(1e-12))
+    }
+    const most = graph.node('ReduceMax', [graph.node('Abs', [x]), 'row.axis'], { keepdims: 1 })
+    const scale = graph.node('Max', [most, 'row.least'])
+    const input = graph.node('QuantizeLinear', [graph.node('Div', [x, scale]), 'row.step', 'row.zero'])
+    const scaled: ScaledInput = { input, scale, step: 'row.step', zero: 'row.zero' }
+    known.set(x, scaled)
+    return scaled
+  }
+}

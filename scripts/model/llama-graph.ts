@@ -1,0 +1,207 @@
+/**
+ * Decoder graphs of the Llama block and its relatives: RMSNorm, rotary positions, grouped-query attention, SwiGLU. Of the
+ * form `enclave/inference/graph.ts` takes; weights are read tensor by tensor and never all at once.
+ */
+import type { Format, Matrix } from './formats.js'
+import { createGraphBuilder, type GraphBuilder, type WeightSink } from './graph-builder.js'
+import { createLinear, type LinearReport } from './linear.js'
+
+export interface LlamaShape {
+  readonly layers: number
+  readonly hiddenSize: number
+  readonly heads: number
+  readonly kvHeads: number
+  readonly headSize: number
+  readonly feedForwardSize: number
+  readonly vocabularySize: number
+  readonly contextLength: number
+  readonly normEpsilon: number
+  /** Radians a position for each pair of a head's values: headSize / 2 of them. */
+  readonly ropeFrequencies: Float64Array
+  /** Whether the pairs of rotary positions are neighbours (as in GGUF files of Llama) or half a head apart. */
+  readonly ropeInterleaved: boolean
+  /** Biases of query, key and value (Qwen 2). */
+  readonly attentionBias: boolean
+  /** Norms of each query and key head (Qwen 3). */
+  readonly headNorms: boolean
+  /** Whether the output is the embedding once more. */
+  readonly tiedEmbeddings: boolean
+}
+
+export const LAYER_MATRICES = ['q', 'k', 'v', 'o', 'gate', 'up', 'down'] as const
+export type LayerMatrix = (typeof LAYER_MATRICES)[number]
+export type LayerVector = 'norm1' | 'norm2' | 'q.bias' | 'k.bias' | 'v.bias' | 'q.norm' | 'k.norm'
+
+/** The tensors of a model, read when asked for. */
+export interface LlamaWeights {
+  embedding(): Promise<Matrix>
+  /** Only where embeddings are not tied. */
+  head(): Promise<Matrix>
+  finalNorm(): Promise<Float32Array>
+  matrix(layer: number, name: LayerMatrix): Promise<Matrix>
+  vector(layer: number, name: LayerVector): Promise<Float32Array>
+}
+
+export interface WrittenGraph {
+  readonly graph: Uint8Array<ArrayBuffer>
+  readonly reports: readonly LinearReport[]
+}
+
+/** `onLayer` is called after each layer, for progress. */
+export async function writeLlamaGraph(
+  shape: LlamaShape,
+  weights: LlamaWeights,
+  format: Format,
+  sink: WeightSink,
+  onLayer: (done: number) => void = () => undefined,
+): Promise<WrittenGraph> {
+  const graph = createGraphBuilder('decoder', sink)
+  const linear = createLinear(graph, format)
+  const { layers, hiddenSize, vocabularySize, kvHeads, headSize } = shape
+  graph.input('input_ids', 'int64', ['batch', 'sequence'])
+  graph.input('seqlens_k', 'int32', ['batch'])
+  graph.input('total_seq', 'int32', [])
+  graph.output('logits', 'float', ['batch', 1, vocabularySize])
+  await addRope(graph, shape)
+  const embedding = await weights.embedding()
+  await graph.weight('embedding', 'float', [vocabularySize, hiddenSize], embedding.values)
+
+  let x = graph.node('Gather', ['embedding', 'input_ids'], { axis: 0 })
+  let branch: string | undefined
+  const norm = async (name: string, gain: Float32Array): Promise<string> => {
+    const weight = graph.constant(name, 'float', [hiddenSize], gain)
+    if (branch === undefined) {
+      return graph.node('SimplifiedLayerNormalization', [x, weight], {
+        axis: -1,
+        epsilon: { float: shape.normEpsilon },
+        stash_type: 1,
+      })
+    }
+    // Adds the last branch to the stream and normalises the sum, in one pass over both.
+    const outputs = [`${name}.out`, '', '', `${name}.sum`]
+    graph.nodeWith('SkipSimplifiedLayerNormalization', [x, branch, weight], outputs, {
+      epsilon: { float: shape.normEpsilon },
+    })
+    x = `${name}.sum`
+    return `${name}.out`
+  }
+
+  for (let layer = 0; layer < layers; layer++) {
+    const p = `layer${layer}`
+    for (const part of ['key', 'value']) {
+      graph.input(`past_key_values.${layer}.${part}`, 'float', ['batch', kvHeads, 'past', headSize])
+      graph.output(`present.${layer}.${part}`, 'float', ['batch', kvHeads, 'total', headSize])
+    }
+    const attended = await addAttention(
+      graph,
+      linear,
+      shape,
+      weights,
+      layer,
+      await norm(`${p}.norm1`, await weights.vector(layer, 'norm1')),
+    )
+    branch = await linear.add(`${p}.o`, attended, await weights.matrix(layer, 'o'))
+    const h = await norm(`${p}.norm2`, await weights.vector(layer, 'norm2'))
+    const gate = await linear.add(`${p}.gate`, h, await weights.matrix(layer, 'gate'))
+    const up = await linear.add(`${p}.up`, h, await weights.matrix(layer, 'up'))
+    const gated = graph.node('Mul', [graph.node('Mul', [gate, graph.node('Sigmoid', [gate])]), up])
+    branch = await linear.add(`${p}.down`, gated, await weights.matrix(layer, 'down'))
+    onLayer(layer + 1)
+  }
+  const last = graph.constant('last', 'int64', [1], BigInt64Array.of(-1n))
+  const final = graph.node('Gather', [await norm('norm.final', await weights.finalNorm()), last], { axis: 1 })
+  const tiedPlain = shape.tiedEmbeddings && format === 'fp32'
+  const logits = tiedPlain
+    ? graph.node('MatMul', [final, transposed(graph, 'embedding')])
+    : await linear.add('head', final, shape.tiedEmbeddings ? embedding : await weights.head())
+  graph.nodeWith('Identity', [logits], ['logits'])
+  return { graph: graph.finish(), reports: linear.reports }
+}
+
+async function addAttention(
+  graph: GraphBuilder,
+  linear: ReturnType<typeof createLinear>,
+  shape: LlamaShape,
+  weights: LlamaWeights,
+  layer: number,
+  h: string,
+): Promise<string> {
+  const p = `layer${layer}`
+  const { heads, kvHeads, headSize } = shape
+  const packed = !shape.headNorms && !shape.attentionBias
+  let inputs: readonly string[]
+  if (packed) {
+    const parts = [await weights.matrix(layer, 'q'), await weights.matrix(layer, 'k'), await weights.matrix(layer, 'v')]
+    inputs = [await linear.add(`${p}.qkv`, h, stack(parts)), '', '']
+  } else {
+    const part = async (name: 'q' | 'k' | 'v', count: number): Promise<string> => {
+      let out = await linear.add(`${p}.${name}`, h, await weights.matrix(layer, name))
+      if (shape.attentionBias) {
+        const bias = await weights.vector(layer, `${name}.bias`)
+        out = graph.node('Add', [out, graph.constant(`${p}.${name}.bias`, 'float', [count * headSize], bias)])
+      }
+      if (!shape.headNorms || name === 'v') return out
+      return addHeadNorm(graph, `${p}.${name}`, out, await weights.vector(layer, `${name}.norm`), count, shape)
+    }
+    inputs = [await part('q', heads), await part('k', kvHeads), await part('v', kvHeads)]
+  }
+  const past = ['key', 'value'].map((name) => `past_key_values.${layer}.${name}`)
+  const present = ['key', 'value'].map((name) => `present.${layer}.${name}`)
+  graph.nodeWith(
+    'GroupQueryAttention',
+    [...inputs, ...past, 'seqlens_k', 'total_seq', 'rope.cos', 'rope.sin'],
+    [`${p}.attended`, ...present],
+    { num_heads: heads, kv_num_heads: kvHeads, do_rotary: 1, rotary_interleaved: shape.ropeInterleaved ? 1 : 0 },
+  )
+  return `${p}.attended`
+}
+
+function addHeadNorm(
+  graph: GraphBuilder,
+  name: string,
+  x: string,
+  gain: Float32Array,
+  count: number,
+  { headSize, normEpsilon }: LlamaShape,
+): string {
+  // Zeros keep batch and sequence as they are.
+  const split = graph.constant(`${name}.split`, 'int64', [4], BigInt64Array.of(0n, 0n, BigInt(count), BigInt(headSize)))
+  const join = graph.constant(`${name}.join`, 'int64', [3], BigInt64Array.of(0n, 0n, BigInt(count * headSize)))
+  const weight = graph.constant(`${name}.norm`, 'float', [headSize], gain)
+  const normed = graph.node('SimplifiedLayerNormalization', [graph.node('Reshape', [x, split]), weight], {
+    axis: -1,
+    epsilon: { float: normEpsilon },
+    stash_type: 1,
+  })
+  return graph.node('Reshape', [normed, join])
+}
+
+function transposed(graph: GraphBuilder, name: string): string {
+  return graph.node('Transpose', [name])
+}
+
+async function addRope(graph: GraphBuilder, { contextLength, headSize, ropeFrequencies }: LlamaShape): Promise<void> {
+  const half = headSize / 2
+  for (const [name, wave] of [
+    ['rope.cos', Math.cos],
+    ['rope.sin', Math.sin],
+  ] as const) {
+    const table = new Float32Array(contextLength * half)
+    for (let at = 0; at < table.length; at++)
+      table[at] = wave(Math.floor(at / half) * (ropeFrequencies[at % half] ?? 0))
+    await graph.weight(name, 'float', [contextLength, half], table)
+  }
+}
+
+/** Several matrices of the same inputs as one with all their outputs. */
+function stack(parts: readonly Matrix[]): Matrix {
+  const rows = parts.reduce((sum, part) => sum + part.rows, 0)
+  const columns = parts[0]?.columns ?? 0
+  const values = new Float32Array(rows * columns)
+  let at = 0
+  for (const part of parts) {
+    values.set(part.values, at)
+    at += part.values.length
+  }
+  return { rows, columns, values }
+}

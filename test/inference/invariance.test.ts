@@ -1,0 +1,158 @@
+/**
+ * What an answer is made of does not depend on anyone else: the logits of a sequence are the same to the last bit alone and
+ * in batches with changing neighbours, however its prompt is cut, with one thread and with two.
+ *
+ * Schedules are drawn at random: prompts cut anywhere, interleaved, joining and leaving, in any slot. Each step's logits
+ * are compared with those of the same sequence alone. The number of schedules is printed.
+ */
+import { createHash } from 'node:crypto'
+import { afterAll, describe, expect, it } from 'vitest'
+import { MAX_CHUNK, nextChunk } from '../../enclave/inference/chunks.js'
+import type { Decoder } from '../../enclave/inference/decoder.js'
+import { createDecoder } from '../../enclave/inference/ort/engine.js'
+import { findLibrary } from '../../enclave/inference/ort/library.js'
+import { loadModelPackage, type ModelPackage } from '../../enclave/inference/package.js'
+import { createRandom } from '../../enclave/inference/sampler.js'
+import { PACKAGE_DIRECTORY } from './model.js'
+import { randomPackage, SMALL } from './random-model.js'
+
+/** SUBROSA_SCHEDULES multiplies the number of schedules, for a longer search. */
+const FACTOR = Math.max(1, Math.floor(Number(process.env['SUBROSA_SCHEDULES'] ?? 1)) || 1)
+const SLOTS = 16
+const DECODE_STEPS = 3
+
+/** A prompt and forced continuations, and a digest of the logits at each step when it is alone. */
+interface Sample {
+  readonly prompt: readonly number[]
+  readonly forced: readonly number[]
+  readonly alone: readonly string[]
+}
+
+const bits = (logits: Float32Array | undefined): string =>
+  createHash('sha256')
+    .update(new Uint8Array(logits?.buffer ?? new ArrayBuffer(0), logits?.byteOffset, logits?.byteLength))
+    .digest('hex')
+
+async function aloneWith(decoder: Decoder, prompt: readonly number[], forced: readonly number[]): Promise<string[]> {
+  let steps: string[] = []
+  for (let at = 0; at < prompt.length; ) {
+    const size = nextChunk(prompt.length - at, MAX_CHUNK)
+    steps = [bits(await decoder.prefill(0, prompt.slice(at, at + size)))]
+    at += size
+  }
+  for (const tokenId of forced) steps.push(bits((await decoder.decode([{ slot: 0, tokenId }]))[0]))
+  await decoder.clear(0)
+  return steps
+}
+
+/** One schedule: `count` of the samples in random slots, their parts and steps interleaved at random. */
+async function runSchedule(
+  decoder: Decoder,
+  samples: readonly Sample[],
+  count: number,
+  random: () => number,
+): Promise<number> {
+  const below = (n: number): number => Math.floor(random() * n)
+  const slots = Array.from({ length: SLOTS }, (_, slot) => slot).sort(() => random() - 0.5)
+  const running = Array.from({ length: count }, (_, i) => ({
+    sample: samples[below(samples.length)]!,
+    slot: slots[i]!,
+    filled: 0,
+    step: 0,
+  }))
+  let compared = 0
+  while (running.length > 0) {
+    const filling = running.filter(({ sample, filled }) => filled < sample.prompt.length)
+    const ready = running.filter(({ sample, filled }) => filled === sample.prompt.length)
+    if (filling.length > 0 && (ready.length === 0 || random() < 0.6)) {
+      const row = filling[below(filling.length)]!
+      const size = nextChunk(row.sample.prompt.length - row.filled, 2 + below(40))
+      const logits = await decoder.prefill(row.slot, row.sample.prompt.slice(row.filled, row.filled + size))
+      row.filled += size
+      if (row.filled < row.sample.prompt.length) continue
+      expect(bits(logits)).toBe(row.sample.alone[0])
+      compared += 1
+    } else {
+      const rows = ready.filter(() => random() < 0.8).sort((a, b) => a.slot - b.slot)
+      if (rows.length === 0) continue
+      const all = await decoder.decode(rows.map(({ slot, sample, step }) => ({ slot, tokenId: sample.forced[step]! })))
+      for (const [i, row] of rows.entries()) {
+        row.step += 1
+        expect(bits(all[i])).toBe(row.sample.alone[row.step])
+        compared += 1
+      }
+    }
+    for (const row of running.filter(({ step }) => step === DECODE_STEPS)) {
+      await decoder.clear(row.slot)
+      running.splice(running.indexOf(row), 1)
+    }
+  }
+  return compared
+}
+
+const CASES: readonly { name: string; load: () => Promise<ModelPackage>; schedules: number }[] = [
+  { name: 'the demo model', load: () => loadModelPackage(PACKAGE_DIRECTORY), schedules: 500 * FACTOR },
+  ...(['fp32', 'int8', 'int4', 'pr8'] as const).map((format) => ({
+    name: `random weights, ${format}`,
+    load: () => randomPackage(SMALL, format),
+    schedules: 16 * FACTOR,
+  })),
+]
+
+const native = (await findLibrary()) !== undefined
+const totals = { schedules: 0, comparisons: 0 }
+
+describe.skipIf(!native)('rows that share runs', () => {
+  afterAll(() => {
+    process.stdout.write(
+      `invariance: ${totals.schedules} schedules, ${totals.comparisons} rows of logits compared bit for bit\n`,
+    )
+  })
+
+  it.each(CASES)(
+    '$name',
+    async ({ load, schedules }) => {
+      const modelPackage = await load()
+      const random = createRandom(20_261_128)
+      const { vocabularySize } = modelPackage.manifest.architecture
+      const options = { binding: 'native', slots: SLOTS } as const
+      const first = await createDecoder(modelPackage, { ...options, threads: 1 })
+      const second = await createDecoder(modelPackage, { ...options, threads: 2 })
+      expect([first.determinism, second.determinism]).toEqual(['batch-invariant', 'batch-invariant'])
+      const tokens = (length: number): number[] => Array.from({ length }, () => Math.floor(random() * vocabularySize))
+      const samples: Sample[] = []
+      for (const length of [1, 2, 3, 7, 17, 33, 65, 100, 129, 145]) {
+        const prompt = tokens(length)
+        const forced = tokens(DECODE_STEPS)
+        samples.push({ prompt, forced, alone: await aloneWith(first.decoder, prompt, forced) })
+      }
+      for (let i = 0; i < schedules; i++) {
+        const { decoder } = i % 2 === 0 ? first : second
+        totals.comparisons += await runSchedule(decoder, samples, 2 + Math.floor(random() * (SLOTS - 1)), random)
+        totals.schedules += 1
+      }
+      await first.decoder.close()
+      await second.decoder.close()
+    },
+    600_000,
+  )
+})
+
+describe('cuts', () => {
+  it('are never of one token more than a multiple of 16, and add up', () => {
+    for (let length = 2; length < 400; length++) {
+      for (let budget = 2; budget <= 130; budget++) {
+        let at = 0
+        while (at < length) {
+          const size = nextChunk(length - at, budget)
+          if (size % 16 === 1 || size < 2 || size > MAX_CHUNK || size > Math.max(3, budget)) {
+            expect.unreachable(`${size} of ${length - at} within ${budget}`)
+          }
+          at += size
+        }
+        expect(at).toBe(length)
+      }
+    }
+    expect(nextChunk(1, 100)).toBe(1)
+  })
+})

@@ -1,0 +1,121 @@
+/**
+ * Models of any shape with random weights, put together in memory. They speak the demo model's words where their
+ * vocabulary has room for them.
+ */
+import { loadModelPackage, type ModelPackage } from '../../enclave/inference/package.js'
+import { createRandom } from '../../enclave/inference/sampler.js'
+import type { Format, Matrix } from '../../scripts/model/formats.js'
+import type { WeightSink } from '../../scripts/model/graph-builder.js'
+import { type LlamaShape, type LlamaWeights, writeLlamaGraph } from '../../scripts/model/llama-graph.js'
+import { toBytes, toHex } from '../../verifier/protocol/bytes.js'
+import { sha256 } from '../../verifier/protocol/hash.js'
+import { PACKAGE_DIRECTORY } from './model.js'
+
+/** The shape of SmolLM2-135M with fewer layers, words and positions. */
+export const SMALL: LlamaShape = {
+  layers: 3,
+  hiddenSize: 576,
+  heads: 9,
+  kvHeads: 3,
+  headSize: 64,
+  feedForwardSize: 1536,
+  vocabularySize: 2048,
+  contextLength: 512,
+  normEpsilon: 1e-5,
+  ropeFrequencies: Float64Array.from({ length: 32 }, (_, i) => 10_000 ** (-i / 32)),
+  ropeInterleaved: false,
+  attentionBias: false,
+  headNorms: false,
+  tiedEmbeddings: true,
+}
+
+export function randomWeights(shape: LlamaShape, seed: number): LlamaWeights {
+  const { hiddenSize, heads, kvHeads, headSize, feedForwardSize, vocabularySize } = shape
+  const fill = (length: number, spread: number, key: number, mean = 0): Float32Array => {
+    const random = createRandom(seed * 1_000_003 + key)
+    return Float32Array.from({ length }, () => mean + (random() - 0.5) * 2 * Math.sqrt(3) * spread)
+  }
+  const matrix = (rows: number, columns: number, key: number): Matrix => ({
+    rows,
+    columns,
+    values: fill(rows * columns, 1 / Math.sqrt(columns), key),
+  })
+  const sizes = {
+    q: [heads * headSize, hiddenSize],
+    k: [kvHeads * headSize, hiddenSize],
+    v: [kvHeads * headSize, hiddenSize],
+    o: [hiddenSize, heads * headSize],
+    gate: [feedForwardSize, hiddenSize],
+    up: [feedForwardSize, hiddenSize],
+    down: [hiddenSize, feedForwardSize],
+  } as const
+  const lengths = {
+    norm1: hiddenSize,
+    norm2: hiddenSize,
+    'q.bias': heads * headSize,
+    'k.bias': kvHeads * headSize,
+    'v.bias': kvHeads * headSize,
+    'q.norm': headSize,
+    'k.norm': headSize,
+  }
+  return {
+    embedding: async () => matrix(vocabularySize, hiddenSize, 1),
+    head: async () => matrix(vocabularySize, hiddenSize, 2),
+    finalNorm: async () => fill(hiddenSize, 0.1, 3, 1),
+    matrix: async (layer, name) => matrix(...sizes[name], 100 + layer * 20 + Object.keys(sizes).indexOf(name)),
+    vector: async (layer, name) =>
+      fill(lengths[name], 0.1, 110 + layer * 20 + Object.keys(lengths).indexOf(name), name.includes('bias') ? 0 : 1),
+  }
+}
+
+export function memorySink(file: string): WeightSink & { bytes(): Uint8Array } {
+  const parts: Uint8Array[] = []
+  let length = 0
+  return {
+    async write(bytes) {
+      const gap = (64 - (length % 64)) % 64
+      parts.push(new Uint8Array(gap), bytes.slice())
+      const place = { file, offset: length + gap, length: bytes.length }
+      length += gap + bytes.length
+      return place
+    },
+    bytes: () => new Uint8Array(Buffer.concat(parts)),
+  }
+}
+
+export async function randomPackage(shape: LlamaShape, format: Format, seed = 1): Promise<ModelPackage> {
+  const demo = await loadModelPackage(PACKAGE_DIRECTORY)
+  const sink = memorySink('weights.bin')
+  const { graph } = await writeLlamaGraph(shape, randomWeights(shape, seed), format, sink)
+  const files = new Map([
+    ...demo.files,
+    ['model.onnx', toBytes(graph)],
+    ['weights.bin', toBytes(sink.bytes())],
+  ] as const)
+  const sizes = [...files].map(([path, bytes]) => ({
+    path,
+    role:
+      path === 'weights.bin'
+        ? ('weights' as const)
+        : (demo.manifest.files.find((f) => f.path === path)?.role ?? 'graph'),
+    size: bytes.length,
+    sha256: toHex(sha256(bytes)),
+  }))
+  return {
+    ...demo,
+    manifest: {
+      ...demo.manifest,
+      id: `random-${format}`,
+      format,
+      files: sizes.sort((a, b) => (a.path < b.path ? -1 : 1)),
+      architecture: {
+        ...demo.manifest.architecture,
+        layers: shape.layers,
+        hiddenSize: shape.hiddenSize,
+        vocabularySize: shape.vocabularySize,
+        contextLength: shape.contextLength,
+      },
+    },
+    files,
+  }
+}

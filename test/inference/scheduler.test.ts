@@ -1,0 +1,217 @@
+/** Who runs when: with a decoder that computes nothing and remembers everything. */
+import { describe, expect, it } from 'vitest'
+import { createChunkPacer } from '../../enclave/inference/chunks.js'
+import type { Decoder } from '../../enclave/inference/decoder.js'
+import { type EngineError, OverloadedError } from '../../enclave/inference/errors.js'
+import { createDecoder } from '../../enclave/inference/ort/engine.js'
+import { loadModelPackage } from '../../enclave/inference/package.js'
+import {
+  createScheduler,
+  type Scheduler,
+  type SequenceRequest,
+  type Ticket,
+} from '../../enclave/inference/scheduler.js'
+import { BINDINGS, PACKAGE_DIRECTORY } from './model.js'
+
+interface FakeDecoder extends Decoder {
+  readonly runs: string[]
+  readonly cleared: number[]
+}
+
+function fakeDecoder(slots: number, options: { maxRows?: number; fail?: (slot: number) => boolean } = {}): FakeDecoder {
+  const runs: string[] = []
+  const cleared: number[] = []
+  const check = (slot: number): void => {
+    if (options.fail?.(slot)) throw new Error('broken')
+  }
+  return {
+    runtime: { name: 'fake', version: '0.0.0' },
+    slots,
+    slotTokens: 10_000,
+    maxRows: options.maxRows ?? slots,
+    runs,
+    cleared,
+    async prefill(slot, tokenIds) {
+      runs.push(`p${slot}:${tokenIds.length}`)
+      check(slot)
+      return new Float32Array(1)
+    },
+    async decode(rows) {
+      runs.push(`d${rows.map(({ slot }) => slot).join()}`)
+      for (const { slot } of rows) check(slot)
+      return rows.map(() => new Float32Array(1))
+    },
+    interrupt: () => void runs.push('interrupt'),
+    async clear(slot) {
+      cleared.push(slot)
+    },
+    close: async () => undefined,
+  }
+}
+
+interface Run {
+  readonly ticket: Ticket
+  readonly tokens: () => number
+  readonly ended: Promise<EngineError | undefined>
+}
+
+function submit(
+  scheduler: Scheduler,
+  count: number,
+  options: Partial<Omit<SequenceRequest, 'promptTokens'>> & { prompt?: number; onToken?: (n: number) => void } = {},
+): Run {
+  let tokens = 0
+  let finish: (error?: EngineError) => void = () => {}
+  const ended = new Promise<EngineError | undefined>((resolve) => {
+    finish = resolve
+  })
+  const ticket = scheduler.submit({
+    promptTokens: Array.from({ length: options.prompt ?? 4 }, () => 1),
+    tenant: undefined,
+    signal: undefined,
+    wanted: () => true,
+    failed: finish,
+    next() {
+      options.onToken?.(++tokens)
+      if (tokens < count) return 1
+      finish()
+      return undefined
+    },
+    ...options,
+  })
+  return { ticket, tokens: () => tokens, ended }
+}
+
+const create = (decoder: Decoder, maxWaiting = 100): Scheduler =>
+  createScheduler({ decoder, maxWaiting, monotonicMs: () => performance.now() })
+
+describe('the scheduler', () => {
+  it('computes the rows of all running answers in one run', async () => {
+    const decoder = fakeDecoder(4)
+    const scheduler = create(decoder)
+    await Promise.all([1, 2, 3].map(() => submit(scheduler, 4).ended))
+    expect(decoder.runs).toEqual(['p0:4', 'p1:4', 'p2:4', 'd0,1,2', 'd0,1,2', 'd0,1,2'])
+    await scheduler.close()
+    expect(decoder.cleared.sort()).toEqual([0, 1, 2])
+  })
+
+  it('computes one row a run where rows could influence each other, and cuts prompts one way', async () => {
+    const decoder = fakeDecoder(4, { maxRows: 1 })
+    const scheduler = create(decoder)
+    await Promise.all([submit(scheduler, 300).ended, submit(scheduler, 2, { prompt: 300 }).ended])
+    expect(decoder.runs.filter((run) => run.includes(','))).toEqual([])
+    expect(decoder.runs.filter((run) => run.startsWith('p1'))).toEqual(['p1:128', 'p1:128', 'p1:44'])
+    await scheduler.close()
+  })
+
+  it('lets a running answer have a token between any two parts of a long prompt', async () => {
+    const decoder = fakeDecoder(2)
+    const scheduler = create(decoder)
+    const running = submit(scheduler, 500)
+    const long = submit(scheduler, 1, { prompt: 4000 })
+    await long.ended
+    running.ticket.leave()
+    const parts = decoder.runs.map((run, i) => (run.startsWith('p1') ? i : -1)).filter((i) => i >= 0)
+    expect(parts.length).toBeGreaterThan(30)
+    for (const [k, at] of parts.entries()) if (k > 0) expect(at - (parts[k - 1] ?? 0)).toBeGreaterThanOrEqual(2)
+    await scheduler.close()
+  })
+
+  it('gives a slot to the tenant that holds the fewest', async () => {
+    const decoder = fakeDecoder(2)
+    const scheduler = create(decoder)
+    const order: string[] = []
+    const named = (tenant: string): Run =>
+      submit(scheduler, 3, { tenant, onToken: (n) => (n === 1 ? void order.push(tenant) : undefined) })
+    const runs = [named('a'), named('a'), named('a'), named('a'), named('b'), named('c')]
+    await Promise.all(runs.map(({ ended }) => ended))
+    // One of a's is first, then those who hold nothing, however long a's queue is.
+    expect(order.slice(0, 2)).toEqual(['a', 'b'])
+    expect(order.indexOf('c')).toBeLessThan(4)
+    await scheduler.close()
+  })
+
+  it('refuses what would wait too long, with a time', async () => {
+    const decoder = fakeDecoder(1)
+    const scheduler = create(decoder, 2)
+    const runs = [1, 2, 3].map(() => submit(scheduler, 2))
+    try {
+      submit(scheduler, 2)
+      expect.unreachable()
+    } catch (error) {
+      expect(error).toBeInstanceOf(OverloadedError)
+      expect((error as OverloadedError).retryAfterS).toBeGreaterThanOrEqual(1)
+    }
+    await Promise.all(runs.map(({ ended }) => ended))
+    await submit(scheduler, 1).ended
+    await scheduler.close()
+  })
+
+  it('frees the slot of an aborted answer within one step, running or waiting', async () => {
+    const decoder = fakeDecoder(1)
+    const scheduler = create(decoder)
+    const [first, second] = [new AbortController(), new AbortController()]
+    const running = submit(scheduler, 1000, { signal: first.signal, onToken: (n) => void (n === 3 && first.abort()) })
+    const waiting = submit(scheduler, 5, { signal: second.signal })
+    const behind = submit(scheduler, 2)
+    second.abort()
+    expect(await waiting.ended).toMatchObject({ code: 'aborted' })
+    expect(await running.ended).toMatchObject({ code: 'aborted' })
+    expect(await behind.ended).toBeUndefined()
+    expect(running.tokens()).toBe(3)
+    expect(decoder.runs).toEqual(['p0:4', 'd0', 'd0', 'p0:4', 'd0'])
+    expect(decoder.cleared[0]).toBe(0)
+    await scheduler.close()
+  })
+
+  it('pauses an answer nobody reads, and goes on when it is wanted', async () => {
+    const decoder = fakeDecoder(2)
+    const scheduler = create(decoder)
+    let wanted = true
+    const paused = submit(scheduler, 10, { wanted: () => wanted, onToken: (n) => void (n === 4 && (wanted = false)) })
+    await submit(scheduler, 20).ended
+    expect(paused.tokens()).toBe(4)
+    wanted = true
+    paused.ticket.wake()
+    await paused.ended
+    expect(paused.tokens()).toBe(10)
+    await scheduler.close()
+  })
+
+  it('ends the rows of a run that failed, and nobody else', async () => {
+    let broken = true
+    const decoder = fakeDecoder(2, { fail: (slot) => broken && slot === 1 })
+    const scheduler = create(decoder)
+    const [good, bad] = [submit(scheduler, 5), submit(scheduler, 5)]
+    expect(await bad.ended).toMatchObject({ code: 'engine.failed' })
+    expect(await good.ended).toBeUndefined()
+    broken = false
+    expect(await submit(scheduler, 5).ended).toBeUndefined()
+    await scheduler.close()
+  })
+})
+
+describe('the pace of prompts', () => {
+  it('is what a step of the running answers takes', () => {
+    const pacer = createChunkPacer()
+    pacer.decoded(10)
+    pacer.prefilled(100, 20)
+    expect(pacer.budget()).toBe(50)
+    pacer.prefilled(1, 1000)
+    expect(pacer.budget()).toBe(8)
+  })
+})
+
+describe.each(BINDINGS)('slots of the %s decoder', (binding) => {
+  it('forget what they held', async () => {
+    const modelPackage = await loadModelPackage(PACKAGE_DIRECTORY)
+    const { decoder } = await createDecoder(modelPackage, { threads: 1, binding, slots: 2 })
+    const prompt = [5, 6, 7, 8, 9, 10]
+    const fresh = (await decoder.prefill(1, prompt)).slice()
+    await decoder.clear(1)
+    await decoder.prefill(1, [900, 901, 902, 903, 904, 905, 906])
+    await decoder.clear(1)
+    expect(await decoder.prefill(1, prompt)).toEqual(fresh)
+    await decoder.close()
+  })
+})

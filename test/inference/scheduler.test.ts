@@ -72,7 +72,8 @@ function submit(
     wanted: () => true,
     failed: finish,
     next() {
-      options.onToken?.(++tokens)
+      tokens += 1
+      options.onToken?.(tokens)
       if (tokens < count) return 1
       finish()
       return undefined

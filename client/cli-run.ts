@@ -22,6 +22,10 @@ interface WorkerCommands {
   registerModel(model: Command): void
 }
 
+interface ModelTools {
+  registerModelTools(model: Command): void
+}
+
 const MISUSE = 2
 
 /** Runs one command line and returns its exit status. No stack is printed unless --verbose is given. */
@@ -71,7 +75,9 @@ export async function runSubrosa(argv: readonly string[], streams: CommandStream
       const { runExplorer } = await import('./explorer/server.js')
       status = await runExplorer(flags, streams)
     })
-  const model = program.command('model').description('measured model packages: seal one, release its key')
+  const model = program
+    .command('model')
+    .description('measured model packages: import one, check it, seal it, release its key')
   const release = model
     .command('release')
     .description('give a verified worker the key to encrypted weights')
@@ -115,6 +121,9 @@ function exitStatusOf(error: unknown): number {
 async function registerHere(model: Command): Promise<void> {
   try {
     ;(await loadWorkerCommands()).registerModel(model)
+    // Importers live with the developers' tools, and are not in the image.
+    const tools = (await import(new URL('../scripts/model/commands.js', import.meta.url).href)) as ModelTools
+    tools.registerModelTools(model)
   } catch (error) {
     if (!(error instanceof SubrosaError)) throw error
     model.command('seal').description('encrypt the weights of a package (needs the enclave workspace)')

@@ -28,9 +28,29 @@ export interface LlamaShape {
   readonly tiedEmbeddings: boolean
 }
 
-export const LAYER_MATRICES = ['q', 'k', 'v', 'o', 'gate', 'up', 'down'] as const
-export type LayerMatrix = (typeof LAYER_MATRICES)[number]
+export type LayerMatrix = 'q' | 'k' | 'v' | 'o' | 'gate' | 'up' | 'down'
 export type LayerVector = 'norm1' | 'norm2' | 'q.bias' | 'k.bias' | 'v.bias' | 'q.norm' | 'k.norm'
+
+/** Outputs and inputs of a matrix. */
+export function matrixSize(shape: LlamaShape, name: LayerMatrix): readonly [number, number] {
+  const { hiddenSize, heads, kvHeads, headSize, feedForwardSize } = shape
+  const sizes = {
+    q: [heads * headSize, hiddenSize],
+    k: [kvHeads * headSize, hiddenSize],
+    v: [kvHeads * headSize, hiddenSize],
+    o: [hiddenSize, heads * headSize],
+    gate: [feedForwardSize, hiddenSize],
+    up: [feedForwardSize, hiddenSize],
+    down: [hiddenSize, feedForwardSize],
+  } as const
+  return sizes[name]
+}
+
+export function vectorLength({ hiddenSize, heads, kvHeads, headSize }: LlamaShape, name: LayerVector): number {
+  if (name === 'norm1' || name === 'norm2') return hiddenSize
+  if (name === 'q.norm' || name === 'k.norm') return headSize
+  return (name === 'q.bias' ? heads : kvHeads) * headSize
+}
 
 /** The tensors of a model, read when asked for. */
 export interface LlamaWeights {

@@ -6,7 +6,13 @@ import { loadModelPackage, type ModelPackage } from '../../enclave/inference/pac
 import { createRandom } from '../../enclave/inference/sampler.js'
 import type { Format, Matrix } from '../../scripts/model/formats.js'
 import type { WeightSink } from '../../scripts/model/graph-builder.js'
-import { type LlamaShape, type LlamaWeights, writeLlamaGraph } from '../../scripts/model/llama-graph.js'
+import {
+  type LlamaShape,
+  type LlamaWeights,
+  matrixSize,
+  vectorLength,
+  writeLlamaGraph,
+} from '../../scripts/model/llama-graph.js'
 import { toBytes, toHex } from '../../verifier/protocol/bytes.js'
 import { sha256 } from '../../verifier/protocol/hash.js'
 import { PACKAGE_DIRECTORY } from './model.js'
@@ -30,7 +36,7 @@ export const SMALL: LlamaShape = {
 }
 
 export function randomWeights(shape: LlamaShape, seed: number): LlamaWeights {
-  const { hiddenSize, heads, kvHeads, headSize, feedForwardSize, vocabularySize } = shape
+  const { hiddenSize, vocabularySize } = shape
   const fill = (length: number, spread: number, key: number, mean = 0): Float32Array => {
     const random = createRandom(seed * 1_000_003 + key)
     return Float32Array.from({ length }, () => mean + (random() - 0.5) * 2 * Math.sqrt(3) * spread)
@@ -40,31 +46,15 @@ export function randomWeights(shape: LlamaShape, seed: number): LlamaWeights {
     columns,
     values: fill(rows * columns, 1 / Math.sqrt(columns), key),
   })
-  const sizes = {
-    q: [heads * headSize, hiddenSize],
-    k: [kvHeads * headSize, hiddenSize],
-    v: [kvHeads * headSize, hiddenSize],
-    o: [hiddenSize, heads * headSize],
-    gate: [feedForwardSize, hiddenSize],
-    up: [feedForwardSize, hiddenSize],
-    down: [hiddenSize, feedForwardSize],
-  } as const
-  const lengths = {
-    norm1: hiddenSize,
-    norm2: hiddenSize,
-    'q.bias': heads * headSize,
-    'k.bias': kvHeads * headSize,
-    'v.bias': kvHeads * headSize,
-    'q.norm': headSize,
-    'k.norm': headSize,
-  }
+  const matrices = ['q', 'k', 'v', 'o', 'gate', 'up', 'down']
+  const vectors = ['norm1', 'norm2', 'q.bias', 'k.bias', 'v.bias', 'q.norm', 'k.norm']
   return {
     embedding: async () => matrix(vocabularySize, hiddenSize, 1),
     head: async () => matrix(vocabularySize, hiddenSize, 2),
     finalNorm: async () => fill(hiddenSize, 0.1, 3, 1),
-    matrix: async (layer, name) => matrix(...sizes[name], 100 + layer * 20 + Object.keys(sizes).indexOf(name)),
+    matrix: async (layer, name) => matrix(...matrixSize(shape, name), 100 + layer * 20 + matrices.indexOf(name)),
     vector: async (layer, name) =>
-      fill(lengths[name], 0.1, 110 + layer * 20 + Object.keys(lengths).indexOf(name), name.includes('bias') ? 0 : 1),
+      fill(vectorLength(shape, name), 0.1, 110 + layer * 20 + vectors.indexOf(name), name.includes('bias') ? 0 : 1),
   }
 }
 

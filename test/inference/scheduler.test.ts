@@ -169,7 +169,12 @@ describe('the scheduler', () => {
     const decoder = fakeDecoder(2)
     const scheduler = create(decoder)
     let wanted = true
-    const paused = submit(scheduler, 10, { wanted: () => wanted, onToken: (n) => void (n === 4 && (wanted = false)) })
+    const paused = submit(scheduler, 10, {
+      wanted: () => wanted,
+      onToken(n) {
+        if (n === 4) wanted = false
+      },
+    })
     await submit(scheduler, 20).ended
     expect(paused.tokens()).toBe(4)
     wanted = true

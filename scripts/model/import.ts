@@ -1,0 +1,162 @@
+/**
+ * Imports a model: any source in, a measured package out (PROTOCOL.md §8). The package is written beside its place and
+ * moved there when it is whole and an engine has loaded it; a failure leaves nothing behind.
+ */
+import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { type FileHandle, mkdir, open, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { createOrtEngine } from '../../enclave/inference/ort/engine.js'
+import { loadModelPackage, type ModelFileRole, type ModelManifest } from '../../enclave/inference/package.js'
+import type { Format } from './formats.js'
+import { broken, ModelFileError } from './gguf.js'
+import { openGguf } from './gguf-source.js'
+import type { WeightPlace, WeightSink } from './graph-builder.js'
+import type { LinearReport } from './linear.js'
+import { writeLlamaGraph } from './llama-graph.js'
+import { openFolder } from './safetensors-source.js'
+import { checkShape, type ModelSource } from './source.js'
+
+export interface ImportOptions {
+  readonly format: Format
+  readonly id: string
+  /** SPDX expression; needed where the source names none. */
+  readonly license?: string
+  /** Most tokens of prompt and answer. Default: the model's own. */
+  readonly contextLength?: number
+  readonly onProgress?: (done: number, of: number) => void
+}
+
+export interface Imported {
+  readonly manifest: ModelManifest
+  readonly reports: readonly LinearReport[]
+}
+
+/** @throws ModelFileError, EngineError `package.unusable`. */
+export async function importModel(from: string, out: string, options: ImportOptions): Promise<Imported> {
+  if (existsSync(out)) throw new ModelFileError('option.out', `${out} exists already; choose another`)
+  const directory = `${out}.partial-${process.pid}`
+  const source = await openSource(from)
+  try {
+    await mkdir(directory)
+    const imported = await writePackage(source, directory, options)
+    // The engine's own judgement, trial included, before anyone relies on it.
+    const engine = await createOrtEngine(await loadModelPackage(directory))
+    await engine.close()
+    await rename(directory, out)
+    return imported
+  } catch (error) {
+    await rm(directory, { recursive: true, force: true })
+    throw error
+  } finally {
+    await source.close()
+  }
+}
+
+async function openSource(from: string): Promise<ModelSource> {
+  const facts = await stat(from).catch(() => undefined)
+  if (facts === undefined) throw new ModelFileError('file.missing', `${from}: there is no such file or folder`)
+  return facts.isDirectory() ? openFolder(from) : openGguf(from)
+}
+
+async function writePackage(source: ModelSource, directory: string, options: ImportOptions): Promise<Imported> {
+  const license = options.license ?? source.license
+  if (license === undefined)
+    throw new ModelFileError('option.license', 'the model names no licence: say which with --license')
+  const contextLength = Math.min(source.shape.contextLength, options.contextLength ?? source.shape.contextLength)
+  const shape = checkShape({ ...source.shape, contextLength })
+  const sink = createFileSink(directory)
+  let parameters = 0
+  const { graph, reports } = await writeLlamaGraph(shape, source.weights, options.format, sink, (done) =>
+    options.onProgress?.(done, shape.layers),
+  ).finally(() => sink.close())
+  for (const [, row] of Object.entries(parameterCounts(shape))) parameters += row
+  const files = [...sink.files()]
+  const add = async (path: string, role: ModelFileRole, bytes: Uint8Array | string): Promise<void> => {
+    const content = typeof bytes === 'string' ? Buffer.from(bytes) : bytes
+    await writeFile(join(directory, path), content)
+    files.push({ path, role, size: content.length, sha256: createHash('sha256').update(content).digest('hex') })
+  }
+  await add('model.onnx', 'graph', graph)
+  await add('tokenizer.json', 'tokenizer', source.tokenizerJson)
+  await add('tokenizer_config.json', 'tokenizer', source.tokenizerConfigJson)
+  await add('chat_template.jinja', 'template', source.template)
+  const manifest: ModelManifest = {
+    schema: 'subrosa-model/1',
+    id: options.id,
+    title: source.title,
+    license,
+    architecture: {
+      family: source.family,
+      parameters,
+      layers: shape.layers,
+      hiddenSize: shape.hiddenSize,
+      vocabularySize: shape.vocabularySize,
+      contextLength,
+      eosTokenIds: source.eosTokenIds,
+    },
+    determinism: 'batch-invariant',
+    format: options.format,
+    files: files.sort((a, b) => (a.path < b.path ? -1 : 1)),
+  }
+  await writeFile(join(directory, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`)
+  return { manifest, reports }
+}
+
+function parameterCounts(shape: ModelSource['shape']): Readonly<Record<string, number>> {
+  const { layers, hiddenSize, heads, kvHeads, headSize, feedForwardSize, vocabularySize, tiedEmbeddings } = shape
+  return {
+    embeddings: vocabularySize * hiddenSize * (tiedEmbeddings ? 1 : 2),
+    attention: layers * hiddenSize * headSize * (2 * heads + 2 * kvHeads),
+    feedForward: layers * 3 * hiddenSize * feedForwardSize,
+    norms: (2 * layers + 1) * hiddenSize,
+  }
+}
+
+/** Weights side by side in files small enough to be read into one buffer each. */
+const MAX_FILE_BYTES = 1 << 30
+/** The runtime maps weights at multiples of a page. */
+const ALIGNMENT = 4096
+
+interface FileSink extends WeightSink {
+  files(): readonly ModelManifest['files'][number][]
+  close(): Promise<void>
+}
+
+function createFileSink(directory: string): FileSink {
+  const done: ModelManifest['files'][number][] = []
+  let current:
+    | { readonly path: string; readonly file: FileHandle; readonly hash: ReturnType<typeof createHash> }
+    | undefined
+  let size = 0
+
+  const append = async (bytes: Uint8Array): Promise<void> => {
+    if (current === undefined) return
+    await current.file.writeFile(bytes)
+    current.hash.update(bytes)
+    size += bytes.length
+  }
+  const finish = async (): Promise<void> => {
+    if (current === undefined) return
+    await current.file.close()
+    done.push({ path: current.path, role: 'weights', size, sha256: current.hash.digest('hex') })
+    current = undefined
+    size = 0
+  }
+  return {
+    async write(bytes): Promise<WeightPlace> {
+      if (bytes.length > MAX_FILE_BYTES * 3) throw broken('a single weight is larger than this importer can write')
+      if (current !== undefined && size + bytes.length > MAX_FILE_BYTES) await finish()
+      if (current === undefined) {
+        const path = `weights-${String(done.length + 1).padStart(3, '0')}.bin`
+        current = { path, file: await open(join(directory, path), 'wx'), hash: createHash('sha256') }
+      }
+      await append(new Uint8Array((ALIGNMENT - (size % ALIGNMENT)) % ALIGNMENT))
+      const place = { file: current.path, offset: size, length: bytes.length }
+      await append(bytes)
+      return place
+    },
+    files: () => done,
+    close: finish,
+  }
+}

@@ -1,0 +1,53 @@
+/** What an importer makes of a model it was given, whatever form that had. */
+import type { ModelFamily } from '../../enclave/inference/package.js'
+import { broken } from './gguf.js'
+import type { LlamaShape, LlamaWeights } from './llama-graph.js'
+
+export interface ModelSource {
+  readonly family: ModelFamily
+  readonly title: string
+  /** SPDX expression, where the source names one. */
+  readonly license: string | undefined
+  readonly shape: LlamaShape
+  readonly weights: LlamaWeights
+  readonly eosTokenIds: readonly number[]
+  readonly tokenizerJson: Uint8Array
+  readonly tokenizerConfigJson: Uint8Array
+  readonly template: string
+  close(): Promise<void>
+}
+
+/** Models beyond these are refused before anything is allocated for them. */
+const LIMITS = { layers: 512, size: 1 << 20, vocabulary: 1 << 21, context: 1 << 24 }
+
+/** @throws ModelFileError unless the numbers fit each other and this machine. */
+export function checkShape(shape: LlamaShape): LlamaShape {
+  const positive = (name: string, value: number, most: number): void => {
+    if (!Number.isSafeInteger(value) || value < 1 || value > most)
+      throw broken(`${name}: expected 1 to ${most}, got ${value}`)
+  }
+  positive('layers', shape.layers, LIMITS.layers)
+  positive('hidden size', shape.hiddenSize, LIMITS.size)
+  positive('feed-forward size', shape.feedForwardSize, LIMITS.size)
+  positive('heads', shape.heads, 4096)
+  positive('key-value heads', shape.kvHeads, shape.heads)
+  positive('head size', shape.headSize, 4096)
+  positive('vocabulary', shape.vocabularySize, LIMITS.vocabulary)
+  positive('context', shape.contextLength, LIMITS.context)
+  if (shape.headSize % 8 !== 0) throw broken(`head size: expected a multiple of 8, got ${shape.headSize}`)
+  if (shape.heads % shape.kvHeads !== 0) throw broken('heads: expected a multiple of the key-value heads')
+  if (!(shape.normEpsilon > 0 && shape.normEpsilon < 1)) throw broken('norm epsilon: expected a small positive number')
+  if (!shape.ropeFrequencies.every((f) => Number.isFinite(f) && f >= 0))
+    throw broken('rotary positions: expected finite frequencies')
+  return shape
+}
+
+/** @throws ModelFileError for weights that are not numbers: one of them would poison every answer. */
+export function checkFinite(name: string, values: Float32Array): Float32Array {
+  for (const value of values) if (!Number.isFinite(value)) throw broken(`${name}: has weights that are not finite`)
+  return values
+}
+
+export function ropeFrequencies(headSize: number, base: number, factors?: Float32Array): Float64Array {
+  return Float64Array.from({ length: headSize / 2 }, (_, i) => base ** ((-2 * i) / headSize) / (factors?.[i] ?? 1))
+}

@@ -1,0 +1,396 @@
+/** Importers: what comes out is what went in, and hostile files are refused with nothing left behind. */
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { createDecoder } from '../../enclave/inference/ort/engine.js'
+import { loadModelPackage } from '../../enclave/inference/package.js'
+import {
+  dequantiseBlocks,
+  dequantiseRows,
+  quantiseBlocks,
+  quantiseRows,
+  relativeError,
+} from '../../scripts/model/formats.js'
+import { decodeTensor, GGML_TYPES, type GgmlType, halfToFloat } from '../../scripts/model/gguf-blocks.js'
+import { importModel } from '../../scripts/model/import.js'
+import { SubrosaError } from '../../verifier/protocol/errors.js'
+import { PACKAGE_DIRECTORY } from './model.js'
+import { randomWeights, SMALL } from './random-model.js'
+
+let folder: string
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'model-import-'))
+})
+
+afterEach(() => rm(folder, { recursive: true }))
+
+const SHAPE = {
+  ...SMALL,
+  layers: 2,
+  hiddenSize: 64,
+  heads: 4,
+  kvHeads: 2,
+  headSize: 16,
+  feedForwardSize: 96,
+  contextLength: 128,
+}
+
+type Entry = readonly [key: string, type: number, value: Buffer]
+const u32 = (value: number): Buffer => Buffer.from(Uint32Array.of(value).buffer)
+const f32 = (value: number): Buffer => Buffer.from(Float32Array.of(value).buffer)
+const u64 = (value: number | bigint): Buffer => Buffer.from(BigUint64Array.of(BigInt(value)).buffer)
+const text = (value: string): Buffer => Buffer.concat([u64(Buffer.byteLength(value)), Buffer.from(value)])
+const texts = (values: readonly string[]): Buffer => Buffer.concat([u32(8), u64(values.length), ...values.map(text)])
+
+interface Draft {
+  metadata: Entry[]
+  tensors: { name: string; shape: number[]; type: number; data: Buffer; offset?: bigint }[]
+}
+
+/** A Llama of the demo model's vocabulary, as a GGUF file in fp32. Rows of q and k are in the order of such files. */
+async function draft(): Promise<Draft> {
+  const tokenizer = JSON.parse(await readFile(join(PACKAGE_DIRECTORY, 'tokenizer.json'), 'utf8'))
+  const words = Object.entries(tokenizer.model.vocab as Record<string, number>).sort(([, a], [, b]) => a - b)
+  const special = new Set((tokenizer.added_tokens as { id: number }[]).map(({ id }) => id))
+  const merges = (tokenizer.model.merges as (string | string[])[]).map((m) => (typeof m === 'string' ? m : m.join(' ')))
+  const shape = { ...SHAPE, vocabularySize: words.length }
+  const weights = randomWeights(shape, 3)
+  const tensors: Draft['tensors'] = []
+  const add = (name: string, dims: number[], values: Float32Array): void =>
+    void tensors.push({ name, shape: dims, type: 0, data: Buffer.from(values.buffer) })
+  const embedding = await weights.embedding()
+  add('token_embd.weight', [embedding.columns, embedding.rows], embedding.values)
+  for (let layer = 0; layer < shape.layers; layer++) {
+    for (const [name, key] of [
+      ['q', 'attn_q'],
+      ['k', 'attn_k'],
+      ['v', 'attn_v'],
+      ['o', 'attn_output'],
+      ['gate', 'ffn_gate'],
+      ['up', 'ffn_up'],
+      ['down', 'ffn_down'],
+    ] as const) {
+      const { rows, columns, values } = await weights.matrix(layer, name)
+      add(`blk.${layer}.${key}.weight`, [columns, rows], values)
+    }
+    add(`blk.${layer}.attn_norm.weight`, [shape.hiddenSize], await weights.vector(layer, 'norm1'))
+    add(`blk.${layer}.ffn_norm.weight`, [shape.hiddenSize], await weights.vector(layer, 'norm2'))
+  }
+  add('output_norm.weight', [shape.hiddenSize], await weights.finalNorm())
+  const number = (key: string, value: number): Entry => [`llama.${key}`, 4, u32(value)]
+  return {
+    metadata: [
+      ['general.architecture', 8, text('llama')],
+      ['general.license', 8, text('apache-2.0')],
+      number('block_count', shape.layers),
+      number('context_length', shape.contextLength),
+      number('embedding_length', shape.hiddenSize),
+      number('feed_forward_length', shape.feedForwardSize),
+      number('attention.head_count', shape.heads),
+      number('attention.head_count_kv', shape.kvHeads),
+      ['llama.attention.layer_norm_rms_epsilon', 6, f32(1e-5)],
+      ['tokenizer.ggml.model', 8, text('gpt2')],
+      ['tokenizer.ggml.pre', 8, text('smollm')],
+      ['tokenizer.ggml.tokens', 9, texts(words.map(([word]) => word))],
+      [
+        'tokenizer.ggml.token_type',
+        9,
+        Buffer.concat([u32(5), u64(words.length), ...words.map((_, i) => u32(special.has(i) ? 3 : 1))]),
+      ],
+      ['tokenizer.ggml.merges', 9, texts(merges)],
+      ['tokenizer.ggml.eos_token_id', 4, u32(2)],
+      ['tokenizer.chat_template', 8, text(await readFile(join(PACKAGE_DIRECTORY, 'chat_template.jinja'), 'utf8'))],
+    ],
+    tensors,
+  }
+}
+
+function encode({ metadata, tensors }: Draft, counts: { tensors?: bigint; metadata?: bigint } = {}): Buffer {
+  let offset = 0n
+  const entries = tensors.map((tensor) => {
+    const entry = Buffer.concat([
+      text(tensor.name),
+      u32(tensor.shape.length),
+      ...tensor.shape.map(u64),
+      u32(tensor.type),
+      u64(tensor.offset ?? offset),
+    ])
+    offset += BigInt(Math.ceil(tensor.data.length / 32) * 32)
+    return entry
+  })
+  const head = Buffer.concat([
+    Buffer.from('GGUF'),
+    u32(3),
+    u64(counts.tensors ?? tensors.length),
+    u64(counts.metadata ?? metadata.length),
+    ...metadata.flatMap(([key, type, value]) => [text(key), u32(type), value]),
+    ...entries,
+  ])
+  const padded = (bytes: Buffer): Buffer => Buffer.concat([bytes, Buffer.alloc((32 - (bytes.length % 32)) % 32)])
+  return Buffer.concat([padded(head), ...tensors.map(({ data }) => padded(data))])
+}
+
+const OPTIONS = { format: 'fp32', id: 'imported' } as const
+
+describe('a GGUF file', () => {
+  it('becomes a package that computes what its weights say, in every format', async () => {
+    const path = join(folder, 'model.gguf')
+    await writeFile(path, encode(await draft()))
+    const logits = new Map<string, Float32Array>()
+    for (const format of ['fp32', 'int8', 'int4', 'pr8'] as const) {
+      const out = join(folder, format)
+      const { manifest, reports } = await importModel(path, out, { ...OPTIONS, format })
+      expect(manifest).toMatchObject({ license: 'Apache-2.0', format, architecture: { layers: 2, contextLength: 128 } })
+      expect(reports.length).toBeGreaterThanOrEqual(2 * 5)
+      const { decoder, determinism } = await createDecoder(await loadModelPackage(out), { threads: 1 })
+      expect(determinism).toBe('batch-invariant')
+      logits.set(format, (await decoder.prefill(0, [5, 6, 7, 8, 9, 10, 11])).slice())
+      await decoder.close()
+    }
+    const error = (format: string): number => relativeError(logits.get('fp32')!, logits.get(format)!)
+    expect([error('int8') < 0.05, error('pr8') < 0.05, error('int4') < 0.4]).toEqual([true, true, true])
+    expect((await readdir(folder)).sort()).toEqual(['fp32', 'int4', 'int8', 'model.gguf', 'pr8'])
+  })
+
+  it.each<readonly [string, (file: Draft) => Buffer]>([
+    ['nothing', () => Buffer.alloc(0)],
+    ['no magic', () => Buffer.from('GGML and then some')],
+    ['a tensor count beyond reason', (file) => encode(file, { tensors: 2n ** 63n })],
+    ['a metadata count beyond the file', (file) => encode(file, { metadata: 60_000n })],
+    [
+      'a list longer than the file',
+      (file) => {
+        file.metadata[11] = ['tokenizer.ggml.tokens', 9, Buffer.concat([u32(8), u64(2n ** 40n)])]
+        return encode(file)
+      },
+    ],
+    [
+      'lists in lists in lists',
+      (file) => {
+        const nested = Buffer.concat(Array.from({ length: 50 }, () => Buffer.concat([u32(9), u64(1)])))
+        file.metadata.push(['x', 9, nested])
+        return encode(file)
+      },
+    ],
+    [
+      'a text longer than the file',
+      (file) => {
+        file.metadata.push(['x', 8, u64(2n ** 52n)])
+        return encode(file)
+      },
+    ],
+    ['a key twice', (file) => encode({ ...file, metadata: [...file.metadata, file.metadata[0]!] })],
+    [
+      'an unknown architecture',
+      (file) => {
+        file.metadata[0] = ['general.architecture', 8, text('mamba')]
+        return encode(file)
+      },
+    ],
+    [
+      'another tokenizer',
+      (file) => {
+        file.metadata[9] = ['tokenizer.ggml.model', 8, text('llama')]
+        return encode(file)
+      },
+    ],
+    [
+      'more layers than tensors',
+      (file) => {
+        file.metadata[2] = ['llama.block_count', 4, u32(3)]
+        return encode(file)
+      },
+    ],
+    [
+      'a huge context',
+      (file) => {
+        file.metadata[3] = ['llama.context_length', 4, u32(2 ** 31)]
+        return encode(file)
+      },
+    ],
+    [
+      'no heads',
+      (file) => {
+        file.metadata[6] = ['llama.attention.head_count', 4, u32(0)]
+        return encode(file)
+      },
+    ],
+    [
+      'a tensor outside the file',
+      (file) => {
+        file.tensors[3]!.offset = 2n ** 40n
+        return encode(file)
+      },
+    ],
+    [
+      'a tensor of another shape',
+      (file) => {
+        file.tensors[1]!.shape = file.tensors[1]!.shape.map((n) => n / 2)
+        return encode(file)
+      },
+    ],
+    [
+      'dimensions that overflow',
+      (file) => {
+        file.tensors[1]!.shape = [2 ** 50, 2 ** 50]
+        return encode(file)
+      },
+    ],
+    [
+      'a type nobody knows',
+      (file) => {
+        file.tensors[1]!.type = 4711
+        return encode(file)
+      },
+    ],
+    [
+      'a name that leaves the folder',
+      (file) => {
+        file.tensors[1]!.name = '../../etc/passwd'
+        return encode(file)
+      },
+    ],
+    [
+      'a weight that is not a number',
+      (file) => {
+        file.tensors.at(-1)!.data.writeFloatLE(Number.NaN, 8)
+        return encode(file)
+      },
+    ],
+    ['an end cut off', (file) => encode(file).subarray(0, -100)],
+  ])('with %s is refused, and leaves nothing behind', async (_, make) => {
+    const path = join(folder, 'model.gguf')
+    await writeFile(path, make(await draft()))
+    const error = await importModel(path, join(folder, 'out'), OPTIONS).catch((e: unknown) => e)
+    expect(error).toBeInstanceOf(SubrosaError)
+    expect(await readdir(folder)).toEqual(['model.gguf'])
+  })
+})
+
+describe('a Hugging Face folder', () => {
+  async function writeFolder(change: (config: Record<string, unknown>) => void = () => undefined): Promise<string> {
+    const from = join(folder, 'hf')
+    await mkdir(from)
+    const shape = { ...SHAPE, vocabularySize: 1024 }
+    const weights = randomWeights(shape, 3)
+    const tensors: [string, number[], Float32Array][] = []
+    const { rows, columns, values } = await weights.embedding()
+    tensors.push(['model.embed_tokens.weight', [rows, columns], values])
+    for (let layer = 0; layer < shape.layers; layer++) {
+      const p = `model.layers.${layer}`
+      for (const [name, key] of [
+        ['q', 'self_attn.q_proj'],
+        ['k', 'self_attn.k_proj'],
+        ['v', 'self_attn.v_proj'],
+        ['o', 'self_attn.o_proj'],
+        ['gate', 'mlp.gate_proj'],
+        ['up', 'mlp.up_proj'],
+        ['down', 'mlp.down_proj'],
+      ] as const) {
+        const matrix = await weights.matrix(layer, name)
+        tensors.push([`${p}.${key}.weight`, [matrix.rows, matrix.columns], matrix.values])
+      }
+      for (const name of ['q', 'k'] as const) {
+        tensors.push([
+          `${p}.self_attn.${name}_norm.weight`,
+          [shape.headSize],
+          await weights.vector(layer, `${name}.norm`),
+        ])
+      }
+      tensors.push([`${p}.input_layernorm.weight`, [shape.hiddenSize], await weights.vector(layer, 'norm1')])
+      tensors.push([`${p}.post_attention_layernorm.weight`, [shape.hiddenSize], await weights.vector(layer, 'norm2')])
+    }
+    tensors.push(['model.norm.weight', [shape.hiddenSize], await weights.finalNorm()])
+    let at = 0
+    const header = Object.fromEntries(
+      tensors.map(([name, dims, data]) => {
+        const entry = { dtype: 'F32', shape: dims, data_offsets: [at, at + data.byteLength] }
+        at += data.byteLength
+        return [name, entry]
+      }),
+    )
+    const json = Buffer.from(JSON.stringify(header))
+    await writeFile(
+      join(from, 'model.safetensors'),
+      Buffer.concat([u64(json.length), json, ...tensors.map(([, , data]) => Buffer.from(data.buffer))]),
+    )
+    const config: Record<string, unknown> = {
+      model_type: 'qwen3',
+      hidden_size: shape.hiddenSize,
+      num_hidden_layers: shape.layers,
+      num_attention_heads: shape.heads,
+      num_key_value_heads: shape.kvHeads,
+      head_dim: shape.headSize,
+      intermediate_size: shape.feedForwardSize,
+      vocab_size: shape.vocabularySize,
+      max_position_embeddings: shape.contextLength,
+      rms_norm_eps: 1e-5,
+      rope_theta: 10_000,
+      tie_word_embeddings: true,
+      eos_token_id: 2,
+    }
+    change(config)
+    await writeFile(join(from, 'config.json'), JSON.stringify(config))
+    for (const name of ['tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja']) {
+      await writeFile(join(from, name), await readFile(join(PACKAGE_DIRECTORY, name)))
+    }
+    return from
+  }
+
+  it('becomes a package, norms of heads included', async () => {
+    const out = join(folder, 'out')
+    const { manifest } = await importModel(await writeFolder(), out, { ...OPTIONS, license: 'MIT' })
+    expect(manifest).toMatchObject({ license: 'MIT', architecture: { family: 'qwen3', layers: 2 } })
+    const { decoder, determinism } = await createDecoder(await loadModelPackage(out), { threads: 1 })
+    expect(determinism).toBe('batch-invariant')
+    const logits = await decoder.prefill(0, [1, 2, 3])
+    expect(logits.every(Number.isFinite)).toBe(true)
+    await decoder.close()
+  })
+
+  it.each<readonly [string, (config: Record<string, unknown>) => void]>([
+    ['an unknown type', (config) => void Object.assign(config, { model_type: 'gemma' })],
+    ['another activation', (config) => void Object.assign(config, { hidden_act: 'gelu' })],
+    ['another scaling of positions', (config) => void Object.assign(config, { rope_scaling: { rope_type: 'yarn' } })],
+    ['sizes that do not fit', (config) => void Object.assign(config, { hidden_size: 128 })],
+    ['no end', (config) => void Object.assign(config, { eos_token_id: null })],
+  ])('with %s is refused, and leaves nothing behind', async (_, change) => {
+    const from = await writeFolder(change)
+    await expect(importModel(from, join(folder, 'out'), { ...OPTIONS, license: 'MIT' })).rejects.toThrowError(
+      SubrosaError,
+    )
+    expect(await readdir(folder)).toEqual(['hf'])
+  })
+})
+
+describe('weight formats', () => {
+  it('lose little, and zero nothing', () => {
+    const matrix = {
+      rows: 48,
+      columns: 96,
+      values: Float32Array.from({ length: 48 * 96 }, (_, i) => Math.sin(i * 1.7)),
+    }
+    for (const bits of [4, 8] as const) {
+      const error = relativeError(matrix.values, dequantiseBlocks(quantiseBlocks(matrix, bits), bits))
+      expect(error).toBeLessThan(bits === 8 ? 0.01 : 0.12)
+    }
+    expect(relativeError(matrix.values, dequantiseRows(quantiseRows(matrix), matrix))).toBeLessThan(0.01)
+    const zeros = { rows: 1, columns: 32, values: new Float32Array(32) }
+    expect(dequantiseBlocks(quantiseBlocks(zeros, 4), 4).every((value) => value === 0)).toBe(true)
+  })
+
+  it.each(Object.keys(GGML_TYPES) as GgmlType[])('%s blocks decode to finite numbers of their count', (type) => {
+    const { blockBytes, blockElements } = GGML_TYPES[type]
+    const values = decodeTensor(type, Buffer.alloc(blockBytes * 3, 0x3c))
+    expect(values).toHaveLength(blockElements * 3)
+    expect(values.every(Number.isFinite)).toBe(true)
+  })
+
+  it('read halves as IEEE 754 has them', () => {
+    const cases = [0x3c00, 0xc000, 0x0001, 0x7bff, 0x7c00, 0x3555].map(halfToFloat)
+    expect(cases).toEqual([1, -2, 2 ** -24, 65_504, Number.POSITIVE_INFINITY, 0.333251953125])
+    expect(halfToFloat(0x7e00)).toBeNaN()
+  })
+})

@@ -7,7 +7,8 @@ import { RECEIPT_TRAILER, type ReceiptPayload } from '../verifier/protocol/recei
 import type { PaddingMode } from '../verifier/protocol/statement.js'
 import { toReadable } from '../verifier/protocol/streams.js'
 import { withTrailers } from './channel-response.js'
-import type { Engine, EngineEvent, FinishReason, GenerateOptions } from './inference/engine.js'
+import { type Choice, type ChoiceToken, logprobEntry, startChoices, tokensOf } from './choices.js'
+import type { Engine, FinishReason, GenerateOptions } from './inference/engine.js'
 import { EngineError } from './inference/errors.js'
 import { errorCode, type Logger } from './log.js'
 import type { Metrics } from './metrics.js'
@@ -61,12 +62,10 @@ interface Answer {
   readonly id: string
   readonly created: number
   readonly fingerprint: string
-  readonly events: AsyncIterable<EngineEvent>
+  readonly choices: readonly Choice[]
   readonly sampling: ReceiptPayload['sampling']
   readonly seed: number
   readonly promptTokens: number
-  completionTokens: number
-  finishReason: FinishReason | undefined
   /** Whether the answer ran out of time, rather than the client going away. */
   readonly timedOut: () => boolean
   /** Stops the engine. */
@@ -99,10 +98,11 @@ function startAnswer(deps: CompletionDeps, { request, session, statementDigest, 
     presencePenalty: request.presencePenalty,
     frequencyPenalty: request.frequencyPenalty,
     stop: request.stop,
+    ...(request.topLogprobs === undefined ? {} : { logprobs: request.topLogprobs }),
     signal: abort.signal,
     ...(session === undefined ? {} : { tenant: session }),
   }
-  const events = asOpenAIError(() => engine.generate(prompt, options))
+  const choices = asOpenAIError(() => startChoices(engine, prompt, options, request.n))
   const startedAt = performance.now()
   let late = false
   let ended = false
@@ -118,7 +118,7 @@ function startAnswer(deps: CompletionDeps, { request, session, statementDigest, 
     id: `chatcmpl-${toBase64Url(crypto.getRandomValues(new Uint8Array(16)))}`,
     created: Math.floor(now()),
     fingerprint: `fp_${toHex(statementDigest.subarray(0, 8))}`,
-    events,
+    choices,
     sampling: {
       temperature: options.temperature,
       top_p: options.topP,
@@ -130,8 +130,6 @@ function startAnswer(deps: CompletionDeps, { request, session, statementDigest, 
     },
     seed: options.seed,
     promptTokens: prompt.length,
-    completionTokens: 0,
-    finishReason: undefined,
     timedOut: () => late,
     abort: leave,
     end() {
@@ -141,10 +139,10 @@ function startAnswer(deps: CompletionDeps, { request, session, statementDigest, 
       signal.removeEventListener('abort', leave)
       release()
       const durationMs = performance.now() - startedAt
-      if (answer.finishReason === undefined) {
+      if (!isWhole(answer)) {
         log.info('inference.aborted', { durationMs })
       } else {
-        metrics.answer(answer.completionTokens, durationMs)
+        metrics.answer(completionTokensOf(answer), durationMs)
         log.info('inference.done', { durationMs })
       }
     },
@@ -152,18 +150,18 @@ function startAnswer(deps: CompletionDeps, { request, session, statementDigest, 
   return answer
 }
 
-/** The text of the answer piece by piece; afterwards `answer` says how it ended. @throws OpenAIError */
-async function* textOf({ log }: CompletionDeps, answer: Answer): AsyncGenerator<string> {
+function isWhole({ choices }: Answer): boolean {
+  return choices.every(({ finishReason }) => finishReason !== undefined)
+}
+
+function completionTokensOf({ choices }: Answer): number {
+  return choices.reduce((sum, { completionTokens }) => sum + completionTokens, 0)
+}
+
+/** The tokens of the answer; afterwards its choices say how they ended. @throws OpenAIError */
+async function* checkedTokens({ log }: CompletionDeps, answer: Answer): AsyncGenerator<ChoiceToken> {
   try {
-    for await (const event of answer.events) {
-      if (event.type === 'token') {
-        answer.completionTokens += 1
-        if (event.text !== '') yield event.text
-      } else {
-        answer.completionTokens = event.usage.completionTokens
-        answer.finishReason = event.finishReason
-      }
-    }
+    yield* tokensOf(answer.choices)
   } catch (error) {
     if (answer.timedOut()) throw new OpenAIError(504, 'timeout', 'the answer took too long')
     if (!(error instanceof EngineError && error.code === 'aborted'))
@@ -173,22 +171,26 @@ async function* textOf({ log }: CompletionDeps, answer: Answer): AsyncGenerator<
 }
 
 async function whole(deps: CompletionDeps, exchange: Exchange, answer: Answer): Promise<Response> {
-  let content = ''
-  for await (const text of textOf(deps, answer)) content += text
+  const { request } = exchange
+  const contents = answer.choices.map(() => ({ text: '', logprobs: [] as object[] }))
+  for await (const { choice, event } of checkedTokens(deps, answer)) {
+    const content = contents[choice.index]
+    if (content === undefined) continue
+    content.text += event.text
+    content.logprobs.push(logprobEntry(event) ?? {})
+  }
   const body = {
     id: answer.id,
     object: 'chat.completion',
     created: answer.created,
-    model: exchange.request.model,
+    model: request.model,
     system_fingerprint: answer.fingerprint,
-    choices: [
-      {
-        index: 0,
-        message: { role: 'assistant', content, refusal: null },
-        logprobs: null,
-        finish_reason: answer.finishReason ?? 'stop',
-      },
-    ],
+    choices: answer.choices.map(({ index, finishReason }) => ({
+      index,
+      message: { role: 'assistant', content: contents[index]?.text ?? '', refusal: null },
+      logprobs: request.topLogprobs === undefined ? null : { content: contents[index]?.logprobs ?? [], refusal: null },
+      finish_reason: finishReason ?? 'stop',
+    })),
     usage: usageOf(answer),
   }
   const bytes = padBody(deps.padding, JSON.stringify(body))
@@ -233,22 +235,40 @@ async function* eventsOf(deps: CompletionDeps, { request }: Exchange, answer: An
       ...fields,
       ...(request.includeUsage ? { usage } : {}),
     })
-  const choice = (delta: object, finishReason: FinishReason | null = null): string =>
-    chunk({ choices: [{ index: 0, delta, logprobs: null, finish_reason: finishReason }] })
+  const part = (index: number, delta: object, finishReason: FinishReason | null = null, entry?: object): string =>
+    chunk({
+      choices: [
+        {
+          index,
+          delta,
+          logprobs: entry === undefined ? null : { content: [entry], refusal: null },
+          finish_reason: finishReason,
+        },
+      ],
+    })
 
   // The role goes with the first words: alone it would take up a record of its own.
-  let opening = choice({ role: 'assistant', content: '' })
+  const openings = answer.choices.map(({ index }) => part(index, { role: 'assistant', content: '' }))
+  const opening = (index: number): string => {
+    const text = openings[index] ?? ''
+    openings[index] = ''
+    return text
+  }
   try {
-    for await (const text of textOf(deps, answer)) {
-      yield opening + choice({ content: text })
-      opening = ''
+    for await (const { choice, event } of checkedTokens(deps, answer)) {
+      const entry = logprobEntry(event)
+      // Without text a token is only worth saying for its probability.
+      if (event.text === '' && entry === undefined) continue
+      yield opening(choice.index) + part(choice.index, { content: event.text }, null, entry)
     }
   } catch (error) {
     // The status is long gone: the error travels as an event, and the receipt says that the answer is not whole.
-    yield opening + encodeEvent(errorBody(openAIErrorOf(error)))
+    yield openings.join('') + encodeEvent(errorBody(openAIErrorOf(error)))
     return
   }
-  yield opening + choice({}, answer.finishReason ?? 'stop')
+  for (const { index, finishReason } of answer.choices) {
+    yield opening(index) + part(index, {}, finishReason ?? 'stop')
+  }
   if (request.includeUsage) yield chunk({ choices: [] }, usageOf(answer))
   yield DONE_EVENT
 }
@@ -260,12 +280,12 @@ async function* encoded(events: AsyncIterable<string>): AsyncGenerator<Bytes> {
 function receipted({ engine }: CompletionDeps, { receipt }: Exchange, answer: Answer, response: Response): Response {
   return withTrailers(response, async () => {
     const jws = await receipt.sign({
-      final: answer.finishReason !== undefined,
+      final: isWhole(answer),
       sampling: answer.sampling,
       seed: answer.seed,
       determinism: engine.info.determinism,
       promptTokens: answer.promptTokens,
-      completionTokens: answer.completionTokens,
+      completionTokens: completionTokensOf(answer),
     })
     return new Headers({ [RECEIPT_TRAILER]: jws })
   })
@@ -275,7 +295,9 @@ function headersFor(contentType: string, { receipt }: Exchange): Headers {
   return new Headers({ 'content-type': contentType, 'cache-control': 'no-store', [RECEIPT_ID_HEADER]: receipt.id })
 }
 
-function usageOf({ promptTokens, completionTokens }: Answer): object {
+function usageOf(answer: Answer): object {
+  const { promptTokens } = answer
+  const completionTokens = completionTokensOf(answer)
   return {
     prompt_tokens: promptTokens,
     completion_tokens: completionTokens,

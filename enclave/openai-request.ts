@@ -3,7 +3,7 @@
  *
  * Fields unknown here are ignored, as OpenAI's own servers do, but a known field asking for something this worker does
  * not do is refused: an answer must never silently be another one than was asked for. Refused: tools, images and audio,
- * n above 1, log-probabilities, response formats other than text, logit bias, storage, which nothing here offers, and chat
+ * n above 8, response formats other than text, logit bias, storage, which nothing here offers, and chat
  * templates, which come from the measured package alone (PROTOCOL.md P-8.2).
  */
 import * as v from 'valibot'
@@ -27,9 +27,14 @@ export interface ChatRequest {
   readonly frequencyPenalty: number
   readonly stop: readonly string[]
   readonly seed: number | undefined
+  /** Answers to compute. */
+  readonly n: number
+  /** Likeliest tokens to name with each token; undefined: no log-probabilities at all. */
+  readonly topLogprobs: number | undefined
 }
 
 const MAX_MESSAGES = 1024
+const MAX_CHOICES = 8
 const MAX_STOP_CHARACTERS = 256
 
 const optional = <T extends v.GenericSchema>(schema: T): v.OptionalSchema<v.NullableSchema<T, undefined>, undefined> =>
@@ -61,13 +66,13 @@ const schema = v.object({
   frequency_penalty: optional(between(-2, 2)),
   stop: optional(v.union([stopString, v.pipe(v.array(stopString), v.maxLength(4))])),
   seed: optional(integer(Number.MIN_SAFE_INTEGER)),
+  n: optional(integer(1, MAX_CHOICES)),
+  logprobs: optional(v.boolean()),
+  top_logprobs: optional(integer(0, 20)),
 })
 
 /** Known fields this worker does nothing with, and the values that ask for nothing. */
 const UNSUPPORTED: ReadonlyMap<string, (value: unknown) => boolean> = new Map([
-  ['n', (value) => value === 1],
-  ['logprobs', (value) => value === false],
-  ['top_logprobs', (value) => value === 0],
   ['tools', isEmpty],
   ['tool_choice', (value) => value === 'none' || value === 'auto'],
   ['functions', isEmpty],
@@ -95,6 +100,10 @@ export function parseChatRequest(body: Bytes): ChatRequest {
   if (!result.success) throw invalid(result.issues[0])
   const request = result.output
   const stop = request.stop ?? []
+  const logprobs = request.logprobs ?? false
+  if ((request.top_logprobs ?? 0) > 0 && !logprobs) {
+    throw new OpenAIError(400, 'invalid_value', 'top_logprobs: expected logprobs to be true with it', 'top_logprobs')
+  }
   return {
     model: request.model,
     messages: request.messages.map(({ role, content }) => ({
@@ -112,6 +121,8 @@ export function parseChatRequest(body: Bytes): ChatRequest {
     frequencyPenalty: request.frequency_penalty ?? 0,
     stop: typeof stop === 'string' ? [stop] : stop,
     seed: request.seed ?? undefined,
+    n: request.n ?? 1,
+    topLogprobs: logprobs ? (request.top_logprobs ?? 0) : undefined,
   }
 }
 

@@ -1,5 +1,6 @@
 /** What a client finds inside the encryption: OpenAI's paths, shapes and errors, through the whole channel. */
 import { describe, expect, it } from 'vitest'
+import { OverloadedError } from '../../enclave/inference/errors.js'
 import { toBase64Url } from '../../verifier/protocol/bytes.js'
 import { sha256 } from '../../verifier/protocol/hash.js'
 import { verifyReceipt } from '../../verifier/receipt.js'
@@ -105,6 +106,50 @@ describe('chat completions', () => {
     })
   })
 
+  it('gives several answers, each with its own seed, and counts them all', async () => {
+    const { chat, engine } = await testWorker()
+    const body = await (await chat({ ...HELLO, n: 3, seed: 40 })).json()
+    expect(body.choices.map(({ index, message }: { index: number; message: object }) => [index, message])).toEqual(
+      [0, 1, 2].map((index) => [index, { role: 'assistant', content: 'Hello there.', refusal: null }]),
+    )
+    expect(body.usage).toEqual({ prompt_tokens: 5, completion_tokens: 15, total_tokens: 20 })
+    expect(engine.calls.map(({ options }) => options.seed)).toEqual([40, 41, 42])
+
+    const events = eventsOf(await (await chat({ ...STREAM, n: 2 })).text()).slice(0, -1)
+    const chunks = events.map((data) => JSON.parse(data).choices[0])
+    for (const index of [0, 1]) {
+      const own = chunks.filter((choice) => choice.index === index)
+      expect(own[0].delta.role).toBe('assistant')
+      expect(own.map(({ delta }) => delta.content ?? '').join('')).toBe('Hello there.')
+      expect(own.at(-1).finish_reason).toBe('stop')
+    }
+  })
+
+  it('gives log-probabilities where asked for', async () => {
+    const { chat } = await testWorker()
+    const body = await (await chat({ ...HELLO, logprobs: true, top_logprobs: 2 })).json()
+    const [first] = body.choices[0].logprobs.content
+    expect(body.choices[0].logprobs.content).toHaveLength(5)
+    expect(first).toMatchObject({ token: 'Hel', logprob: -0.5, bytes: [72, 101, 108] })
+    expect(first.top_logprobs).toHaveLength(2)
+
+    const events = eventsOf(await (await chat({ ...STREAM, logprobs: true })).text()).slice(0, -1)
+    const entries = events.flatMap((data) => JSON.parse(data).choices[0].logprobs?.content ?? [])
+    expect(entries.map(({ token }) => token)).toEqual(['Hel', 'lo', ' there', '', '.'])
+  })
+
+  it('says when to come back when too many wait', async () => {
+    const engine = stubEngine()
+    const worker = await testWorker({ engine })
+    engine.generate = () => {
+      throw new OverloadedError(7)
+    }
+    const response = await worker.chat(HELLO)
+    expect(response.status).toBe(429)
+    expect(response.headers.get('retry-after')).toBe('7')
+    expect(await response.json()).toMatchObject({ error: { type: 'rate_limit_error', code: 'rate_limit_exceeded' } })
+  })
+
   it('draws another seed for each request that names none', async () => {
     const { chat, engine } = await testWorker()
     await chat(HELLO)
@@ -142,8 +187,9 @@ describe('chat completions', () => {
     ['a fractional seed', { ...HELLO, seed: 1.5 }, 'invalid_value', 'seed'],
     ['an empty stop string', { ...HELLO, stop: [''] }, 'invalid_value', 'stop[0]'],
     ['five stop strings', { ...HELLO, stop: [...'abcde'] }, 'invalid_value', 'stop'],
-    ['two answers', { ...HELLO, n: 2 }, 'unsupported_parameter', 'n'],
-    ['log-probabilities', { ...HELLO, logprobs: true }, 'unsupported_parameter', 'logprobs'],
+    ['nine answers', { ...HELLO, n: 9 }, 'invalid_value', 'n'],
+    ['probabilities of 21 tokens', { ...HELLO, logprobs: true, top_logprobs: 21 }, 'invalid_value', 'top_logprobs'],
+    ['likely tokens without probabilities', { ...HELLO, top_logprobs: 2 }, 'invalid_value', 'top_logprobs'],
     [
       'tools',
       { ...HELLO, tools: [{ type: 'function', function: { name: 'canary' } }] },
@@ -274,7 +320,7 @@ describe('limits', () => {
     wake()
     for (const response of await Promise.all(first)) expect(response.status).toBe(200)
     expect((await chat(HELLO)).status).toBe(200)
-    expect((await chat({ ...HELLO, n: 2 })).status).toBe(400)
+    expect((await chat({ ...HELLO, n: 9 })).status).toBe(400)
     expect((await chat(HELLO)).status).toBe(200)
   })
 })

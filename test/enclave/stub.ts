@@ -83,7 +83,14 @@ export function stubEngine(
           if (call.emitted === options.failAfter) throw new Error(`engine choked on ${promptTokens.join()}`)
           if (call.emitted === generateOptions.maxTokens) break
           call.emitted += 1
-          yield { type: 'token', text, tokenId: 1 }
+          const chosen = { tokenId: 1, token: text, logprob: -0.5 }
+          const top = Array.from({ length: generateOptions.logprobs ?? 0 }, () => chosen)
+          yield {
+            type: 'token',
+            text,
+            tokenId: 1,
+            ...(generateOptions.logprobs === undefined ? {} : { logprobs: { chosen, top } }),
+          }
         }
         yield {
           type: 'done',

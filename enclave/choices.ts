@@ -1,0 +1,103 @@
+/** The answers to one request side by side, and OpenAI's shape of their log-probabilities. */
+import { utf8 } from '../verifier/protocol/bytes.js'
+import type {
+  Engine,
+  EngineEvent,
+  FinishReason,
+  GenerateOptions,
+  TokenEvent,
+  TokenLogprob,
+} from './inference/engine.js'
+
+/** One of the `n` answers to a request. */
+export interface Choice {
+  readonly index: number
+  readonly events: AsyncIterable<EngineEvent>
+  completionTokens: number
+  finishReason: FinishReason | undefined
+}
+
+export interface ChoiceToken {
+  readonly choice: Choice
+  readonly event: TokenEvent
+}
+
+/** All choices or none: when one is refused, those before it give back their places. @throws whatever the engine throws at once. */
+export function startChoices(
+  engine: Engine,
+  prompt: readonly number[],
+  options: GenerateOptions,
+  n: number,
+): readonly Choice[] {
+  const group = new AbortController()
+  const signal = options.signal === undefined ? group.signal : AbortSignal.any([options.signal, group.signal])
+  try {
+    return Array.from({ length: n }, (_, index) => {
+      const own = { ...options, signal, seed: seedOf(options.seed, index) }
+      const events = engine.generate(prompt, own)
+      return { index, events, completionTokens: 0, finishReason: undefined }
+    })
+  } catch (error) {
+    group.abort()
+    throw error
+  }
+}
+
+/**
+ * The tokens of all choices as they come; afterwards each choice says how it ended. Leaving the loop early ends them all.
+ * @throws the first error of any of them.
+ */
+export async function* tokensOf(choices: readonly Choice[]): AsyncGenerator<ChoiceToken> {
+  const running = new Map(
+    choices.map((choice) => {
+      const iterator = choice.events[Symbol.asyncIterator]()
+      const next = (): Promise<Arrival> => iterator.next().then((result) => ({ choice, result }))
+      return [choice, { iterator, next, pending: next() }]
+    }),
+  )
+  try {
+    while (running.size > 0) {
+      const { choice, result } = await Promise.race([...running.values()].map(({ pending }) => pending))
+      const source = running.get(choice)
+      if (result.done === true || source === undefined) {
+        running.delete(choice)
+        continue
+      }
+      source.pending = source.next()
+      if (result.value.type === 'token') {
+        choice.completionTokens += 1
+        yield { choice, event: result.value }
+      } else {
+        choice.completionTokens = result.value.usage.completionTokens
+        choice.finishReason = result.value.finishReason
+      }
+    }
+  } finally {
+    for (const { iterator, pending } of running.values()) {
+      // Nobody waits for what is still on its way, nor for its failure.
+      pending.catch(() => undefined)
+      void iterator.return?.().catch(() => undefined)
+    }
+  }
+}
+
+interface Arrival {
+  readonly choice: Choice
+  readonly result: IteratorResult<EngineEvent>
+}
+
+/** One entry of `logprobs.content`. */
+export function logprobEntry({ logprobs }: TokenEvent): object | undefined {
+  if (logprobs === undefined) return undefined
+  return { ...described(logprobs.chosen), top_logprobs: logprobs.top.map(described) }
+}
+
+function described({ token, logprob }: TokenLogprob): object {
+  // A part of a character has no text of its own, and this engine does not spell out its bytes.
+  return { token, logprob, bytes: token.includes('\uFFFD') ? null : [...utf8(token)] }
+}
+
+/** The seed of a choice: the request's own for the first, its neighbours for the others. */
+function seedOf(seed: number, index: number): number {
+  return Number.isSafeInteger(seed + index) ? seed + index : seed - index
+}

@@ -42,15 +42,18 @@ interface Output {
 }
 
 /** Runs benchmarks and returns the exit status. `rounds` replaces every benchmark's own number of rounds. */
-export async function runBenchmarks(argv: readonly string[], output: Output, rounds?: number): Promise<number> {
+export async function runBenchmarks(
+  argv: readonly string[],
+  output: Output,
+  rounds?: number,
+  all: readonly (Benchmark | Figure)[] = BENCHMARKS,
+): Promise<number> {
   const options = readOptions(argv, output)
   if (options === undefined) return 2
-  const named = BENCHMARKS.filter(({ name }) => name === options.only)
-  const chosen = named.length > 0 ? named : BENCHMARKS.filter(({ name }) => name.startsWith(options.only))
+  const named = all.filter(({ name }) => name === options.only)
+  const chosen = named.length > 0 ? named : all.filter(({ name }) => name.startsWith(options.only))
   if (chosen.length === 0) {
-    output.stderr.write(
-      `bench: no benchmark ${options.only}; there are ${BENCHMARKS.map(({ name }) => name).join(' ')}\n`,
-    )
+    output.stderr.write(`bench: no benchmark ${options.only}; there are ${all.map(({ name }) => name).join(' ')}\n`)
     return 2
   }
   let status = 0

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { createDecoder } from '../../enclave/inference/ort/engine.js'
 import { loadModelPackage } from '../../enclave/inference/package.js'
+import { randomWeights, SMALL } from '../../scripts/bench/random-model.js'
 import {
   dequantiseBlocks,
   dequantiseRows,
@@ -16,7 +17,6 @@ import { decodeTensor, GGML_TYPES, type GgmlType, halfToFloat } from '../../scri
 import { importModel } from '../../scripts/model/import.js'
 import { SubrosaError } from '../../verifier/protocol/errors.js'
 import { PACKAGE_DIRECTORY } from './model.js'
-import { randomWeights, SMALL } from './random-model.js'
 
 let folder: string
 

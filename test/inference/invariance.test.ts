@@ -13,8 +13,8 @@ import { createDecoder } from '../../enclave/inference/ort/engine.js'
 import { findLibrary } from '../../enclave/inference/ort/library.js'
 import { loadModelPackage, type ModelPackage } from '../../enclave/inference/package.js'
 import { createRandom } from '../../enclave/inference/sampler.js'
+import { randomPackage, SMALL } from '../../scripts/bench/random-model.js'
 import { PACKAGE_DIRECTORY } from './model.js'
-import { randomPackage, SMALL } from './random-model.js'
 
 /** SUBROSA_SCHEDULES multiplies the number of schedules, for a longer search. */
 const FACTOR = Math.max(1, Math.floor(Number(process.env['SUBROSA_SCHEDULES'] ?? 1)) || 1)

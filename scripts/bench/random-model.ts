@@ -4,18 +4,12 @@
  */
 import { loadModelPackage, type ModelPackage } from '../../enclave/inference/package.js'
 import { createRandom } from '../../enclave/inference/sampler.js'
-import type { Format, Matrix } from '../../scripts/model/formats.js'
-import type { WeightSink } from '../../scripts/model/graph-builder.js'
-import {
-  type LlamaShape,
-  type LlamaWeights,
-  matrixSize,
-  vectorLength,
-  writeLlamaGraph,
-} from '../../scripts/model/llama-graph.js'
+import { defaultModelDirectory } from '../../enclave/serve.js'
 import { toBytes, toHex } from '../../verifier/protocol/bytes.js'
 import { sha256 } from '../../verifier/protocol/hash.js'
-import { PACKAGE_DIRECTORY } from './model.js'
+import type { Format, Matrix } from '../model/formats.js'
+import type { WeightSink } from '../model/graph-builder.js'
+import { type LlamaShape, type LlamaWeights, matrixSize, vectorLength, writeLlamaGraph } from '../model/llama-graph.js'
 
 /** The shape of SmolLM2-135M with fewer layers, words and positions. */
 export const SMALL: LlamaShape = {
@@ -34,6 +28,9 @@ export const SMALL: LlamaShape = {
   headNorms: false,
   tiedEmbeddings: true,
 }
+
+/** SmolLM2-135M itself. */
+export const SMOLLM2: LlamaShape = { ...SMALL, layers: 30, vocabularySize: 49_152, contextLength: 4608 }
 
 export function randomWeights(shape: LlamaShape, seed: number): LlamaWeights {
   const { hiddenSize, vocabularySize } = shape
@@ -58,7 +55,7 @@ export function randomWeights(shape: LlamaShape, seed: number): LlamaWeights {
   }
 }
 
-export function memorySink(file: string): WeightSink & { bytes(): Uint8Array } {
+function memorySink(file: string): WeightSink & { bytes(): Uint8Array } {
   const parts: Uint8Array[] = []
   let length = 0
   return {
@@ -74,7 +71,7 @@ export function memorySink(file: string): WeightSink & { bytes(): Uint8Array } {
 }
 
 export async function randomPackage(shape: LlamaShape, format: Format, seed = 1): Promise<ModelPackage> {
-  const demo = await loadModelPackage(PACKAGE_DIRECTORY)
+  const demo = await loadModelPackage(defaultModelDirectory())
   const sink = memorySink('weights.bin')
   const { graph } = await writeLlamaGraph(shape, randomWeights(shape, seed), format, sink)
   const files = new Map([

@@ -1,0 +1,164 @@
+/** Graphs whose rows influence each other are noticed, by operator and by trial, and then nobody shares a run. */
+import { describe, expect, it } from 'vitest'
+import type { Decoder } from '../../enclave/inference/decoder.js'
+import { inspectGraph } from '../../enclave/inference/graph.js'
+import { createWireWriter, type WireWriter } from '../../enclave/inference/onnx/wire.js'
+import { createDecoder, createOrtEngine } from '../../enclave/inference/ort/engine.js'
+import { loadModelPackage, type ModelPackage } from '../../enclave/inference/package.js'
+import { rowsAreIndependent } from '../../enclave/inference/trial.js'
+import { createGraphBuilder } from '../../scripts/model/graph-builder.js'
+import { toBytes } from '../../verifier/protocol/bytes.js'
+import { ask, PACKAGE_DIRECTORY, textOf } from './model.js'
+
+const [VOCABULARY, SIZE, CONTEXT] = [1024, 16, 64]
+
+/** One layer of attention between two products, the last of which takes one scale for all rows of a run, or one a row. */
+async function smallPackage(dynamic: boolean): Promise<ModelPackage> {
+  const demo = await loadModelPackage(PACKAGE_DIRECTORY)
+  const graph = createGraphBuilder('small', {
+    write: () => Promise.reject(new Error('not used')),
+  })
+  const wave = (length: number, step: number): Float32Array =>
+    Float32Array.from({ length }, (_, i) => Math.sin(i * step))
+  graph.input('input_ids', 'int64', ['batch', 'n'])
+  graph.input('seqlens_k', 'int32', ['batch'])
+  graph.input('total_seq', 'int32', [])
+  graph.output('logits', 'float', ['batch', 1, VOCABULARY])
+  for (const part of ['key', 'value']) {
+    graph.input(`past_key_values.0.${part}`, 'float', ['batch', 1, 'past', SIZE])
+    graph.output(`present.0.${part}`, 'float', ['batch', 1, 'total', SIZE])
+  }
+  graph.constant('embedding', 'float', [VOCABULARY, SIZE], wave(VOCABULARY * SIZE, 0.37))
+  graph.constant('qkv', 'float', [SIZE, 3 * SIZE], wave(3 * SIZE * SIZE, 1.1))
+  graph.constant('cos', 'float', [CONTEXT, SIZE / 2], new Float32Array((CONTEXT * SIZE) / 2).fill(1))
+  graph.constant('sin', 'float', [CONTEXT, SIZE / 2], new Float32Array((CONTEXT * SIZE) / 2))
+  graph.constant('last', 'int64', [1], BigInt64Array.of(-1n))
+  const x = graph.node('Gather', ['embedding', 'input_ids'], { axis: 0 })
+  graph.nodeWith(
+    'GroupQueryAttention',
+    [
+      graph.node('MatMul', [x, 'qkv']),
+      '',
+      '',
+      'past_key_values.0.key',
+      'past_key_values.0.value',
+      'seqlens_k',
+      'total_seq',
+      'cos',
+      'sin',
+    ],
+    ['attended', 'present.0.key', 'present.0.value'],
+    { num_heads: 1, kv_num_heads: 1, do_rotary: 1 },
+  )
+  const final = graph.node('Gather', ['attended', 'last'], { axis: 1 })
+  if (dynamic) {
+    const codes = Int8Array.from({ length: SIZE * VOCABULARY }, (_, i) => (i * 7919) % 127)
+    graph.constant('head', 'int8', [SIZE, VOCABULARY], codes)
+    graph.constant('scale', 'float', [], Float32Array.of(0.01))
+    graph.nodeWith('DynamicQuantizeMatMul', [final, 'head', 'scale'], ['logits'])
+  } else {
+    graph.constant('head', 'float', [SIZE, VOCABULARY], wave(SIZE * VOCABULARY, 0.71))
+    graph.nodeWith('MatMul', [final, 'head'], ['logits'])
+  }
+  const architecture = { ...demo.manifest.architecture, layers: 1, hiddenSize: SIZE, contextLength: CONTEXT }
+  return {
+    ...demo,
+    manifest: { ...demo.manifest, architecture },
+    files: new Map([...demo.files, ['model.onnx', toBytes(graph.finish())]]),
+  }
+}
+
+describe('a graph with one scale for all rows', () => {
+  it('is of class single whatever its manifest says, and its rows never share a run', async () => {
+    const modelPackage = await smallPackage(true)
+    expect(modelPackage.manifest.determinism).toBe('batch-invariant')
+    expect(inspectGraph(modelPackage)).toMatchObject({
+      determinism: 'single',
+      variantOperator: 'com.microsoft:DynamicQuantizeMatMul',
+    })
+    const { decoder, determinism } = await createDecoder(modelPackage, { threads: 1, slots: 4 })
+    expect([determinism, decoder.maxRows]).toEqual(['single', 1])
+    await decoder.close()
+  })
+
+  it('answers each request as if it were alone', async () => {
+    const engine = await createOrtEngine(await smallPackage(true), { threads: 1, slots: 4 })
+    expect(engine.info.determinism).toBe('single')
+    const questions = ['Hello!', 'a', 'What is TDX?']
+    const options = { maxTokens: 12 }
+    const alone: string[] = []
+    for (const question of questions) alone.push(textOf(await ask(engine, question, options)))
+    const together = await Promise.all(questions.map((question) => ask(engine, question, options)))
+    expect(together.map(textOf)).toEqual(alone)
+    await engine.close()
+  })
+
+  it('is told from one without', async () => {
+    const { decoder, determinism } = await createDecoder(await smallPackage(false), { threads: 1, slots: 4 })
+    expect([determinism, decoder.maxRows]).toEqual(['batch-invariant', 4])
+    await decoder.close()
+  })
+})
+
+describe('the trial', () => {
+  const fake = (logits: (rows: number, length: number) => number): Decoder => {
+    const lengths = new Map<number, number>()
+    return {
+      runtime: { name: 'fake', version: '0.0.0' },
+      slots: 4,
+      slotTokens: 100,
+      maxRows: 4,
+      async prefill(slot, tokenIds) {
+        lengths.set(slot, (lengths.get(slot) ?? 0) + tokenIds.length)
+        return Float32Array.of(logits(1, tokenIds.length))
+      },
+      decode: async (rows) => rows.map(() => Float32Array.of(logits(rows.length, 1))),
+      interrupt: () => undefined,
+      clear: async (slot) => void lengths.delete(slot),
+      close: async () => undefined,
+    }
+  }
+
+  it.each<readonly [string, (rows: number, length: number) => number, boolean]>([
+    ['neither', () => 1, true],
+    ['neighbours', (rows) => rows, false],
+    ['the cut', (_, length) => length, false],
+  ])('notices what shows in the outcome: %s', async (_, logits, independent) => {
+    expect(await rowsAreIndependent(fake(logits), 1024)).toBe(independent)
+  })
+})
+
+describe('graphs that are not plain', () => {
+  const withModel = async (change: (model: WireWriter, graph: Uint8Array) => void): Promise<ModelPackage> => {
+    const modelPackage = await smallPackage(false)
+    const model = createWireWriter()
+    change(model, modelPackage.files.get('model.onnx') ?? new Uint8Array())
+    return { ...modelPackage, files: new Map([...modelPackage.files, ['model.onnx', toBytes(model.finish())]]) }
+  }
+
+  it.each<readonly [string, (model: WireWriter, graph: Uint8Array) => void]>([
+    ['none', () => undefined],
+    ['two graphs', (model) => void model.message(7, createWireWriter()).message(7, createWireWriter())],
+    ['functions', (model) => void model.message(7, createWireWriter()).message(25, createWireWriter())],
+    [
+      'a graph inside a node',
+      (model) => {
+        const attribute = createWireWriter().bytes(1, 'body').message(6, createWireWriter())
+        const node = createWireWriter().bytes(4, 'Loop').message(5, attribute)
+        model.message(7, createWireWriter().message(1, node))
+      },
+    ],
+    [
+      'weights in a file of the system',
+      (model) => {
+        const entry = createWireWriter().bytes(1, 'location').bytes(2, '/etc/passwd')
+        const tensor = createWireWriter().bytes(8, 'w').message(13, entry).int(14, 1)
+        model.message(7, createWireWriter().message(5, tensor))
+      },
+    ],
+    ['another model inside', (model, graph) => void model.bytes(7, graph)],
+  ])('are refused: %s', async (_, change) => {
+    const modelPackage = await withModel(change)
+    expect(() => inspectGraph(modelPackage)).toThrowError(expect.objectContaining({ code: 'package.unusable' }))
+  })
+})

@@ -69,7 +69,7 @@ async function smallPackage(dynamic: boolean): Promise<ModelPackage> {
 }
 
 describe('a graph with one scale for all rows', () => {
-  it('is of class single whatever its manifest says, and its rows never share a run', async () => {
+  it('is of class single whatever its manifest says, and its rows never share a run (P-8.7)', async () => {
     const modelPackage = await smallPackage(true)
     expect(modelPackage.manifest.determinism).toBe('batch-invariant')
     expect(inspectGraph(modelPackage)).toMatchObject({

@@ -32,8 +32,7 @@ export function createSampler(options: SamplingOptions): Sampler {
     sample(logits: Float32Array): number {
       const penalised = applyPenalties(logits, counts, options)
       const best = argmax(penalised)
-      const tokenId =
-        options.temperature === 0 ? best : draw(candidates(penalised, penalised[best] ?? 0, options), random())
+      const tokenId = options.temperature === 0 ? best : choose(penalised, penalised[best] ?? 0, options, random())
       counts.set(tokenId, (counts.get(tokenId) ?? 0) + 1)
       return tokenId
     },
@@ -87,20 +86,61 @@ function argmax(logits: Float32Array): number {
   return best
 }
 
-/** The tokens that may be drawn. The likeliest one is always among them. */
-function candidates(
-  logits: Float32Array,
-  highest: number,
-  { temperature, topK, topP, minP }: SamplingOptions,
-): readonly Candidate[] {
+/** Draws one token. The likeliest one can always be drawn. */
+function choose(logits: Float32Array, highest: number, options: SamplingOptions, uniform: number): number {
+  const { temperature, topK, topP, minP } = options
   const weigh = (tokenId: number): Candidate => ({
     tokenId,
     weight: Math.exp(((logits[tokenId] ?? Number.NEGATIVE_INFINITY) - highest) / temperature),
   })
-  const limited = topK > 0 && topK < logits.length
-  const all = limited ? likeliest(logits, topK).map(weigh) : Array.from(logits, (_, tokenId) => weigh(tokenId))
-  const nucleus = topP < 1 ? keepMass(all, topP) : all
-  return nucleus.filter((candidate) => candidate.weight >= minP)
+  if (topK > 0 && topK < logits.length) {
+    const limited = likeliest(logits, topK).map(weigh)
+    const nucleus = topP < 1 ? keepMass(limited, topP) : limited
+    return draw(
+      nucleus.filter((candidate) => candidate.weight >= minP),
+      uniform,
+    )
+  }
+  // Of the whole vocabulary: no object for each token, which would cost more than a step of a small model.
+  const weights = new Float64Array(logits.length)
+  let sum = 0
+  let allowed = 0
+  for (let i = 0; i < logits.length; i++) {
+    const weight = Math.exp(((logits[i] ?? Number.NEGATIVE_INFINITY) - highest) / temperature)
+    weights[i] = weight
+    sum += weight
+    if (weight >= minP) allowed += weight
+  }
+  if (topP === 1) return drawFromAll(weights, minP, uniform * allowed)
+  const goal = topP * sum
+  const heavy: Candidate[] = []
+  for (let i = 0; i < weights.length; i++) {
+    if ((weights[i] ?? 0) >= HEAVY) heavy.push({ tokenId: i, weight: weights[i] ?? 0 })
+  }
+  const nucleus =
+    takeMass(byWeight(heavy), goal) ??
+    keepMass(
+      Array.from(logits, (_, tokenId) => weigh(tokenId)),
+      topP,
+    )
+  return draw(
+    nucleus.filter((candidate) => candidate.weight >= minP),
+    uniform,
+  )
+}
+
+function drawFromAll(weights: Float64Array, minP: number, goal: number): number {
+  let sum = 0
+  let last = 0
+  for (let i = 0; i < weights.length; i++) {
+    const weight = weights[i] ?? 0
+    if (weight === 0 || weight < minP) continue
+    sum += weight
+    last = i
+    if (sum > goal) return i
+  }
+  // Rounding can leave the sum a hair below the goal.
+  return last
 }
 
 /** The shortest list of likeliest tokens whose share of all weight reaches `topP`. */

@@ -31,7 +31,7 @@ describe('privacy', () => {
         { ...prompt, temperature: CANARY },
         { ...prompt, messages: [{ role: CANARY, content: CANARY }] },
         { ...prompt, messages: [{ role: 'user', content: `${CANARY}<invalid>` }] },
-        { ...prompt, [CANARY]: CANARY, n: 2 },
+        { ...prompt, [CANARY]: CANARY, n: 9 },
         { ...prompt, response_format: { type: CANARY } },
         { ...prompt, stop: [CANARY.repeat(100)] },
       ]

@@ -20,6 +20,7 @@ import { PACKAGE_DIRECTORY } from './model.js'
 const FACTOR = Math.max(1, Math.floor(Number(process.env['SUBROSA_SCHEDULES'] ?? 1)) || 1)
 const SLOTS = 16
 const DECODE_STEPS = 3
+const REAL_MODEL = process.env['SUBROSA_MODEL']
 
 /** A prompt and forced continuations, and a digest of the logits at each step when it is alone. */
 interface Sample {
@@ -97,6 +98,10 @@ const CASES: readonly { name: string; load: () => Promise<ModelPackage>; schedul
     load: () => randomPackage(SMALL, format),
     schedules: 16 * FACTOR,
   })),
+  // A real model, where one was imported: subrosa model fetch smollm2 --out DIR.
+  ...(REAL_MODEL === undefined
+    ? []
+    : [{ name: 'a real model', load: () => loadModelPackage(REAL_MODEL), schedules: 16 * FACTOR }]),
 ]
 
 const native = (await findLibrary()) !== undefined

@@ -40,7 +40,8 @@ export function createChunkPacer(): ChunkPacer {
       stepMs = blend(stepMs, ms)
     },
     prefilled(tokens, ms) {
-      tokenMs = blend(tokenMs, ms / tokens)
+      // Prompts get dearer as they get longer: bad news counts at once, good news slowly.
+      tokenMs = tokenMs !== undefined && ms / tokens > tokenMs ? ms / tokens : blend(tokenMs, ms / tokens)
     },
     budget() {
       if (stepMs === undefined || tokenMs === undefined || tokenMs === 0) return MAX_CHUNK / 4

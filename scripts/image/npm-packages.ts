@@ -1,0 +1,80 @@
+/**
+ * npm packages of the image: the worker's dependencies as the repository's own lock has them, and Node. Fetched by npm from the
+ * registry the machine is configured for, and held to their integrity here. No package's install script runs.
+ */
+import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { ImageError, run } from './command.js'
+import type { LockedNpmPackage } from './lock.js'
+import { cacheFolder, repository } from './places.js'
+
+interface LockEntry {
+  readonly version?: string
+  readonly integrity?: string
+  readonly dependencies?: Readonly<Record<string, string>>
+}
+
+/** Compiles our sources into one file; not in the image. */
+const BUNDLER = ['@esbuild/linux-x64']
+/** Only the test flavour's simulated machine needs these. */
+const SIMULATED = ['node-forge', '@peculiar/x509', 'reflect-metadata']
+/** Needed by install scripts alone, which do not run. */
+const INSTALL_ONLY = new Set(['adm-zip', 'global-agent', 'cbor-extract'])
+
+/** Everything the worker depends on, and what it is bundled with, in order of name. */
+export async function lockedDependencies(): Promise<readonly LockedNpmPackage[]> {
+  const text = await readFile(join(repository, 'package-lock.json'), 'utf8')
+  const { packages } = JSON.parse(text) as { packages: Readonly<Record<string, LockEntry>> }
+  const worker = Object.keys(packages['enclave']?.dependencies ?? {})
+  const queue = [...worker, ...BUNDLER, ...SIMULATED]
+  const found = new Map<string, LockedNpmPackage>()
+  for (let name = queue.pop(); name !== undefined; name = queue.pop()) {
+    if (found.has(name) || INSTALL_ONLY.has(name)) continue
+    const { version, integrity, dependencies = {} } = packages[`node_modules/${name}`] ?? {}
+    if (version === undefined || integrity === undefined) {
+      throw new ImageError(`package-lock.json: expected ${name} with version and integrity`)
+    }
+    found.set(name, { name, version, integrity })
+    queue.push(...Object.keys(dependencies))
+  }
+  return [...found.values()].sort((a, b) => (a.name < b.name ? -1 : 1))
+}
+
+/** The packages as tarballs, in the same order. */
+export async function fetchNpmPackages(packages: readonly LockedNpmPackage[]): Promise<readonly string[]> {
+  const folder = join(cacheFolder, 'npm')
+  await mkdir(folder, { recursive: true })
+  const fileOf = ({ integrity }: LockedNpmPackage) =>
+    join(folder, `${createHash('sha256').update(integrity).digest('hex')}.tgz`)
+  for (const wanted of packages) {
+    const file = fileOf(wanted)
+    if (!existsSync(file)) await download(wanted, file, folder)
+    await expectIntegrity(file, wanted)
+  }
+  return packages.map(fileOf)
+}
+
+async function download(wanted: LockedNpmPackage, file: string, folder: string): Promise<void> {
+  const { name, version } = wanted
+  process.stderr.write(`image: npm package ${name} ${version}\n`)
+  const scratch = await mkdtemp(join(folder, 'pack-'))
+  try {
+    await run('npm', ['pack', `${name}@${version}`, '--ignore-scripts', '--pack-destination', scratch], { cwd: scratch })
+    const [tarball] = await readdir(scratch)
+    if (tarball === undefined) throw new ImageError(`npm pack ${name}@${version}: expected a tarball`)
+    await rename(join(scratch, tarball), file)
+  } finally {
+    await rm(scratch, { recursive: true, force: true })
+  }
+}
+
+async function expectIntegrity(file: string, { name, version, integrity }: LockedNpmPackage): Promise<void> {
+  const actual = `sha512-${createHash('sha512')
+    .update(await readFile(file))
+    .digest('base64')}`
+  if (actual === integrity) return
+  await rm(file, { force: true })
+  throw new ImageError(`npm ${name} ${version}: expected ${integrity}, got ${actual}; the file was removed, run it again`)
+}

@@ -1,7 +1,4 @@
 /** `npm run image [-- COMMAND]`: the enclave image, from its sources and its lock. */
-import { ImageError } from './image/command.js'
-import { saveLock } from './image/lock.js'
-import { createLock } from './image/lock-refresh.js'
+import { runImageCommand } from './image/cli.js'
 
-if (process.argv[2] === 'lock') await saveLock(await createLock())
-else throw new ImageError('soon')
+process.exitCode = await runImageCommand(process.argv)

@@ -49,7 +49,11 @@ export async function fetchDebs(debs: readonly LockedDeb[]): Promise<readonly st
   return debs.map(fileOf)
 }
 
-async function download(debs: readonly LockedDeb[], archive: string, fileOf: (deb: LockedDeb) => string): Promise<void> {
+async function download(
+  debs: readonly LockedDeb[],
+  archive: string,
+  fileOf: (deb: LockedDeb) => string,
+): Promise<void> {
   const words = (deb: LockedDeb) => [`${archive}/${deb.path}`, `${fileOf(deb)}.part`, `SHA256:${deb.sha256}`]
   await run(DOWNLOADER, ['download-file', ...debs.flatMap(words)]).catch(async () => {
     // One by one, to say which: a batch fails as a whole.
@@ -75,5 +79,7 @@ async function expectDigest(file: string, { name, version, sha256 }: LockedDeb):
     .digest('hex')
   if (actual === sha256) return
   await rm(file, { force: true })
-  throw new ImageError(`${name} ${version}: expected SHA-256 ${sha256}, got ${actual}; the file was removed, run it again`)
+  throw new ImageError(
+    `${name} ${version}: expected SHA-256 ${sha256}, got ${actual}; the file was removed, run it again`,
+  )
 }

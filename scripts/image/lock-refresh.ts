@@ -95,7 +95,8 @@ async function privateApt(folder: string, { suites, target }: WantedSet): Promis
 async function closure(options: readonly string[], { packages }: WantedSet): Promise<readonly string[]> {
   const text = await run('apt-get', [...options, '-y', '--print-uris', 'install', ...packages])
   const files = text.split('\n').flatMap((line) => (line.startsWith("'") ? [line.split(' ')[1] ?? ''] : []))
-  if (files.length < packages.length) throw new ImageError(`apt: expected at least ${packages.length} packages: ${text}`)
+  if (files.length < packages.length)
+    throw new ImageError(`apt: expected at least ${packages.length} packages: ${text}`)
   return files.map((file) => {
     const [name = '', version = ''] = file.split('_')
     return `${name}=${decodeURIComponent(version)}`
@@ -116,6 +117,11 @@ function describePackage(text: string): LockedDeb {
     if (value === undefined) throw new ImageError(`apt: expected ${key} in its record: ${text.slice(0, 80)}`)
     return value
   }
-  const [name, version, path, sha256] = ['Package', 'Version', 'Filename', 'SHA256'].map(field) as [string, string, string, string]
+  const [name, version, path, sha256] = ['Package', 'Version', 'Filename', 'SHA256'].map(field) as [
+    string,
+    string,
+    string,
+    string,
+  ]
   return { name, version, path, size: Number(field('Size')), sha256 }
 }

@@ -61,7 +61,9 @@ async function download(wanted: LockedNpmPackage, file: string, folder: string):
   process.stderr.write(`image: npm package ${name} ${version}\n`)
   const scratch = await mkdtemp(join(folder, 'pack-'))
   try {
-    await run('npm', ['pack', `${name}@${version}`, '--ignore-scripts', '--pack-destination', scratch], { cwd: scratch })
+    await run('npm', ['pack', `${name}@${version}`, '--ignore-scripts', '--pack-destination', scratch], {
+      cwd: scratch,
+    })
     const [tarball] = await readdir(scratch)
     if (tarball === undefined) throw new ImageError(`npm pack ${name}@${version}: expected a tarball`)
     await rename(join(scratch, tarball), file)
@@ -76,5 +78,7 @@ async function expectIntegrity(file: string, { name, version, integrity }: Locke
     .digest('base64')}`
   if (actual === integrity) return
   await rm(file, { force: true })
-  throw new ImageError(`npm ${name} ${version}: expected ${integrity}, got ${actual}; the file was removed, run it again`)
+  throw new ImageError(
+    `npm ${name} ${version}: expected ${integrity}, got ${actual}; the file was removed, run it again`,
+  )
 }

@@ -8,6 +8,7 @@ import { cpioArchive } from './cpio.js'
 import { fetchFirmware } from './firmware.js'
 import { inventoryOf } from './inventory.js'
 import type { ImageLock } from './lock.js'
+import { copyModel } from './model-tree.js'
 import { type Flavour, repository } from './places.js'
 import { VERITY_BLOCK_BYTES, verityTree } from './verity.js'
 
@@ -127,7 +128,6 @@ async function verityDisk(base: Base, { source, file, uuid, epoch }: Disk): Prom
 
 /** The demonstration model's files, and nothing of what else may lie in the folder. */
 async function modelTree(context: string, trees: string, epoch: number): Promise<string> {
-  const { copyModel } = await import('./model-tree.js')
   const folder = join(trees, 'model')
   await copyModel(join(context, 'enclave', 'models', 'demo'), folder, epoch)
   return folder

@@ -14,6 +14,9 @@ interface LockEntry {
   readonly version?: string
   readonly integrity?: string
   readonly dependencies?: Readonly<Record<string, string>>
+  readonly optionalDependencies?: Readonly<Record<string, string>>
+  readonly os?: readonly string[]
+  readonly cpu?: readonly string[]
 }
 
 /** Compiles our sources into one file; not in the image. */
@@ -32,14 +35,23 @@ export async function lockedDependencies(): Promise<readonly LockedNpmPackage[]>
   const found = new Map<string, LockedNpmPackage>()
   for (let name = queue.pop(); name !== undefined; name = queue.pop()) {
     if (found.has(name) || INSTALL_ONLY.has(name)) continue
-    const { version, integrity, dependencies = {} } = packages[`node_modules/${name}`] ?? {}
+    const { version, integrity, dependencies = {}, optionalDependencies = {} } = packages[`node_modules/${name}`] ?? {}
     if (version === undefined || integrity === undefined) {
       throw new ImageError(`package-lock.json: expected ${name} with version and integrity`)
     }
     found.set(name, { name, version, integrity })
-    queue.push(...Object.keys(dependencies))
+    queue.push(
+      ...Object.keys(dependencies),
+      ...Object.keys(optionalDependencies).filter((other) => isForGuest(packages, other)),
+    )
   }
   return [...found.values()].sort((a, b) => (a.name < b.name ? -1 : 1))
+}
+
+/** Optional packages are native binaries by platform: the guest's own are wanted. */
+function isForGuest(packages: Readonly<Record<string, LockEntry>>, name: string): boolean {
+  const { os, cpu } = packages[`node_modules/${name}`] ?? {}
+  return os?.includes('linux') === true && cpu?.includes('x64') === true
 }
 
 /** The packages as tarballs, in the same order. */

@@ -6,7 +6,7 @@
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { mkdir, readFile, rename, rm } from 'node:fs/promises'
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { fetchDebs } from './archive.js'
@@ -26,7 +26,8 @@ export interface Guest {
   readonly hostItems?: Readonly<Record<string, string>>
   /** File for the serial port's output. */
   readonly serial: string
-  /** Also kept: every byte that went through the forwarded port. */
+  /** File for everything that goes over the guest's network, as pcap. */
+  readonly capture?: string
   readonly deadlineMs: number
   readonly memoryMiB?: number
 }
@@ -125,7 +126,6 @@ async function qemuArguments(qemu: string, guest: Guest, port: number, scratch: 
   const boot: string[] = []
   if (firmware !== undefined) {
     const table = join(scratch, 'hash-table.bin')
-    const { writeFile } = await import('node:fs/promises')
     await writeFile(table, firmware.hashTable)
     boot.push('-bios', firmware.file, '-device')
     boot.push(`loader,file=${table},addr=0x${HASH_TABLE_GPA.toString(16)},force-raw=on`)
@@ -142,6 +142,7 @@ async function qemuArguments(qemu: string, guest: Guest, port: number, scratch: 
     ...items,
     ...['-netdev', `user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:${port}-:8080`],
     ...['-device', 'virtio-net-pci,netdev=net,romfile='],
+    ...(guest.capture === undefined ? [] : ['-object', `filter-dump,id=dump,netdev=net,file=${guest.capture}`]),
   ]
 }
 

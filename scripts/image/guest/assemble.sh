@@ -36,6 +36,17 @@ cp $FROM/onnxruntime-common/package.json $ROOT/app/node_modules/onnxruntime-comm
 cp $FROM/onnxruntime-common/dist/cjs/*.js $FROM/onnxruntime-common/dist/cjs/package.json \
   $ROOT/app/node_modules/onnxruntime-common/dist/cjs/
 
+# Calls into the runtime's own interface, in versions of the worker that make them.
+if [ -d $FROM/koffi ]; then
+  NATIVE=@koromix/koffi-linux-x64
+  mkdir -p $ROOT/app/node_modules/koffi $ROOT/app/node_modules/$NATIVE/linux_x64
+  cp $FROM/koffi/package.json $FROM/koffi/index.js $FROM/koffi/index.cjs $FROM/koffi/indirect.js $FROM/koffi/indirect.cjs \
+    $ROOT/app/node_modules/koffi/
+  cp -r $FROM/koffi/lib $ROOT/app/node_modules/koffi/
+  cp $FROM/$NATIVE/package.json $FROM/$NATIVE/index.js $ROOT/app/node_modules/$NATIVE/
+  cp $FROM/$NATIVE/linux_x64/koffi.node $ROOT/app/node_modules/$NATIVE/linux_x64/
+fi
+
 cp /boot/vmlinuz-$KERNEL /out/vmlinuz
 for path in $MODULES; do
   xz -dc /usr/lib/modules/$KERNEL/kernel/$path.ko.xz > /out/initrd/modules/${path##*/}.ko

@@ -22,7 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* In order of need; the last four are absent or refuse where the machine has no such device. */
+/* In order of need; the optional ones are absent or refuse where the machine has no such device. */
 static const char *const MODULES[] = {"failover", "net_failover", "virtio_net", "virtio_blk", "libcrc32c", "netfs",
                                       "erofs",    "reed_solomon", "dm-mod",     "dm-bufio",   "dm-verity", "configfs",
                                       "tsm"};
@@ -203,7 +203,8 @@ static void enter_root(void) {
 }
 
 static pid_t start_worker(void) {
-  static char *const arguments[] = {"/bin/node", "--disallow-code-generation-from-strings", "/app/worker.mjs", NULL};
+  static char *const arguments[] = {"/bin/node", "--disallow-code-generation-from-strings",
+                                    "--disable-warning=ExperimentalWarning", "/app/worker.mjs", NULL};
   static char *const environment[] = {"LC_ALL=C.UTF-8", "TZ=UTC", "NODE_ENV=production", "HOME=/tmp", NULL};
   pid_t worker = fork();
   if (worker < 0) stop("worker");

@@ -23,7 +23,8 @@ export async function run(program: string, args: readonly string[], options: Com
   const { timeoutMs = DEFAULT_TIMEOUT_MS, accept = [] } = options
   const child = spawn(program, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, LC_ALL: 'C.UTF-8', TZ: 'UTC', ...options.env },
+    // mkfs.erofs takes SOURCE_DATE_EPOCH over its own option: a caller's must not reach it.
+    env: { ...process.env, LC_ALL: 'C.UTF-8', TZ: 'UTC', SOURCE_DATE_EPOCH: undefined, ...options.env },
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
   })
   const out: Buffer[] = []

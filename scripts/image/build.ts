@@ -7,6 +7,7 @@ import { buildTrees } from './container.js'
 import { cpioArchive } from './cpio.js'
 import { fetchFirmware } from './firmware.js'
 import { inventoryOf } from './inventory.js'
+import { expectListedFiles } from './inventory-rules.js'
 import type { ImageLock } from './lock.js'
 import { copyModel } from './model-tree.js'
 import { type Flavour, repository } from './places.js'
@@ -72,7 +73,9 @@ export async function buildImage(options: BuildOptions): Promise<ImageManifest> 
     onStep('recipe')
     await buildTrees({ base, flavour, epoch, context, out: trees, env })
     onStep('disks')
-    await writeFile(join(out, 'inventory.txt'), await inventoryOf(trees))
+    const inventory = await inventoryOf(trees)
+    await expectListedFiles(inventory, flavour)
+    await writeFile(join(out, 'inventory.txt'), inventory)
     const root = await verityDisk(base, {
       source: join(trees, 'root'),
       file: join(out, 'root.img'),

@@ -3,8 +3,16 @@
  * What a build prints depends on locale, time zone and umask; none of them is taken from the caller's shell.
  */
 import { spawn } from 'node:child_process'
+import { SubrosaError } from '../../verifier/errors.js'
 
-export class ImageError extends Error {}
+/**
+ * The image cannot be built, measured or booted as asked. What to do: what the message says; nothing has to be attested again.
+ */
+export class ImageError extends SubrosaError {
+  constructor(message: string, options?: { cause?: unknown }) {
+    super('image.failed', message, options)
+  }
+}
 
 export interface CommandOptions {
   readonly cwd?: string
@@ -51,5 +59,5 @@ export async function run(program: string, args: readonly string[], options: Com
 
 function notStarted(program: string, cause: Error): string {
   const missing = 'code' in cause && cause.code === 'ENOENT'
-  return missing ? `${program} is not installed: npm run image -- doctor says what to install` : cause.message
+  return missing ? `${program} is not installed: npx subrosa doctor says what to install` : cause.message
 }

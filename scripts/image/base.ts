@@ -24,8 +24,12 @@ const MERGED = ['bin', 'sbin', 'lib', 'lib64']
 
 export async function prepareBase(lock: ImageLock): Promise<Base> {
   const debs = [...lock.debs.build, ...lock.debs.kernel]
-  const npm = [...lock.npm, ...(await lockedDependencies())]
-  const inputs = [LAYOUT, ...debs.map(({ sha256 }) => sha256), ...npm.map(({ integrity }) => integrity)]
+  const npm = [...lock.npm.map((item) => ({ ...item, path: '' })), ...(await lockedDependencies())]
+  const inputs = [
+    LAYOUT,
+    ...debs.map(({ sha256 }) => sha256),
+    ...npm.map(({ path, integrity }) => `${path} ${integrity}`),
+  ]
   const id = createHash('sha256').update(inputs.join('\n')).digest('hex').slice(0, 16)
   const folder = join(cacheFolder, 'base', id)
   if (existsSync(folder)) return { id, folder }
@@ -41,8 +45,8 @@ export async function prepareBase(lock: ImageLock): Promise<Base> {
   }
   await mkdir(join(scratch, 'tmp'))
   for (const file of files) await unpackDeb(file, scratch)
-  for (const [i, { name }] of npm.entries()) {
-    const target = join(scratch, i < lock.npm.length ? 'opt/node' : join('opt/modules/node_modules', name))
+  for (const [i, { path }] of npm.entries()) {
+    const target = join(scratch, path === '' ? 'opt/node' : join('opt/modules', path))
     await mkdir(target, { recursive: true })
     await run('tar', ['-xzf', tarballs[i] as string, '-C', target, '--strip-components=1', '--no-same-owner'])
   }

@@ -7,7 +7,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { stringify } from 'yaml'
 import { parseFirmware } from '../../verifier/measure/firmware.js'
-import { type BootFiles, kernelHashTable } from '../../verifier/measure/kernel-hashes.js'
+import type { BootFiles } from '../../verifier/measure/kernel-hashes.js'
 import { requireEnforcement } from '../../verifier/measure/known-firmware.js'
 import { rtmr1, rtmr2 } from '../../verifier/measure/rtmr.js'
 import { sevFacts, snpLaunchDigest } from '../../verifier/measure/snp-digest.js'
@@ -47,11 +47,6 @@ export async function bootFilesOf(folder: string): Promise<BootFiles> {
     read(folder, 'cmdline'),
   ])
   return { kernel, initrd, commandLine: commandLine.toString('utf8') }
-}
-
-/** The 176 bytes that a host puts into guest memory for the firmware to hold the boot files to. */
-export async function hashTableOf(folder: string): Promise<Buffer> {
-  return Buffer.from(kernelHashTable(await bootFilesOf(folder)))
 }
 
 /** @throws ImageError when there is no image in the folder; UsageError for a firmware that does not enforce hashes. */

@@ -26,26 +26,37 @@ const SIMULATED = ['node-forge', '@peculiar/x509', 'reflect-metadata']
 /** Needed by install scripts alone, which do not run. */
 const INSTALL_ONLY = new Set(['adm-zip', 'global-agent', 'cbor-extract'])
 
-/** Everything the worker depends on, and what it is bundled with, in order of name. */
-export async function lockedDependencies(): Promise<readonly LockedNpmPackage[]> {
+/** A package and its folder: `node_modules/NAME`, or inside another package's that wants another version. */
+export interface PlacedPackage extends LockedNpmPackage {
+  readonly path: string
+}
+
+/** Everything the worker depends on, and what it is bundled with, in order of path. */
+export async function lockedDependencies(): Promise<readonly PlacedPackage[]> {
   const text = await readFile(join(repository, 'package-lock.json'), 'utf8')
   const { packages } = JSON.parse(text) as { packages: Readonly<Record<string, LockEntry>> }
   const worker = Object.keys(packages['enclave']?.dependencies ?? {})
-  const queue = [...worker, ...BUNDLER, ...SIMULATED]
-  const found = new Map<string, LockedNpmPackage>()
-  for (let name = queue.pop(); name !== undefined; name = queue.pop()) {
-    if (found.has(name) || INSTALL_ONLY.has(name)) continue
-    const { version, integrity, dependencies = {}, optionalDependencies = {} } = packages[`node_modules/${name}`] ?? {}
+  const queue = [...worker, ...BUNDLER, ...SIMULATED].map((name) => ({ name, from: '' }))
+  const found = new Map<string, PlacedPackage>()
+  for (let wanted = queue.pop(); wanted !== undefined; wanted = queue.pop()) {
+    const { name, from } = wanted
+    const path = placeOf(packages, name, from)
+    if (found.has(path) || INSTALL_ONLY.has(name)) continue
+    const { version, integrity, dependencies = {}, optionalDependencies = {} } = packages[path] ?? {}
     if (version === undefined || integrity === undefined) {
-      throw new ImageError(`package-lock.json: expected ${name} with version and integrity`)
+      throw new ImageError(`package-lock.json: expected ${name} with version and integrity; npm install adds them`)
     }
-    found.set(name, { name, version, integrity })
-    queue.push(
-      ...Object.keys(dependencies),
-      ...Object.keys(optionalDependencies).filter((other) => isForGuest(packages, other)),
-    )
+    found.set(path, { name, version, integrity, path })
+    const native = Object.keys(optionalDependencies).filter((other) => isForGuest(packages, other))
+    queue.push(...[...Object.keys(dependencies), ...native].map((other) => ({ name: other, from: path })))
   }
-  return [...found.values()].sort((a, b) => (a.name < b.name ? -1 : 1))
+  return [...found.values()].sort((a, b) => (a.path < b.path ? -1 : 1))
+}
+
+/** As Node looks for it: inside the package that wants it, then outside. */
+function placeOf(packages: Readonly<Record<string, LockEntry>>, name: string, from: string): string {
+  const inner = `${from}/node_modules/${name}`
+  return from !== '' && packages[inner] !== undefined ? inner : `node_modules/${name}`
 }
 
 /** Optional packages are native binaries by platform: the guest's own are wanted. */

@@ -1,5 +1,4 @@
 /** `npm run image:boot`: boots what was built, in emulation, and asserts what must run and what must not. */
-import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { bootPlain, bootUnderFirmware } from './boot-plain.js'
@@ -20,9 +19,11 @@ export async function bootLane(suites: readonly BootSuite[] = BOOT_SUITES): Prom
   const lane = createLane('image-boot')
   const flavours: readonly Flavour[] = suites.some((suite) => suite !== 'test') ? ['developer'] : []
   for (const flavour of suites.includes('test') ? [...flavours, 'test' as const] : flavours) {
-    if (existsSync(join(artifactFolder(flavour), 'manifest.json'))) continue
-    process.stderr.write(`image: building the ${flavour} image first\n`)
-    await buildImage({ flavour, lock, out: artifactFolder(flavour) })
+    // What lies there may be of other sources: what is booted is what was just built.
+    await lane.check(`${flavour} image builds, and holds what is listed and nothing else`, async () => {
+      const { artifacts } = await buildImage({ flavour, lock, out: artifactFolder(flavour) })
+      return `${artifacts.length} artifacts, ${Math.round(artifacts.reduce((sum, { bytes }) => sum + bytes, 0) / 1e6)} MB`
+    })
   }
   const qemu = await prepareQemu(lock)
   const scratch = join(cacheFolder, 'boot', String(process.pid))

@@ -11,6 +11,7 @@ import { expectListedFiles } from './inventory-rules.js'
 import type { ImageLock } from './lock.js'
 import { copyModel } from './model-tree.js'
 import { type Flavour, repository } from './places.js'
+import { ensureTools } from './tools.js'
 import { VERITY_BLOCK_BYTES, verityTree } from './verity.js'
 
 export interface Artifact {
@@ -69,6 +70,7 @@ export async function buildImage(options: BuildOptions): Promise<ImageManifest> 
   const trees = await mkdtemp(`${out}/trees-`)
   try {
     onStep('packages')
+    await ensureTools()
     const base = await prepareBase(lock)
     onStep('recipe')
     await buildTrees({ base, flavour, epoch, context, out: trees, env })

@@ -6,6 +6,7 @@ import { exportBase, prepareBase } from './base.js'
 import { BOOT_SUITES, bootLane } from './boot.js'
 import { type BuildOptions, buildImage, type ImageManifest } from './build.js'
 import { ImageError, run } from './command.js'
+import { hostConfigurationFor } from './host-configuration.js'
 import { loadLock, saveLock } from './lock.js'
 import { createLock } from './lock-refresh.js'
 import { type ImageMeasurements, measureImage, policyText, releaseManifestText } from './measurements.js'
@@ -95,7 +96,9 @@ async function buildAndPrint(options: BuildOptions): Promise<ImageManifest> {
     ...options,
     onStep: (what) => process.stderr.write(`image: ${seconds()} s  ${what}\n`),
   })
-  const measured = await measureImage(options.out, join(repository, 'enclave', 'models', 'demo'))
+  const modelFolder = join(repository, 'enclave', 'models', 'demo')
+  const measured = await measureImage(options.out, modelFolder)
+  await writeFile(join(options.out, 'host-configuration.cbor'), (await hostConfigurationFor(modelFolder)).bytes)
   await writeFile(join(options.out, 'measurements.json'), `${JSON.stringify(measured, null, 2)}\n`)
   const expected = measured.snp.find(({ vcpus, vcpuType }) => vcpus === 1 && vcpuType === 'EPYC-Genoa')
   const lines = manifest.artifacts.map(

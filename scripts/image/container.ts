@@ -1,5 +1,5 @@
 /** Runs Dockerfile.enclave with buildah: no daemon, no network, storage of its own. */
-import { mkdir, rm } from 'node:fs/promises'
+import { mkdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Base, exportBase } from './base.js'
 import { run } from './command.js'
@@ -24,6 +24,7 @@ export async function buildTrees({ base, flavour, epoch, context = repository, o
   }
   await rm(out, { recursive: true, force: true })
   await mkdir(out, { recursive: true })
+  const idFile = `${out}.id`
   // An empty network name space: chroot isolation has no network setting of its own.
   await run(
     'unshare',
@@ -41,10 +42,14 @@ export async function buildTrees({ base, flavour, epoch, context = repository, o
       `--target=${flavour}`,
       `--file=${join(context, 'Dockerfile.enclave')}`,
       `--output=type=local,dest=${out}`,
+      `--iidfile=${idFile}`,
       context,
     ],
     { env },
   )
+  // The trees are what was wanted; the image they were taken from would stay in the store with every build.
+  await run('buildah', [...storage, 'rmi', '--force', (await readFile(idFile, 'utf8')).trim()])
+  await rm(idFile)
 }
 
 async function storageOptions(): Promise<readonly string[]> {

@@ -16,6 +16,11 @@ export interface CommandStreams {
   readonly stderr: NodeJS.WritableStream
 }
 
+/** What the repository's image scripts offer the dispatcher. */
+interface ImageCommands {
+  registerImageCommands(program: Command): void
+}
+
 /** What the enclave workspace offers the dispatcher; typed here so that neither side imports the other. */
 interface WorkerCommands {
   registerServe(program: Command): void
@@ -90,8 +95,19 @@ export async function runSubrosa(argv: readonly string[], streams: CommandStream
       status = await runRelease(url, flags, streams)
     })
   addVerificationOptions(release)
+  program
+    .command('doctor')
+    .description('what this host or guest can do for confidential inference, what is missing, and what to do')
+    .option('--json', 'print one JSON object')
+    .action(async (flags: { json?: boolean }) => {
+      const { runDoctor } = await import('./doctor.js')
+      status = await runDoctor(flags, streams)
+    })
+  const image = program.command('image').description('build, measure and boot the enclave image (providers)')
   try {
     if (argv[2] === 'model' && argv[3] !== 'release') await registerHere(model)
+    if (argv[2] === 'image' || (argv[2] === 'help' && argv[3] === 'image'))
+      (await loadImageCommands()).registerImageCommands(image)
     if (argv[2] === 'serve' || (argv[2] === 'help' && argv[3] === 'serve')) {
       ;(await loadWorkerCommands()).registerServe(program)
     } else {
@@ -127,6 +143,20 @@ async function registerHere(model: Command): Promise<void> {
   } catch (error) {
     if (!(error instanceof SubrosaError)) throw error
     model.command('seal').description('encrypt the weights of a package (needs the enclave workspace)')
+  }
+}
+
+async function loadImageCommands(): Promise<ImageCommands> {
+  const location = new URL('../scripts/image/cli.js', import.meta.url).href
+  try {
+    return (await import(location)) as ImageCommands
+  } catch (cause) {
+    if ((cause as { code?: unknown }).code !== 'ERR_MODULE_NOT_FOUND') throw cause
+    throw new SubrosaError(
+      'image.not-installed',
+      'the image’s sources are not part of this package; clone the repository and run: npm run image',
+      { cause },
+    )
   }
 }
 

@@ -6,6 +6,7 @@
 /** Everything that can happen, by name. */
 export type LogEvent =
   | 'worker.started'
+  | 'worker.refused'
   | 'worker.stopping'
   | 'worker.stopped'
   | 'keys.rotated'

@@ -17,12 +17,13 @@ import { createLockedEngine, type LockedEngine } from './inference/locked.js'
 import { createOrtEngine, describeOrtEngine } from './inference/ort/engine.js'
 import { loadModelPackage, modelClaims } from './inference/package.js'
 import { loadSealedPackage } from './inference/sealed-package.js'
+import { openHostConfiguration } from './launch-configuration.js'
 import { createLogger, errorCode, type Logger, type LogLevel } from './log.js'
 import type { Platform } from './platforms/platform.js'
 import { loadSimulatedPlatform } from './platforms/simulated.js'
 import { detectPlatform } from './platforms/tsm.js'
 import { watchedBody } from './watched-body.js'
-import { createWorker, hostDataFor, type Worker } from './worker.js'
+import { createWorker, type HostChoices, hostDataFor, type Worker } from './worker.js'
 
 export interface ServeOptions {
   /** A simulated machine, which protects nothing. Without it, a machine without a TEE is refused. */
@@ -31,6 +32,13 @@ export interface ServeOptions {
   readonly simulatedLaunchDigest?: Bytes
   /** GPUs of the simulated machine, 0 to 8. Default 1. */
   readonly simulatedGpus?: number
+  /** HOST_DATA of the simulated machine, 32 bytes; by default that of the configuration it serves. */
+  readonly simulatedHostData?: Bytes
+  /**
+   * The host's configuration as it was handed over. Its digest is compared with the machine's before it is parsed, and it
+   * then decides padding and operator.
+   */
+  readonly configuration?: Bytes
   /** Model package; by default the one that comes with the worker. */
   readonly modelDirectory?: string
   /** Raw Ed25519 public key of the model's owner, 32 bytes: the package is sealed, and answers wait for the owner's release. */
@@ -73,7 +81,7 @@ const IDLE_TIMEOUT_MS = 330_000
 
 /** @throws WorkerError, one sentence for whoever typed the command. */
 export async function serve(options: ServeOptions = {}): Promise<RunningWorker> {
-  const { padding = 'tick', host = '127.0.0.1', port = DEFAULT_PORT } = options
+  const { host = '127.0.0.1', port = DEFAULT_PORT } = options
   const now = (): Date => new Date()
   const monotonicMs = (): number => performance.now()
   const log = createLogger({
@@ -81,23 +89,17 @@ export async function serve(options: ServeOptions = {}): Promise<RunningWorker> 
     level: options.logLevel ?? 'error',
     now,
   })
-  const { operatorKey, modelOwnerKey } = options
-  const choices = {
-    padding,
-    ...(operatorKey === undefined ? {} : { operatorKey }),
-    ...(modelOwnerKey === undefined ? {} : { modelOwnerKey }),
-  }
-
   // Without a TEE nothing is loaded: the refusal should not take the time of a model.
   const real = options.simulated === true ? undefined : await detectPlatform()
+  const choices = hostChoices(options, real)
   const directory = options.modelDirectory ?? defaultModelDirectory()
-  const loaded: LoadedModel = options.engine ?? (await loadModel(directory, modelOwnerKey !== undefined))
+  const loaded: LoadedModel = options.engine ?? (await loadModel(directory, choices.modelOwnerKey !== undefined))
   const { engine, model, locked } = loaded
   const simulated =
     real !== undefined
       ? undefined
       : await loadSimulatedPlatform({
-          hostData: hostDataFor('snp', engine, model, choices),
+          hostData: options.simulatedHostData ?? hostDataFor('snp', engine, model, choices),
           now,
           ...(options.simulatedGpus === undefined ? {} : { gpus: options.simulatedGpus }),
           ...(options.simulatedLaunchDigest === undefined ? {} : { launchDigest: options.simulatedLaunchDigest }),
@@ -132,13 +134,33 @@ export async function serve(options: ServeOptions = {}): Promise<RunningWorker> 
     url: `http://${urlHost(host)}:${address.port}`,
     platform: { name: platform.name, kind: platform.kind, simulated: platform.simulated },
     model: { id: model.id, title: engine.info.manifest.title, sealed: locked !== undefined },
-    padding,
+    padding: choices.padding,
     ...(simulated === undefined ? {} : { rootsPem: simulated.rootsPem }),
     close() {
       closing ??= shutDown(server, worker, timer, log)
       return closing
     },
   }
+}
+
+/** From the configuration this machine was launched for, where there is one; otherwise from whoever typed the command. */
+function hostChoices(options: ServeOptions, real: Platform | undefined): HostChoices {
+  const { configuration, padding = 'tick', operatorKey, modelOwnerKey, simulatedHostData } = options
+  if (configuration === undefined) {
+    return {
+      padding,
+      ...(operatorKey === undefined ? {} : { operatorKey }),
+      ...(modelOwnerKey === undefined ? {} : { modelOwnerKey }),
+    }
+  }
+  const launch = real ?? (simulatedHostData && { kind: 'snp' as const, hostData: simulatedHostData })
+  if (launch === undefined) {
+    throw new WorkerError(
+      'worker.option',
+      'a configuration needs the digest it was launched with: give simulatedHostData',
+    )
+  }
+  return openHostConfiguration(configuration, launch)
 }
 
 /** `enclave/models/demo` of the repository, whether this file runs from source or from `dist`. */

@@ -80,7 +80,7 @@ describe('all documents', () => {
     )
     expect(
       cited.filter(
-        (id) => !ALL_CHECKS.has(id) && !/\.(md|json|digest|digests|suites|padding|chunks|final)$|Seconds$/.test(id),
+        (id) => !ALL_CHECKS.has(id) && !/\.(md|json|img|digest|digests|suites|padding|chunks|final)$|Seconds$/.test(id),
       ),
     ).toEqual([])
   })

@@ -79,7 +79,8 @@ export async function loadSimulatedPlatform(options: SimulatedPlatformOptions): 
 }
 
 async function load<T>(name: string): Promise<T> {
-  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
+  // From source, compiled, or bundled in the image's test flavour.
+  const extension = /\.(ts|js|mjs)$/.exec(import.meta.url)?.[1] ?? 'js'
   const address = new URL(`../../scripts/simulated/${name}.${extension}`, import.meta.url)
   try {
     return (await import(address.href)) as T

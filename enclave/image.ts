@@ -1,0 +1,49 @@
+/**
+ * The worker as the image runs it: fixed places, no options, and a refusal that can be asked for its reason instead of a
+ * process that is gone. Whatever keeps it from serving ends in a worker that answers no prompt.
+ */
+import { readFile } from 'node:fs/promises'
+import { createAdaptorServer } from '@hono/node-server'
+import { type Bytes, toBytes } from '../verifier/protocol/bytes.js'
+import { WorkerError } from './errors.js'
+import { createLogger } from './log.js'
+import { createRefusalApp } from './refusal-app.js'
+import { DEFAULT_PORT, type RunningWorker, type ServeOptions, serve } from './serve.js'
+
+/** Where init puts what it was handed by the host, unread. */
+export const HOST_ITEMS_FOLDER = '/run/subrosa'
+
+const MODEL_FOLDER = '/model'
+const ANY_ADDRESS = '0.0.0.0'
+
+/** Serves, or serves the reason why not; undefined in that case. */
+export async function runImageWorker(extra: ServeOptions = {}): Promise<RunningWorker | undefined> {
+  const log = createLogger({ write: (line) => void process.stderr.write(line), now: () => new Date() })
+  try {
+    const configuration = await hostItem('configuration')
+    return await serve({
+      host: ANY_ADDRESS,
+      port: DEFAULT_PORT,
+      modelDirectory: MODEL_FOLDER,
+      ...(configuration === undefined ? {} : { configuration }),
+      ...extra,
+    })
+  } catch (error) {
+    if (!(error instanceof WorkerError)) throw error
+    log.error('worker.refused', { code: error.code })
+    createAdaptorServer({ fetch: createRefusalApp(error).fetch, overrideGlobalObjects: false }).listen(
+      DEFAULT_PORT,
+      ANY_ADDRESS,
+    )
+    return undefined
+  }
+}
+
+/** Bytes the host handed over; undefined when it handed over none. */
+export async function hostItem(name: string): Promise<Bytes | undefined> {
+  try {
+    return toBytes(new Uint8Array(await readFile(`${HOST_ITEMS_FOLDER}/${name}`)))
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,4 @@
+/** What the image's init starts. */
+import { runImageWorker } from './image.js'
+
+await runImageWorker()

@@ -1,0 +1,79 @@
+/**
+ * The base of Dockerfile.enclave: everything that is not ours, unpacked from the packages the lock names. No maintainer script
+ * runs, and nothing is in it that no package put there but the links of a merged /usr. Kept by the hash of what went in.
+ */
+import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { mkdir, rename, rm, symlink } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fetchDebs } from './archive.js'
+import { run } from './command.js'
+import type { ImageLock } from './lock.js'
+import { fetchNpmPackages, lockedDependencies } from './npm-packages.js'
+import { cacheFolder } from './places.js'
+
+export interface Base {
+  /** First 16 digits of the SHA-256 over everything that went in. */
+  readonly id: string
+  readonly folder: string
+}
+
+/** Changes when the layout of the base does. */
+const LAYOUT = 'base/1'
+const MERGED = ['bin', 'sbin', 'lib', 'lib64']
+
+export async function prepareBase(lock: ImageLock): Promise<Base> {
+  const debs = [...lock.debs.build, ...lock.debs.kernel]
+  const npm = [...lock.npm.map((item) => ({ ...item, path: '' })), ...(await lockedDependencies())]
+  const inputs = [
+    LAYOUT,
+    ...debs.map(({ sha256 }) => sha256),
+    ...npm.map(({ path, integrity }) => `${path} ${integrity}`),
+  ]
+  const id = createHash('sha256').update(inputs.join('\n')).digest('hex').slice(0, 16)
+  const folder = join(cacheFolder, 'base', id)
+  if (existsSync(folder)) return { id, folder }
+
+  const files = await fetchDebs(debs)
+  const tarballs = await fetchNpmPackages(npm)
+  process.stderr.write(`image: unpacking the base, ${files.length} Debian and ${tarballs.length} npm packages\n`)
+  const scratch = `${folder}.part`
+  await rm(scratch, { recursive: true, force: true })
+  for (const name of MERGED) {
+    await mkdir(join(scratch, 'usr', name), { recursive: true })
+    await symlink(`usr/${name}`, join(scratch, name))
+  }
+  await mkdir(join(scratch, 'tmp'))
+  for (const file of files) await unpackDeb(file, scratch)
+  for (const [i, { path }] of npm.entries()) {
+    const target = join(scratch, path === '' ? 'opt/node' : join('opt/modules', path))
+    await mkdir(target, { recursive: true })
+    await run('tar', ['-xzf', tarballs[i] as string, '-C', target, '--strip-components=1', '--no-same-owner'])
+  }
+  await rename(scratch, folder)
+  return { id, folder }
+}
+
+/** dpkg-deb would replace a link of the merged /usr by a folder; tar keeps it. */
+export async function unpackDeb(file: string, folder: string): Promise<void> {
+  const keep = '--keep-directory-symlink --no-same-owner --no-overwrite-dir -p'
+  await run('sh', ['-c', `dpkg-deb --fsys-tarfile "$1" | tar -x -C "$2" ${keep}`, 'sh', file, folder])
+}
+
+/** A program of the base run by the base's own loader and libraries: its version is the lock's and not the machine's. */
+export async function runFromBase(
+  { folder }: Base,
+  program: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<string> {
+  const loader = join(folder, 'usr/lib64/ld-linux-x86-64.so.2')
+  const libraries = join(folder, 'usr/lib/x86_64-linux-gnu')
+  return run(loader, ['--library-path', libraries, join(folder, program), ...args], { env })
+}
+
+/** Writes the base as a tar, for `docker import` or `podman import` on other machines. */
+export async function exportBase({ folder }: Base, file: string, epoch: number): Promise<void> {
+  const fixed = ['--sort=name', '--owner=0', '--group=0', '--numeric-owner', `--mtime=@${epoch}`, '--format=gnu']
+  await run('tar', ['-cf', file, ...fixed, '-C', folder, '.'])
+}

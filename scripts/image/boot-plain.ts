@@ -1,0 +1,141 @@
+/** Boots of the developer image on a machine without a TEE: it runs, refuses to serve, and says why; altered inputs do not run. */
+import { copyFile, open, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { kernelHashTable } from '../../verifier/measure/kernel-hashes.js'
+import { ask, type GuestMaker, untilAnswering, withGuest } from './guests.js'
+import { expect, type Lane } from './lane.js'
+import { bootFilesOf } from './measurements.js'
+import type { Guest } from './qemu.js'
+
+/** Console lines the developer image may print: init's own, and the worker's log, which has a fixed list of fields. */
+const CONSOLE_LINE =
+  /^(subrosa: [a-z ]+|\{"time":"[^"]+","level":"error","event":"worker\.refused","code":"worker\.no-tee"\})$/
+/** A guest that hangs in its firmware shows nothing: it is given this many times the time of one that boots. */
+const PATIENCE = 2
+
+export async function bootPlain(lane: Lane, maker: GuestMaker): Promise<void> {
+  await lane.check('direct kernel: the worker runs without a TEE, refuses to serve, and says why', () =>
+    withGuest(maker.start('plain'), async (guest) => {
+      const ms = await untilAnswering(guest)
+      const health = await ask(guest, '/healthz')
+      expect(health.status === 200, '/healthz 200', String(health.status))
+      const prompt = { method: 'POST', body: 'a prompt' }
+      for (const [path, init] of [
+        ['/readyz', {}],
+        ['/.well-known/attestation', {}],
+        ['/.well-known/ohttp-keys', {}],
+        ['/ohttp', prompt],
+        ['/v1/chat/completions', prompt],
+      ] as const) {
+        const { status, text } = await ask(guest, path, init)
+        expect(status === 503 && text.includes('"worker.no-tee"'), `${path} 503 worker.no-tee`, `${status} ${text}`)
+      }
+      const lines = (await guest.serialText()).split(/\r?\n/).filter((line) => line !== '')
+      const strange = lines.filter((line) => !CONSOLE_LINE.test(line))
+      expect(strange.length === 0, 'a console of fixed vocabulary', strange.join(' | '))
+      return `answers after ${(ms / 1000).toFixed(1)} s`
+    }),
+  )
+  await lane.check('one flipped byte of the root disk ends the guest', async () => {
+    const root = join(maker.folder, 'root-flipped.img')
+    await copyFile(join(maker.folder, 'root.img'), root)
+    const offset = await flipWorkerByte(root)
+    return withGuest(maker.start('flipped', { root }), (guest) =>
+      refused(guest, /dm-verity|verity/, `byte ${offset} of the worker`),
+    )
+  })
+  await lane.check('another root hash on the command line ends the guest', async () => {
+    const { commandLine } = await bootFilesOf(maker.folder)
+    const other = commandLine.replace(/(subrosa\.root=)(.)/, (_, name, digit) => `${name}${digit === '0' ? '1' : '0'}`)
+    return withGuest(maker.start('root-hash', { commandLine: other }), (guest) =>
+      refused(guest, /verity/, 'first digit'),
+    )
+  })
+}
+
+type Start = Awaited<ReturnType<GuestMaker['start']>>
+
+/** Ended by itself, before any answer. */
+async function refused(guest: Start, said: RegExp, what: string): Promise<string> {
+  const answered = await untilAnswering(guest).then(
+    () => true,
+    () => false,
+  )
+  expect(!answered, 'no worker', 'a worker that answers')
+  const { late } = await guest.end
+  expect(!late, 'a guest that ends by itself', 'one that had to be killed')
+  const text = await guest.serialText()
+  expect(said.test(text), `${said} on the console`, text.slice(-300))
+  return what
+}
+
+/** Flips one bit in the middle of the worker's own code, which is read at every start. */
+async function flipWorkerByte(file: string): Promise<number> {
+  const bytes = await readFile(file)
+  const start = bytes.indexOf('import { createRequire as __createRequire }')
+  expect(start >= 0, 'the worker in the clear on the root disk', 'none')
+  const offset = start + 4096
+  const handle = await open(file, 'r+')
+  try {
+    await handle.write(Buffer.of((bytes[offset] ?? 0) ^ 1), 0, 1, offset)
+  } finally {
+    await handle.close()
+  }
+  return offset
+}
+
+/** The same under AMD's SEV firmware, which holds kernel, initrd and command line to the hash table of the launch. */
+export async function bootUnderFirmware(lane: Lane, maker: GuestMaker): Promise<void> {
+  const { folder } = maker
+  const boot = await bootFilesOf(folder)
+  const file = join(folder, 'OVMF.amdsev.fd')
+  const table = Buffer.from(kernelHashTable(boot))
+  let bootMs = 0
+  const right = await lane.check('SEV firmware with the hash table of these files: boots', () =>
+    withGuest(maker.start('firmware', { firmware: { file, hashTable: table } }), async (guest) => {
+      bootMs = await untilAnswering(guest)
+      return `answers after ${(bootMs / 1000).toFixed(1)} s`
+    }),
+  )
+  if (!right) return lane.skip('SEV firmware refuses altered files', 'it did not boot the right ones')
+
+  const alteredInitrd = join(folder, 'initrd-altered.cpio')
+  await writeFile(alteredInitrd, Buffer.concat([Buffer.from(boot.initrd ?? []), Buffer.alloc(512)]))
+  const alteredKernel = join(folder, 'vmlinuz-altered')
+  const kernel = Buffer.from(boot.kernel)
+  // In the padding before the setup code's end: the kernel itself would run unchanged.
+  kernel[kernel.length - 1] = (kernel[kernel.length - 1] ?? 0) ^ 1
+  await writeFile(alteredKernel, kernel)
+  const commandLine = `${boot.commandLine} extra`
+  const changes: readonly (readonly [string, Partial<Guest>])[] = [
+    ['command line', { commandLine }],
+    ['initrd', { initrd: alteredInitrd }],
+    ['kernel', { kernel: alteredKernel }],
+  ]
+  for (const [what, change] of changes) {
+    await lane.check(`SEV firmware refuses another ${what} before the kernel runs`, () =>
+      withGuest(
+        maker.start(`refused-${what.replace(' ', '-')}`, {
+          ...change,
+          firmware: { file, hashTable: table },
+          deadlineMs: Math.ceil(PATIENCE * bootMs),
+        }),
+        async (guest) => {
+          await guest.end
+          const text = await guest.serialText()
+          expect(!text.includes('subrosa:'), 'a silent console', text.slice(-300))
+          return `nothing in ${((PATIENCE * bootMs) / 1000).toFixed(0)} s, ${PATIENCE} times what the right files took to answer`
+        },
+      ),
+    )
+  }
+  await lane.check('control: the other command line boots with a table of its own', () =>
+    withGuest(
+      maker.start('control', {
+        commandLine,
+        firmware: { file, hashTable: Buffer.from(kernelHashTable({ ...boot, commandLine })) },
+      }),
+      async (guest) => `answers after ${((await untilAnswering(guest)) / 1000).toFixed(1)} s`,
+    ),
+  )
+}

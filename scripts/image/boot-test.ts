@@ -1,0 +1,151 @@
+/** Boots of the test image: a SIMULATED machine in a real guest, a sealed chat with it, and what can be seen of it from outside. */
+import { randomBytes } from 'node:crypto'
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { connect } from '../../client/index.js'
+import { toHex } from '../../verifier/protocol/bytes.js'
+import type { GuestProbe } from '../simulated/guest-probe.js'
+import { SIMULATED_LAUNCH_DIGEST } from '../simulated/snp-platform.js'
+import { ask, type GuestMaker, untilAnswering, withGuest } from './guests.js'
+import { type HostConfigurationFile, hostConfigurationFor } from './host-configuration.js'
+import { expect, type Lane } from './lane.js'
+import type { RunningGuest } from './qemu.js'
+
+const BLOCK_DEADLINE_MS = 60_000
+
+export async function bootTest(lane: Lane, maker: GuestMaker, scratch: string, modelFolder: string): Promise<void> {
+  const configuration = await hostConfigurationFor(modelFolder)
+  const hostItems = await writeHostItems(scratch, configuration)
+  const capture = join(scratch, 'network.pcap')
+  await withGuest(maker.start('test', { hostItems, capture }), async (guest) => {
+    const up = await lane.check('test flavour: ready, with a configuration whose digest is the launch’s', async () => {
+      const ms = await untilAnswering(guest)
+      const { status, text } = await ask(guest, '/readyz')
+      expect(status === 200, '/readyz 200', `${status} ${text}`)
+      return `answers after ${(ms / 1000).toFixed(1)} s`
+    })
+    if (!up) return
+    const canary = `canary-${randomBytes(12).toString('hex')}`
+    await lane.check('the client SDK verifies the booted worker and completes a sealed chat', () =>
+      chat(guest, configuration, canary),
+    )
+    await lane.check('in the guest: no shell, no setuid, one writable folder, one port, no dangerous call', () =>
+      probe(guest),
+    )
+    await lane.check('the prompt is nowhere the host looks: console, disks, network, scratch files', async () => {
+      const files = [...(await filesUnder(scratch)), join(maker.folder, 'root.img'), join(maker.folder, 'model.img')]
+      for (const file of files) {
+        const found = (await readFile(file)).includes(canary)
+        expect(!found, `no prompt in ${file}`, 'the prompt')
+      }
+      const { size } = await stat(capture)
+      expect(size > 10_000, 'a capture of the chat’s traffic', `${size} bytes`)
+      return `${files.length} files, ${size} bytes of traffic among them`
+    })
+  })
+  await lane.check('a configuration whose digest differs is refused', async () => {
+    const other = await writeHostItems(scratch, configuration, 'off')
+    return withGuest(maker.start('other-configuration', { hostItems: other }), async (guest) => {
+      await untilAnswering(guest)
+      const { status, text } = await ask(guest, '/readyz')
+      expect(status === 503 && text.includes('"worker.host-data"'), '503 worker.host-data', `${status} ${text}`)
+      return 'padding off, HOST_DATA of padding tick'
+    })
+  })
+}
+
+/** With `padding`, a configuration other than the one whose digest is given. */
+async function writeHostItems(
+  scratch: string,
+  { bytes, hostDataHex }: HostConfigurationFile,
+  padding?: 'off',
+): Promise<Record<string, string>> {
+  const name = (what: string): string => join(scratch, `${what}${padding === undefined ? '' : '-other'}`)
+  // The text `tick` is four letters in a CBOR string; `off` is another length, so the whole is not merely flipped.
+  const handed = padding === undefined ? bytes : replaceOnce(Buffer.from(bytes), '\x64tick', '\x63off')
+  await writeFile(name('configuration'), handed)
+  await writeFile(name('host-data'), Buffer.from(hostDataHex, 'hex'))
+  return { configuration: name('configuration'), 'simulated-host-data': name('host-data') }
+}
+
+function replaceOnce(bytes: Buffer, from: string, to: string): Buffer {
+  const at = bytes.indexOf(from)
+  expect(at >= 0, `${JSON.stringify(from)} in the configuration`, 'none')
+  return Buffer.concat([bytes.subarray(0, at), Buffer.from(to), bytes.subarray(at + from.length)])
+}
+
+async function chat(guest: RunningGuest, { model }: HostConfigurationFile, canary: string): Promise<string> {
+  const session = await connect(guest.url, {
+    policy: {
+      schema: 'subrosa-policy/1',
+      trustAnchors: [await block(guest, 'ROOTS')],
+      allowNonVendorRoot: true,
+      measurements: [{ digest: toHex(SIMULATED_LAUNCH_DIGEST) }],
+      model: { digests: [toHex(model.weightsRoot)] },
+    },
+  })
+  try {
+    const response = await session.fetch(`${session.baseURL}/chat/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({
+        model: model.id,
+        temperature: 0,
+        messages: [{ role: 'user', content: `What is the capital of France? ${canary}` }],
+        max_tokens: 16,
+      }),
+    })
+    const text = await response.text()
+    expect(
+      response.status === 200 && text.includes('"choices"'),
+      'a completion',
+      `${response.status} ${text.slice(0, 200)}`,
+    )
+    const labelled = session.attestation.notProven.some(({ text: words }) => /SIMULATED/i.test(words))
+    expect(labelled, 'a verdict that says SIMULATED', 'none')
+    return 'answered, verdict marked SIMULATED'
+  } finally {
+    session.close()
+  }
+}
+
+async function probe(guest: RunningGuest): Promise<string> {
+  const seen = JSON.parse(await block(guest, 'PROBE')) as GuestProbe
+  const is = (what: string, actual: unknown, expected: unknown): void =>
+    expect(
+      JSON.stringify(actual) === JSON.stringify(expected),
+      `${what} ${JSON.stringify(expected)}`,
+      JSON.stringify(actual),
+    )
+  is('user', seen.userId, 1000)
+  is('writable folders', seen.writableFolders, ['/tmp'])
+  is('listening ports', seen.listening, ['tcp:8080'])
+  is('shells and package managers', seen.shells, [])
+  is('setuid files', seen.setuid, [])
+  is(
+    'calls and devices that are allowed',
+    seen.denied.filter((line) => line.endsWith('ALLOWED')),
+    [],
+  )
+  expect(seen.denied.length > 20, 'more than 20 things tried', String(seen.denied.length))
+  const root = seen.mounts.find((line) => line.split(' ')[1] === '/')
+  expect(/^\/dev\/dm-0 \/ erofs ro,/.test(root ?? ''), 'a read-only erofs root on dm-verity', root ?? 'none')
+  return `${seen.denied.length} calls and devices denied: ${seen.denied.map((line) => line.split(' ')[0]).join(' ')}`
+}
+
+/** What the test flavour printed between marks. */
+async function block(guest: RunningGuest, name: string): Promise<string> {
+  const pattern = new RegExp(`-----SUBROSA ${name}-----\\r?\\n([\\s\\S]*?)\\r?\\n-----END SUBROSA ${name}-----`)
+  const until = performance.now() + BLOCK_DEADLINE_MS
+  while (performance.now() < until) {
+    const found = pattern.exec(await guest.serialText())?.[1]
+    if (found !== undefined) return found.replaceAll('\r', '')
+    await new Promise((resolve) => setTimeout(resolve, 250))
+  }
+  throw new Error(`expected ${name} on the console of the test flavour, got none in ${BLOCK_DEADLINE_MS / 1000} s`)
+}
+
+async function filesUnder(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { withFileTypes: true, recursive: true })
+  return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name))
+}

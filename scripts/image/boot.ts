@@ -1,0 +1,40 @@
+/** `npm run image:boot`: boots what was built, in emulation, and asserts what must run and what must not. */
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { bootPlain, bootUnderFirmware } from './boot-plain.js'
+import { bootTest } from './boot-test.js'
+import { buildImage } from './build.js'
+import { createGuestMaker } from './guests.js'
+import { createLane } from './lane.js'
+import { loadLock } from './lock.js'
+import { artifactFolder, cacheFolder, type Flavour, repository } from './places.js'
+import { prepareQemu } from './qemu.js'
+
+/** Which boots: the image as it is, under the SEV firmware, and the test flavour. */
+export const BOOT_SUITES = ['plain', 'firmware', 'test'] as const
+export type BootSuite = (typeof BOOT_SUITES)[number]
+
+export async function bootLane(suites: readonly BootSuite[] = BOOT_SUITES): Promise<number> {
+  const lock = await loadLock()
+  const lane = createLane('image-boot')
+  const flavours: readonly Flavour[] = suites.some((suite) => suite !== 'test') ? ['developer'] : []
+  for (const flavour of suites.includes('test') ? [...flavours, 'test' as const] : flavours) {
+    // What lies there may be of other sources: what is booted is what was just built.
+    await lane.check(`${flavour} image builds, and holds what is listed and nothing else`, async () => {
+      const { artifacts } = await buildImage({ flavour, lock, out: artifactFolder(flavour) })
+      return `${artifacts.length} artifacts, ${Math.round(artifacts.reduce((sum, { bytes }) => sum + bytes, 0) / 1e6)} MB`
+    })
+  }
+  const qemu = await prepareQemu(lock)
+  const scratch = join(cacheFolder, 'boot', String(process.pid))
+  const modelFolder = join(repository, 'enclave', 'models', 'demo')
+  try {
+    const maker = (flavour: Flavour) => createGuestMaker(qemu, artifactFolder(flavour), scratch)
+    if (suites.includes('plain')) await bootPlain(lane, await maker('developer'))
+    if (suites.includes('firmware')) await bootUnderFirmware(lane, await maker('developer'))
+    if (suites.includes('test')) await bootTest(lane, await maker('test'), scratch, modelFolder)
+    return lane.finish()
+  } finally {
+    await rm(scratch, { recursive: true, force: true })
+  }
+}

@@ -1,0 +1,147 @@
+/** One image: the trees of Dockerfile.enclave turned into what a host boots, and a manifest of it. */
+import { createHash } from 'node:crypto'
+import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type Base, prepareBase, runFromBase } from './base.js'
+import { buildTrees } from './container.js'
+import { cpioArchive } from './cpio.js'
+import { fetchFirmware } from './firmware.js'
+import { inventoryOf } from './inventory.js'
+import { expectListedFiles } from './inventory-rules.js'
+import type { ImageLock } from './lock.js'
+import { copyModel } from './model-tree.js'
+import { type Flavour, repository } from './places.js'
+import { ensureTools } from './tools.js'
+import { VERITY_BLOCK_BYTES, verityTree } from './verity.js'
+
+export interface Artifact {
+  readonly name: string
+  readonly bytes: number
+  readonly sha256: string
+}
+
+export interface ImageManifest {
+  readonly schema: 'subrosa-image/1'
+  readonly flavour: Flavour
+  /** What a verifier must not take this for. */
+  readonly note: string
+  readonly commandLine: string
+  readonly artifacts: readonly Artifact[]
+}
+
+export interface BuildOptions {
+  readonly flavour: Flavour
+  readonly lock: ImageLock
+  /** Where the artifacts go. */
+  readonly out: string
+  readonly context?: string
+  readonly env?: Readonly<Record<string, string>>
+  /** Told what begins. */
+  readonly onStep?: (what: string) => void
+}
+
+/** Every file of a build, in the order in which two builds are compared: causes before effects. */
+export const ARTIFACTS = [
+  'inventory.txt',
+  'root.img',
+  'model.img',
+  'initrd.cpio',
+  'vmlinuz',
+  'OVMF.amdsev.fd',
+  'cmdline',
+] as const
+
+const ROOT_UUID = '5b2005a0-0000-4000-8000-000000000001'
+const MODEL_UUID = '5b2005a0-0000-4000-8000-000000000002'
+
+/** Measured words that decide how the guest starts; the root hashes come behind them. */
+const COMMAND_LINE = 'console=ttyS0 quiet panic=-1 lockdown=confidentiality init_on_alloc=1 vsyscall=none'
+
+const NOTES: Readonly<Record<Flavour, string>> = {
+  developer:
+    'stock Debian kernel: it runs AML of ACPI tables that the host wrote, so these digests are for development and enter no release',
+  test: 'SIMULATED machine inside: it protects nothing, and its digests enter no policy',
+}
+
+export async function buildImage(options: BuildOptions): Promise<ImageManifest> {
+  const { flavour, lock, out, context = repository, env = {}, onStep = () => undefined } = options
+  const epoch = lock.sourceDateEpoch
+  await mkdir(out, { recursive: true })
+  const trees = await mkdtemp(`${out}/trees-`)
+  try {
+    onStep('packages')
+    await ensureTools()
+    const base = await prepareBase(lock)
+    onStep('recipe')
+    await buildTrees({ base, flavour, epoch, context, out: trees, env })
+    onStep('disks')
+    const inventory = await inventoryOf(trees)
+    await expectListedFiles(inventory, flavour)
+    await writeFile(join(out, 'inventory.txt'), inventory)
+    const root = await verityDisk(base, {
+      source: join(trees, 'root'),
+      file: join(out, 'root.img'),
+      uuid: ROOT_UUID,
+      epoch,
+    })
+    const model = await verityDisk(base, {
+      source: await modelTree(context, trees, epoch),
+      file: join(out, 'model.img'),
+      uuid: MODEL_UUID,
+      epoch,
+    })
+    onStep('initrd')
+    await writeFile(join(out, 'initrd.cpio'), await cpioArchive(join(trees, 'initrd'), epoch))
+    await writeFile(join(out, 'vmlinuz'), await readFile(join(trees, 'vmlinuz')))
+    await writeFile(join(out, 'OVMF.amdsev.fd'), await fetchFirmware(lock))
+    const commandLine = `${COMMAND_LINE} subrosa.root=${root} subrosa.model=${model}`
+    await writeFile(join(out, 'cmdline'), commandLine)
+    const artifacts = await Promise.all(ARTIFACTS.map((name) => describe(out, name)))
+    const manifest: ImageManifest = { schema: 'subrosa-image/1', flavour, note: NOTES[flavour], commandLine, artifacts }
+    await writeFile(join(out, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`)
+    return manifest
+  } finally {
+    await rm(trees, { recursive: true, force: true })
+  }
+}
+
+interface Disk {
+  readonly source: string
+  readonly file: string
+  readonly uuid: string
+  readonly epoch: number
+}
+
+/** Returns the measured argument for init, HASH,BLOCKS. */
+async function verityDisk(base: Base, { source, file, uuid, epoch }: Disk): Promise<string> {
+  await rm(file, { force: true })
+  // Without compression: what is on the disk is what is in the file, for whoever compares two of them.
+  await runFromBase(base, 'usr/bin/mkfs.erofs', [
+    `-T${epoch}`,
+    `-U${uuid}`,
+    '--all-root',
+    '-Eforce-inode-extended',
+    file,
+    source,
+  ])
+  const data = await readFile(file)
+  const whole = Math.ceil(data.length / VERITY_BLOCK_BYTES) * VERITY_BLOCK_BYTES
+  const { rootHash, dataBlocks, tree } = verityTree(Buffer.concat([data, Buffer.alloc(whole - data.length)]))
+  await writeFile(file, Buffer.concat([data, Buffer.alloc(whole - data.length), tree]))
+  return `${rootHash.toString('hex')},${dataBlocks}`
+}
+
+/** The demonstration model's files, and nothing of what else may lie in the folder. */
+async function modelTree(context: string, trees: string, epoch: number): Promise<string> {
+  const folder = join(trees, 'model')
+  await copyModel(join(context, 'enclave', 'models', 'demo'), folder, epoch)
+  return folder
+}
+
+async function describe(folder: string, name: string): Promise<Artifact> {
+  const file = join(folder, name)
+  const sha256 = createHash('sha256')
+    .update(await readFile(file))
+    .digest('hex')
+  return { name, bytes: (await stat(file)).size, sha256 }
+}

@@ -1,0 +1,63 @@
+/**
+ * Child processes of the image scripts: each has a deadline, runs under one fixed environment, and is gone when it has passed.
+ * What a build prints depends on locale, time zone and umask; none of them is taken from the caller's shell.
+ */
+import { spawn } from 'node:child_process'
+import { SubrosaError } from '../../verifier/errors.js'
+
+/**
+ * The image cannot be built, measured or booted as asked. What to do: what the message says; nothing has to be attested again.
+ */
+export class ImageError extends SubrosaError {
+  constructor(message: string, options?: { cause?: unknown }) {
+    super('image.failed', message, options)
+  }
+}
+
+export interface CommandOptions {
+  readonly cwd?: string
+  readonly env?: Readonly<Record<string, string>>
+  /** Killed with SIGKILL after this. Default ten minutes. */
+  readonly timeoutMs?: number
+  /** Also counts as success. */
+  readonly accept?: readonly number[]
+}
+
+const DEFAULT_TIMEOUT_MS = 600_000
+const TAIL_CHARACTERS = 2000
+
+/** Runs a program and returns its standard output. @throws ImageError with the end of what it printed. */
+export async function run(program: string, args: readonly string[], options: CommandOptions = {}): Promise<string> {
+  const { timeoutMs = DEFAULT_TIMEOUT_MS, accept = [] } = options
+  const child = spawn(program, args, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    // mkfs.erofs takes SOURCE_DATE_EPOCH over its own option: a caller's must not reach it.
+    env: { ...process.env, LC_ALL: 'C.UTF-8', TZ: 'UTC', SOURCE_DATE_EPOCH: undefined, ...options.env },
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+  })
+  const out: Buffer[] = []
+  const err: Buffer[] = []
+  child.stdout.on('data', (piece: Buffer) => out.push(piece))
+  child.stderr.on('data', (piece: Buffer) => err.push(piece))
+  let late = false
+  const timer = setTimeout(() => {
+    late = true
+    child.kill('SIGKILL')
+  }, timeoutMs)
+  const status = await new Promise<number>((resolve, reject) => {
+    child.on('error', (cause) => reject(new ImageError(notStarted(program, cause), { cause })))
+    child.on('close', (code) => resolve(code ?? -1))
+  }).finally(() => clearTimeout(timer))
+  const text = Buffer.concat(out).toString('utf8')
+  if (late) throw new ImageError(`${program}: no end after ${timeoutMs / 1000} s, killed`)
+  if (status !== 0 && !accept.includes(status)) {
+    const said = `${text}${Buffer.concat(err).toString('utf8')}`.trim().slice(-TAIL_CHARACTERS)
+    throw new ImageError(`${program} ${args[0] ?? ''}: expected status 0, got ${status}\n${said}`)
+  }
+  return text
+}
+
+function notStarted(program: string, cause: Error): string {
+  const missing = 'code' in cause && cause.code === 'ENOENT'
+  return missing ? `${program} is not installed: npx subrosa doctor says what to install` : cause.message
+}

@@ -1,0 +1,79 @@
+/*
+ * What the worker may not do, even if it were taken over: it is nobody in particular, can gain no privilege, and the
+ * system calls that change the machine, look into other processes or load code into the kernel are refused.
+ */
+#define _GNU_SOURCE
+#include "guest.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <linux/audit.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define WORKER_ID 1000
+#define X32_BIT 0x40000000u
+
+static const unsigned DENIED[] = {
+    /* the machine */
+    SYS_mount, SYS_umount2, SYS_pivot_root, SYS_chroot, SYS_swapon, SYS_swapoff, SYS_reboot, SYS_kexec_load,
+    SYS_kexec_file_load, SYS_init_module, SYS_finit_module, SYS_delete_module, SYS_iopl, SYS_ioperm, SYS_settimeofday,
+    SYS_clock_settime, SYS_adjtimex, SYS_clock_adjtime, SYS_sethostname, SYS_setdomainname, SYS_acct, SYS_quotactl,
+    SYS_syslog, SYS_mknod, SYS_mknodat, SYS_open_tree, SYS_move_mount, SYS_fsopen, SYS_fsconfig, SYS_fsmount,
+    SYS_fspick, SYS_mount_setattr,
+    /* other processes, and this one from outside */
+    SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev, SYS_process_madvise, SYS_kcmp, SYS_pidfd_getfd,
+    SYS_setns, SYS_unshare,
+    /* large kernel interfaces that inference has no use for */
+    SYS_bpf, SYS_perf_event_open, SYS_userfaultfd, SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register,
+    SYS_keyctl, SYS_add_key, SYS_request_key, SYS_fanotify_init, SYS_name_to_handle_at, SYS_open_by_handle_at,
+    SYS_lookup_dcookie, SYS_vhangup, SYS_personality, SYS_memfd_secret,
+};
+#define DENIED_COUNT (sizeof DENIED / sizeof *DENIED)
+
+static void filter_system_calls(void) {
+  static struct sock_filter code[6 + 2 * DENIED_COUNT];
+  unsigned n = 0;
+  code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
+  code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
+  code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+  code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+  code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 2 * DENIED_COUNT - 1, 0);
+  for (unsigned i = 0; i < DENIED_COUNT; i++) {
+    code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, DENIED[i], 0, 1);
+    code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
+  }
+  code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+  struct sock_fprog program = {.len = n, .filter = code};
+  if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) != 0) stop("system call filter");
+}
+
+/* Reports are made through files that belong to root; reaching them is the one privilege the worker keeps. */
+static void keep_file_access_only(void) {
+  struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  struct __user_cap_data_struct data[2] = {{0}, {0}};
+  data[0].effective = data[0].permitted = data[0].inheritable = 1u << CAP_DAC_OVERRIDE;
+  if (syscall(SYS_capset, &header, data) != 0) stop("capabilities");
+  if (access("/sys/kernel/config/tsm/report", F_OK) != 0) return;
+  if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_OVERRIDE, 0, 0) != 0) stop("capabilities");
+}
+
+void confine(void) {
+  struct rlimit none = {0, 0};
+  if (setrlimit(RLIMIT_CORE, &none) != 0) stop("core limit");
+  for (int capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; capability++) {
+    if (capability != CAP_DAC_OVERRIDE && prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0) stop("bounding set");
+  }
+  if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0) stop("capabilities");
+  if (setgroups(0, NULL) != 0 || setresgid(WORKER_ID, WORKER_ID, WORKER_ID) != 0) stop("group");
+  if (setresuid(WORKER_ID, WORKER_ID, WORKER_ID) != 0) stop("user");
+  keep_file_access_only();
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) stop("no new privileges");
+  filter_system_calls();
+}

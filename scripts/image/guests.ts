@@ -1,0 +1,70 @@
+/** Guests of one built image, with what differs between the checks of a boot, and the questions asked of them over HTTP. */
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { bootFilesOf } from './measurements.js'
+import { type Guest, type RunningGuest, startGuest } from './qemu.js'
+
+export interface GuestMaker {
+  /** Starts a guest of the image; `changes` replaces what it is started with. */
+  start(name: string, changes?: Partial<Guest>): Promise<RunningGuest>
+  readonly folder: string
+}
+
+const DEADLINE_MS = 240_000
+const POLL_MS = 250
+const REQUEST_TIMEOUT_MS = 60_000
+
+export async function createGuestMaker(qemu: string, folder: string, scratch: string): Promise<GuestMaker> {
+  const { commandLine } = await bootFilesOf(folder)
+  await mkdir(scratch, { recursive: true })
+  return {
+    folder,
+    start: (name, changes = {}) =>
+      startGuest(qemu, {
+        kernel: join(folder, 'vmlinuz'),
+        initrd: join(folder, 'initrd.cpio'),
+        root: join(folder, 'root.img'),
+        model: join(folder, 'model.img'),
+        commandLine,
+        serial: join(scratch, `${name}.serial`),
+        deadlineMs: DEADLINE_MS,
+        ...changes,
+      }),
+  }
+}
+
+/** Milliseconds until the worker answered. @throws Error when the guest ended first, with the end of its console. */
+export async function untilAnswering(guest: RunningGuest): Promise<number> {
+  const started = performance.now()
+  while (!guest.ended()) {
+    const status = await fetch(`${guest.url}/healthz`, { signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) })
+      .then((response) => response.status)
+      .catch(() => 0)
+    if (status === 200) return performance.now() - started
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+  }
+  throw new Error(`expected the worker to answer, got the guest's end: ${(await guest.serialText()).slice(-600)}`)
+}
+
+export interface Answer {
+  readonly status: number
+  readonly text: string
+}
+
+export async function ask(guest: RunningGuest, path: string, init: RequestInit = {}): Promise<Answer> {
+  const response = await fetch(`${guest.url}${path}`, { ...init, signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) })
+  return { status: response.status, text: (await response.text()).trim() }
+}
+
+/** Runs `work` with a guest and ends the guest, whatever came of it. */
+export async function withGuest<T>(
+  starting: Promise<RunningGuest>,
+  work: (guest: RunningGuest) => Promise<T>,
+): Promise<T> {
+  const guest = await starting
+  try {
+    return await work(guest)
+  } finally {
+    await guest.stop()
+  }
+}

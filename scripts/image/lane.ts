@@ -1,0 +1,47 @@
+/** A lane of checks on real machines: each is run, named, and printed with what was seen; the last line is for machines. */
+export interface Lane {
+  /** What `work` returns is printed beside the name; what it throws makes the check fail. */
+  check(name: string, work: () => Promise<string>): Promise<boolean>
+  skip(name: string, reason: string): void
+  /** Prints the tally; the exit status. */
+  finish(): number
+}
+
+export function createLane(
+  suite: string,
+  write: (line: string) => void = (line) => void process.stdout.write(line),
+): Lane {
+  const started = performance.now()
+  const tally = { suite, cases: 0, passed: 0, skipped: 0, failed: 0 }
+  const seconds = (since: number): string => `${((performance.now() - since) / 1000).toFixed(1)} s`
+  return {
+    async check(name, work) {
+      const begun = performance.now()
+      tally.cases++
+      try {
+        const seen = await work()
+        tally.passed++
+        write(`pass  ${name} (${seconds(begun)})${seen === '' ? '' : `: ${seen}`}\n`)
+        return true
+      } catch (error) {
+        tally.failed++
+        write(`FAIL  ${name} (${seconds(begun)}): ${error instanceof Error ? error.message : String(error)}\n`)
+        return false
+      }
+    },
+    skip(name, reason) {
+      tally.cases++
+      tally.skipped++
+      write(`skip  ${name}: ${reason}\n`)
+    },
+    finish() {
+      write(`${suite}: ${seconds(started)}\n${JSON.stringify(tally)}\n`)
+      return tally.failed === 0 ? 0 : 1
+    },
+  }
+}
+
+/** @throws Error saying what was expected and what came. */
+export function expect(holds: boolean, expected: string, got: string): void {
+  if (!holds) throw new Error(`expected ${expected}, got ${got}`)
+}

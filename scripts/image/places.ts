@@ -1,0 +1,19 @@
+/** Where the image scripts keep things. Downloads and build state are kept outside the repository, by hash. */
+import { existsSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+/** Root of the checkout, whether this runs from source or from `dist`. */
+export const repository: string = [join('..', '..'), join('..', '..', '..')]
+  .map((up) => join(dirname(fileURLToPath(import.meta.url)), up))
+  .find((folder) => existsSync(join(folder, 'package-lock.json'))) as string
+
+export const cacheFolder: string = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'subrosa')
+
+export type Flavour = 'developer' | 'test'
+
+/** Artifacts of a build, in the checkout but not in version control. */
+export function artifactFolder(flavour: Flavour): string {
+  return join(repository, '.cache', 'image', flavour)
+}

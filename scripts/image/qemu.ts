@@ -1,0 +1,155 @@
+/**
+ * QEMU with the lock's own version and libraries, always emulating (TCG): a nested /dev/kvm that hangs would be a test that
+ * says nothing. Every guest has a deadline and is killed by its process id when it has passed; its network is one forwarded
+ * port and nothing else.
+ */
+import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { type AddressInfo, createServer } from 'node:net'
+import { join } from 'node:path'
+import { fetchDebs } from './archive.js'
+import { unpackDeb } from './base.js'
+import type { ImageLock } from './lock.js'
+import { cacheFolder } from './places.js'
+
+export interface Guest {
+  readonly kernel: string
+  readonly initrd: string
+  readonly commandLine: string
+  readonly root: string
+  readonly model: string
+  /** SEV firmware and its hash table, 176 bytes, put where a launch of a real SNP guest would have it. */
+  readonly firmware?: { readonly file: string; readonly hashTable: Buffer }
+  /** Items for the guest, by name below opt/org.subrosa/. */
+  readonly hostItems?: Readonly<Record<string, string>>
+  /** File for the serial port's output. */
+  readonly serial: string
+  /** File for everything that goes over the guest's network, as pcap. */
+  readonly capture?: string
+  readonly deadlineMs: number
+  readonly memoryMiB?: number
+}
+
+export interface RunningGuest {
+  /** Leads to the worker's port in the guest. */
+  readonly url: string
+  readonly pid: number
+  serialText(): Promise<string>
+  /** Whether QEMU has ended, by itself or by its deadline. */
+  ended(): boolean
+  /** Resolves when QEMU has ended; true when it was its deadline that ended it. */
+  readonly end: Promise<{ readonly late: boolean }>
+  stop(): Promise<void>
+}
+
+/** Where edk2's AmdSev build expects the table, as its metadata says. */
+const HASH_TABLE_GPA = 0x810c00
+
+/** Unpacks the lock's QEMU beside the system's own. */
+export async function prepareQemu(lock: ImageLock): Promise<string> {
+  const id = createHash('sha256')
+    .update(lock.debs.qemu.map(({ sha256 }) => sha256).join('\n'))
+    .digest('hex')
+    .slice(0, 16)
+  const folder = join(cacheFolder, 'qemu', id)
+  if (existsSync(folder)) return folder
+  const files = await fetchDebs(lock.debs.qemu)
+  await rm(`${folder}.part`, { recursive: true, force: true })
+  await mkdir(`${folder}.part`, { recursive: true })
+  for (const file of files) await unpackDeb(file, `${folder}.part`)
+  await rename(`${folder}.part`, folder)
+  return folder
+}
+
+export async function startGuest(qemu: string, guest: Guest): Promise<RunningGuest> {
+  const port = await freePort()
+  const scratch = `${guest.serial}.d`
+  await mkdir(scratch, { recursive: true })
+  await rm(guest.serial, { force: true })
+  const libraries = ['usr/lib/x86_64-linux-gnu', 'lib/x86_64-linux-gnu', 'usr/lib/x86_64-linux-gnu/pulseaudio']
+  const loader = ['lib64', 'lib/x86_64-linux-gnu', 'usr/lib64']
+    .map((place) => join(qemu, place, 'ld-linux-x86-64.so.2'))
+    .find(existsSync)
+  const args = [
+    '--library-path',
+    libraries.map((place) => join(qemu, place)).join(':'),
+    join(qemu, 'usr/bin/qemu-system-x86_64'),
+    ...(await qemuArguments(qemu, guest, port, scratch)),
+  ]
+  const child = spawn(loader ?? 'ld-linux-x86-64.so.2', args, { stdio: ['ignore', 'ignore', 'pipe'] })
+  let errors = ''
+  child.stderr.on('data', (piece: Buffer) => {
+    errors += piece.toString()
+  })
+  let late = false
+  let over = false
+  const timer = setTimeout(() => {
+    late = true
+    child.kill('SIGKILL')
+  }, guest.deadlineMs)
+  const end = new Promise<{ late: boolean }>((resolve) => {
+    const finish = (): void => {
+      over = true
+      clearTimeout(timer)
+      resolve({ late })
+    }
+    child.on('error', finish)
+    child.on('close', finish)
+  })
+  return {
+    url: `http://127.0.0.1:${port}`,
+    pid: child.pid ?? 0,
+    end,
+    ended: () => over,
+    serialText: async () => `${await readFile(guest.serial, 'utf8').catch(() => '')}${errors}`,
+    async stop() {
+      child.kill('SIGKILL')
+      await end
+    },
+  }
+}
+
+async function qemuArguments(qemu: string, guest: Guest, port: number, scratch: string): Promise<string[]> {
+  const { firmware, hostItems = {}, memoryMiB = 1024 } = guest
+  const disk = (id: string, file: string): string[] => [
+    '-drive',
+    `file=${file},if=none,id=${id},format=raw,readonly=on`,
+    '-device',
+    `virtio-blk-pci,drive=${id}`,
+  ]
+  const items = Object.entries(hostItems).flatMap(([name, file]) => [
+    '-fw_cfg',
+    `name=opt/org.subrosa/${name},file=${file}`,
+  ])
+  const boot: string[] = []
+  if (firmware !== undefined) {
+    const table = join(scratch, 'hash-table.bin')
+    await writeFile(table, firmware.hashTable)
+    boot.push('-bios', firmware.file, '-device')
+    boot.push(`loader,file=${table},addr=0x${HASH_TABLE_GPA.toString(16)},force-raw=on`)
+  }
+  return [
+    ...['-L', join(qemu, 'usr/share/qemu'), '-L', join(qemu, 'usr/share/seabios')],
+    ...['-accel', 'tcg,thread=multi', '-machine', 'q35', '-cpu', 'max', '-smp', '2', '-m', String(memoryMiB)],
+    ...['-display', 'none', '-monitor', 'none', '-nodefaults', '-no-user-config', '-no-reboot'],
+    ...['-serial', `file:${guest.serial}`],
+    ...boot,
+    ...['-kernel', guest.kernel, '-initrd', guest.initrd, '-append', guest.commandLine],
+    ...disk('root', guest.root),
+    ...disk('model', guest.model),
+    ...items,
+    ...['-netdev', `user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:${port}-:8080`],
+    ...['-device', 'virtio-net-pci,netdev=net,romfile='],
+    ...(guest.capture === undefined ? [] : ['-object', `filter-dump,id=dump,netdev=net,file=${guest.capture}`]),
+  ]
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  await new Promise((resolve) => server.close(resolve))
+  return port
+}

@@ -36,16 +36,15 @@ cp $FROM/onnxruntime-common/package.json $ROOT/app/node_modules/onnxruntime-comm
 cp $FROM/onnxruntime-common/dist/cjs/*.js $FROM/onnxruntime-common/dist/cjs/package.json \
   $ROOT/app/node_modules/onnxruntime-common/dist/cjs/
 
-# Calls into the runtime's own interface, in versions of the worker that make them.
-if [ -d $FROM/koffi ]; then
-  NATIVE=@koromix/koffi-linux-x64
-  mkdir -p $ROOT/app/node_modules/koffi $ROOT/app/node_modules/$NATIVE/linux_x64
-  cp $FROM/koffi/package.json $FROM/koffi/index.js $FROM/koffi/index.cjs $FROM/koffi/indirect.js $FROM/koffi/indirect.cjs \
-    $ROOT/app/node_modules/koffi/
-  cp -r $FROM/koffi/lib $ROOT/app/node_modules/koffi/
-  cp $FROM/$NATIVE/package.json $FROM/$NATIVE/index.js $ROOT/app/node_modules/$NATIVE/
-  cp $FROM/$NATIVE/linux_x64/koffi.node $ROOT/app/node_modules/$NATIVE/linux_x64/
-fi
+# Calls into the runtime's own interface.
+KOFFI=$ROOT/app/node_modules/koffi
+NATIVE=@koromix/koffi-linux-x64
+mkdir -p $KOFFI/src/koffi/src $ROOT/app/node_modules/$NATIVE/linux_x64
+cp $FROM/koffi/package.json $FROM/koffi/index.js $KOFFI/
+cp $FROM/koffi/src/koffi/index.js $KOFFI/src/koffi/
+cp $FROM/koffi/src/koffi/src/static.js $KOFFI/src/koffi/src/
+cp $FROM/$NATIVE/package.json $FROM/$NATIVE/index.js $ROOT/app/node_modules/$NATIVE/
+cp $FROM/$NATIVE/linux_x64/koffi.node $ROOT/app/node_modules/$NATIVE/linux_x64/
 
 cp /boot/vmlinuz-$KERNEL /out/vmlinuz
 for path in $MODULES; do

@@ -1,0 +1,294 @@
+/**
+ * One list of scenarios, three ways in: OpenAI's own package, the Vercel AI SDK, and curl, all through the local proxy to a
+ * real worker. Whatever the caller's program is, it must get the same words, the same errors, and nothing from an impostor.
+ */
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { createOpenAICompatible } from '@ai-sdk/openai-compatible'
+import { APICallError, generateText, streamText } from 'ai'
+import OpenAI, { APIError } from 'openai'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { PolicyDocument } from '../../client/index.js'
+import { type RunningProxy, startProxy } from '../../client/proxy.js'
+import { EngineError, OverloadedError } from '../../enclave/inference/errors.js'
+import { toHex } from '../../verifier/protocol/bytes.js'
+import { MODEL, stubEngine } from '../enclave/stub.js'
+import { policyFor, type RunningWorker, startWorker, tapWire, type WireTap } from '../support/worker.js'
+
+const DEMO = 'subrosa-demo'
+const CANARY = 'kookaburra-7193'
+const CAPITAL = 'What is the capital of Japan?'
+
+/** What every way in can do. Failures are told by status and the error's own code. */
+interface Way {
+  chat(proxy: RunningProxy, model: string, question: string): Promise<Outcome>
+  stream(proxy: RunningProxy, model: string, question: string): Promise<Outcome>
+  /** Leaves after the first piece; resolves when it has left. */
+  leave(proxy: RunningProxy, model: string): Promise<void>
+}
+
+type Outcome = { readonly text: string } | { readonly status: number; readonly code: string }
+
+const ways: Readonly<Record<string, Way>> = {
+  'the openai package': {
+    async chat(proxy, model, question) {
+      const body = { model, messages: [{ role: 'user' as const, content: question }], temperature: 0 }
+      return openaiOutcome(async () => (await openai(proxy).chat.completions.create(body)).choices[0]?.message.content)
+    },
+    async stream(proxy, model, question) {
+      const body = { model, messages: [{ role: 'user' as const, content: question }], temperature: 0 }
+      return openaiOutcome(async () => {
+        let text = ''
+        for await (const chunk of await openai(proxy).chat.completions.create({ ...body, stream: true })) {
+          text += chunk.choices[0]?.delta.content ?? ''
+        }
+        return text
+      })
+    },
+    async leave(proxy, model) {
+      const body = { model, messages: [{ role: 'user' as const, content: 'go on' }], stream: true as const }
+      for await (const _ of await openai(proxy).chat.completions.create(body)) break
+    },
+  },
+  'the AI SDK': {
+    async chat(proxy, model, question) {
+      return aiOutcome(async () => (await generateText(aiCall(proxy, model, question))).text)
+    },
+    async stream(proxy, model, question) {
+      return aiOutcome(async () => {
+        let failure: unknown
+        const onError = ({ error }: { readonly error: unknown }): void => {
+          failure = error
+        }
+        const { textStream } = streamText({ ...aiCall(proxy, model, question), onError })
+        let text = ''
+        for await (const piece of textStream) text += piece
+        if (failure !== undefined) throw failure
+        return text
+      })
+    },
+    async leave(proxy, model) {
+      const controller = new AbortController()
+      const { textStream } = streamText({
+        ...aiCall(proxy, model, 'go on'),
+        abortSignal: controller.signal,
+        onError: () => undefined,
+      })
+      for await (const _ of textStream) break
+      controller.abort()
+    },
+  },
+  curl: {
+    async chat(proxy, model, question) {
+      const { status, text } = await curl(proxy, {
+        model,
+        messages: [{ role: 'user', content: question }],
+        temperature: 0,
+      })
+      const answer = JSON.parse(text)
+      return status === 200 ? { text: answer.choices[0].message.content } : { status, code: answer.error.code }
+    },
+    async stream(proxy, model, question) {
+      const body = { model, messages: [{ role: 'user', content: question }], temperature: 0, stream: true }
+      const { status, text } = await curl(proxy, body)
+      if (status !== 200) return { status, code: JSON.parse(text).error.code }
+      const data = text.split('\n').filter((line) => line.startsWith('data: ') && line !== 'data: [DONE]')
+      const pieces = data.map((line) => JSON.parse(line.slice(6)))
+      const failed = pieces.find((piece) => piece.error !== undefined)
+      if (failed !== undefined) return { status: 200, code: failed.error.code }
+      return { text: pieces.map((piece) => piece.choices[0]?.delta.content ?? '').join('') }
+    },
+    async leave(proxy, model) {
+      const child = spawn(
+        'curl',
+        curlArguments(proxy, { model, messages: [{ role: 'user', content: 'x' }], stream: true }),
+      )
+      await once(child.stdout, 'data')
+      child.kill('SIGKILL')
+      await once(child, 'close')
+    },
+  },
+}
+
+function openai(proxy: RunningProxy): OpenAI {
+  return new OpenAI({ baseURL: proxy.baseURL, apiKey: proxy.token, maxRetries: 0 })
+}
+
+async function openaiOutcome(run: () => Promise<string | null | undefined>): Promise<Outcome> {
+  try {
+    return { text: (await run()) ?? '' }
+  } catch (error) {
+    if (error instanceof APIError) return { status: error.status ?? 200, code: String(error.code) }
+    throw error
+  }
+}
+
+function aiCall(proxy: RunningProxy, model: string, prompt: string) {
+  const provider = createOpenAICompatible({ name: 'subrosa', baseURL: proxy.baseURL, apiKey: proxy.token })
+  return { model: provider(model), prompt, temperature: 0, maxRetries: 0 }
+}
+
+async function aiOutcome(run: () => Promise<string>): Promise<Outcome> {
+  try {
+    return { text: await run() }
+  } catch (error) {
+    if (APICallError.isInstance(error)) {
+      return { status: error.statusCode ?? 0, code: JSON.parse(error.responseBody ?? '{}').error?.code }
+    }
+    // An error event in a stream that had begun.
+    const code = (error as { code?: unknown }).code ?? String(error)
+    return { status: 200, code: String(code) }
+  }
+}
+
+function curlArguments(proxy: RunningProxy, body: object): string[] {
+  const headers = ['content-type: application/json', `authorization: Bearer ${proxy.token}`]
+  const data = ['--data', JSON.stringify(body), `${proxy.baseURL}/chat/completions`]
+  return [
+    '--silent',
+    '--no-buffer',
+    '--write-out',
+    '\n%{http_code}',
+    ...headers.flatMap((h) => ['--header', h]),
+    ...data,
+  ]
+}
+
+async function curl(proxy: RunningProxy, body: object): Promise<{ status: number; text: string }> {
+  const child = spawn('curl', curlArguments(proxy, body))
+  let out = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    out += text
+  })
+  await once(child, 'close')
+  const at = out.lastIndexOf('\n')
+  return { status: Number(out.slice(at + 1)), text: out.slice(0, at) }
+}
+
+describe.each(Object.entries(ways))('%s', (name, way) => {
+  const absent = name === 'curl' && spawnSync('curl', ['--version']).status !== 0
+  const endless = stubEngine({
+    answer: {
+      *[Symbol.iterator]() {
+        for (;;) yield 'word '
+      },
+    },
+    step: () => new Promise((resolve) => setTimeout(resolve, 5)),
+  })
+  let demo: RunningWorker
+  let policy: PolicyDocument
+  const running: { close(): Promise<void> }[] = []
+
+  const stub = async (engine: ReturnType<typeof stubEngine>): Promise<RunningWorker> => {
+    const worker = await startWorker({ engine: { engine, model: MODEL } })
+    running.push(worker)
+    policy = { ...policy, trustAnchors: [...(policy.trustAnchors ?? []), worker.rootsPem ?? ''] }
+    return worker
+  }
+  const proxyTo = async (url: string): Promise<RunningProxy> => {
+    const proxy = await startProxy({ workers: [url], port: 0, connect: { policy }, intervalMs: 60_000 })
+    running.push(proxy)
+    return proxy
+  }
+  const tapTo = async (url: string): Promise<WireTap> => {
+    const tap = await tapWire(url)
+    running.push(tap)
+    return tap
+  }
+
+  beforeAll(async () => {
+    demo = await startWorker()
+    running.push(demo)
+    const known = await policyFor(demo)
+    const digests = typeof known.model === 'object' ? known.model.digests : []
+    policy = { ...known, model: { digests: [...digests, toHex(MODEL.weightsRoot)] } }
+  })
+  afterAll(async () => {
+    for (const one of running.reverse()) await one.close()
+  })
+
+  it.skipIf(absent)('chats and streams, with the same words', async () => {
+    const proxy = await proxyTo(demo.url)
+    const whole = await way.chat(proxy, DEMO, CAPITAL)
+    expect(whole).toEqual({ text: expect.stringContaining('Tokyo') })
+    expect(await way.stream(proxy, DEMO, CAPITAL)).toEqual(whole)
+  })
+
+  it.skipIf(absent)('carries any script there and back', async () => {
+    const said: string[] = []
+    const echo = stubEngine({ answer: ['Größe ', '日本', '語 🦘', ' עברית'] })
+    const worker = await stub({
+      ...echo,
+      tokenizeChat: (messages) => {
+        said.push(messages.map(({ content }) => content).join())
+        return [1]
+      },
+    })
+    const question = 'naïve — ½ 🧪 中文 \u202eabc\u202c'
+    const proxy = await proxyTo(worker.url)
+    for (const ask of [way.chat, way.stream]) {
+      expect(await ask(proxy, MODEL.id, question)).toEqual({ text: 'Größe 日本語 🦘 עברית' })
+    }
+    expect(said).toEqual([question, question])
+  })
+
+  it.skipIf(absent)('is told what is wrong with a request, with OpenAI’s codes', async () => {
+    const proxy = await proxyTo(demo.url)
+    for (const ask of [way.chat, way.stream]) {
+      expect(await ask(proxy, 'another', CAPITAL)).toEqual({ status: 404, code: 'model_not_found' })
+      expect(await ask(proxy, DEMO, 'word '.repeat(3000))).toEqual({ status: 400, code: 'context_length_exceeded' })
+    }
+  })
+
+  it.skipIf(absent)('is told to come back when the worker has no room, and that it failed when it failed', async () => {
+    const refusing = (error: Error) => ({
+      ...stubEngine(),
+      generate: () => {
+        throw error
+      },
+    })
+    const full = await proxyTo((await stub(refusing(new OverloadedError(7)))).url)
+    expect(await way.chat(full, MODEL.id, 'x')).toMatchObject({ status: 429 })
+    expect(await way.stream(full, MODEL.id, 'x')).toMatchObject({ status: 429 })
+    const broken = await proxyTo((await stub(refusing(new EngineError('engine.failed', CANARY)))).url)
+    const failed = await way.chat(broken, MODEL.id, 'x')
+    expect(failed).toEqual({ status: 500, code: 'internal_error' })
+  })
+
+  it.skipIf(absent)('may leave in mid-stream, and the worker stops working for it', async () => {
+    const worker = await stub(endless)
+    const proxy = await proxyTo(worker.url)
+    await way.leave(proxy, MODEL.id)
+    const count = async (): Promise<number> => {
+      const before = endless.calls.at(-1)?.emitted ?? 0
+      await new Promise((resolve) => setTimeout(resolve, 100))
+      return (endless.calls.at(-1)?.emitted ?? 0) - before
+    }
+    await expect.poll(count, { timeout: 10_000 }).toBe(0)
+    expect(endless.calls.at(-1)?.emitted).toBeGreaterThan(0)
+  })
+
+  it.skipIf(absent)('goes on when the worker comes back with new keys', async () => {
+    const successor = await startWorker()
+    running.push(successor)
+    policy = { ...policy, trustAnchors: [...(policy.trustAnchors ?? []), successor.rootsPem ?? ''] }
+    const tap = await tapTo(demo.url)
+    const proxy = await proxyTo(tap.url)
+    expect(await way.chat(proxy, DEMO, CAPITAL)).toEqual({ text: expect.stringContaining('Tokyo') })
+    tap.lead(successor.url)
+    expect(await way.chat(proxy, DEMO, CAPITAL)).toEqual({ text: expect.stringContaining('Tokyo') })
+  })
+
+  it.skipIf(absent)('gives an impostor nothing, not a byte of ciphertext', async () => {
+    const other = await startWorker({ simulatedLaunchDigest: new Uint8Array(48).fill(0x99) })
+    running.push(other)
+    policy = { ...policy, trustAnchors: [...(policy.trustAnchors ?? []), other.rootsPem ?? ''] }
+    for (const url of [other.url, 'http://127.0.0.1:1']) {
+      const tap = await tapTo(url)
+      const proxy = await proxyTo(tap.url)
+      const code = url === other.url ? 'worker_not_trusted' : 'worker_unavailable'
+      for (const ask of [way.chat, way.stream]) expect(await ask(proxy, DEMO, CANARY)).toEqual({ status: 503, code })
+      expect(tap.bytes().toString('latin1')).not.toMatch(/POST |ohttp-chunked/)
+    }
+  })
+})

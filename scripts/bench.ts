@@ -3,7 +3,8 @@
  *
  *   npm run bench [-- --only NAME] [-- --json]
  *
- * A ratio is ours ÷ theirs. `--only` takes a name, or the beginning of several; `--json` prints one object a line. What lacks its
+ * `SUBROSA_BENCH_MODEL` names a model package to measure the channel with, in place of the demo model, whose tokens take less
+ * than a millisecond. A ratio is ours ÷ theirs. `--only` takes a name, or the beginning of several; `--json` prints one object a line. What lacks its
  * inputs is skipped by name on standard error. A missed target is printed, not an error: exit status 0 unless something
  * failed to run, 2 on misuse.
  */

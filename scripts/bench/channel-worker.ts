@@ -27,8 +27,12 @@ export interface DemoModel {
   readonly model: ModelClaims
 }
 
+/**
+ * The demo model, or the package in `SUBROSA_BENCH_MODEL`: what the channel adds to a token is the same for every model, and a
+ * smaller share the longer a token takes.
+ */
 export async function loadDemoModel(): Promise<DemoModel> {
-  const modelPackage = await loadModelPackage(defaultModelDirectory())
+  const modelPackage = await loadModelPackage(process.env['SUBROSA_BENCH_MODEL'] ?? defaultModelDirectory())
   return { engine: await createOrtEngine(modelPackage), model: modelClaims(modelPackage) }
 }
 

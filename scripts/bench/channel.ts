@@ -163,7 +163,7 @@ async function overLoopback(tokens: number): Promise<Streams> {
     keyConfiguration: () => configuration.encoded,
     now: () => new Date(),
   })
-  const limit = Number.isFinite(tokens) ? { max_tokens: tokens } : {}
+  const limit = { max_tokens: Number.isFinite(tokens) ? tokens : 64 }
   const body = chatBody(model, 'What does attestation prove?', { temperature: 0, seed: 1, ...limit })
   const init = { method: 'POST', headers: { 'content-type': 'application/json' }, body }
   let rest: Promise<unknown> = Promise.resolve()

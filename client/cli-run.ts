@@ -146,30 +146,23 @@ async function registerHere(model: Command): Promise<void> {
   }
 }
 
-async function loadImageCommands(): Promise<ImageCommands> {
-  const location = new URL('../scripts/image/cli.js', import.meta.url).href
-  try {
-    return (await import(location)) as ImageCommands
-  } catch (cause) {
-    if ((cause as { code?: unknown }).code !== 'ERR_MODULE_NOT_FOUND') throw cause
-    throw new SubrosaError(
-      'image.not-installed',
-      'the image’s sources are not part of this package; clone the repository and run: npm run image',
-      { cause },
-    )
-  }
+function loadImageCommands(): Promise<ImageCommands> {
+  const missing = 'the image’s sources are not part of this package; clone the repository and run: npm run image'
+  return loadOwn('../scripts/image/cli.js', 'image.not-installed', missing)
 }
 
-async function loadWorkerCommands(): Promise<WorkerCommands> {
-  const location = new URL('../enclave/cli.js', import.meta.url).href
+function loadWorkerCommands(): Promise<WorkerCommands> {
+  const missing =
+    'the worker is not part of this package; clone the repository and run: npm run build && npx subrosa serve'
+  return loadOwn('../enclave/cli.js', 'serve.not-installed', missing)
+}
+
+/** A module of the repository that the published package leaves out. @throws SubrosaError with this code when it is not there. */
+async function loadOwn<T>(path: string, code: string, missing: string): Promise<T> {
   try {
-    return (await import(location)) as WorkerCommands
+    return (await import(new URL(path, import.meta.url).href)) as T
   } catch (cause) {
     if ((cause as { code?: unknown }).code !== 'ERR_MODULE_NOT_FOUND') throw cause
-    throw new SubrosaError(
-      'serve.not-installed',
-      'the worker is not part of this package; clone the repository and run: npm run build && npx subrosa serve',
-      { cause },
-    )
+    throw new SubrosaError(code, missing, { cause })
   }
 }

@@ -2,9 +2,10 @@
 import { createReadStream } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { PolicyError, UsageError } from './errors.js'
-import { type AppraisalPolicy, resolvePolicy } from './policy.js'
-import { type Bytes, fromUtf8, toBytes } from './protocol/bytes.js'
+import { UsageError } from './errors.js'
+import type { AppraisalPolicy } from './policy.js'
+import { parsePolicy } from './policy-text.js'
+import { type Bytes, toBytes } from './protocol/bytes.js'
 
 /** Largest file read, in bytes: 16 MiB of bundle, or its hex form. */
 const MAX_FILE_BYTES = 33 * 1024 * 1024
@@ -80,57 +81,7 @@ async function collect(path: string, files: string[]): Promise<void> {
 /** A policy from a document, YAML or JSON. @throws PolicyError naming file and line. */
 export async function loadPolicy(path: string): Promise<AppraisalPolicy> {
   const bytes = await loadFile(path, 'policy', MAX_POLICY_BYTES)
-  // Loaded only for those who have a policy: it would be a tenth of every other start.
-  const { LineCounter, parseDocument } = await import('yaml')
-  const lines = new LineCounter()
-  const unusable = (reason: string, cause: unknown) =>
-    new PolicyError('policy.unreadable', `cannot read ${path}: ${reason}`, { cause })
-  let document: ReturnType<typeof parseDocument>
-  let value: unknown
-  try {
-    document = parseDocument(fromUtf8(bytes), {
-      prettyErrors: true,
-      strict: true,
-      uniqueKeys: true,
-      lineCounter: lines,
-    })
-    // A warning is something the reader guessed at, such as a tag it does not know: a policy is not guessed at.
-    const [problem] = [...document.errors, ...document.warnings]
-    if (problem !== undefined) throw problem
-    value = document.toJS({ maxAliasCount: 0 })
-  } catch (error) {
-    throw unusable(reasonOf(error).split('\n')[0] ?? '', error)
-  }
-  try {
-    return resolvePolicy(value)
-  } catch (error) {
-    if (!(error instanceof PolicyError)) throw error
-    const offset = error.path === undefined ? undefined : offsetOf(document.contents, error.path)
-    if (offset === undefined) throw unusable(error.message, error)
-    throw unusable(`line ${lines.linePos(offset).line}: ${error.message}`, error)
-  }
-}
-
-/** A node of a YAML document, as far as finding a line takes. */
-interface YamlNode {
-  readonly range?: readonly number[] | null
-  readonly items?: readonly { readonly key?: YamlNode & { readonly value?: unknown }; readonly value?: unknown }[]
-}
-
-/** Where the member at this path begins, or the nearest that is there. */
-function offsetOf(root: unknown, path: readonly (string | number)[]): number | undefined {
-  let offset: number | undefined
-  let node = root as YamlNode | null | undefined
-  for (const step of path) {
-    const item: unknown =
-      typeof step === 'number' ? node?.items?.[step] : node?.items?.find(({ key }) => key?.value === step)
-    const pair = item as { readonly key?: YamlNode; readonly value?: YamlNode } | undefined
-    if (pair === undefined) break
-    const place = pair.key ?? (pair as YamlNode)
-    offset = place.range?.[0] ?? offset
-    node = pair.key === undefined ? (pair as YamlNode) : pair.value
-  }
-  return offset
+  return parsePolicy(bytes, path)
 }
 
 function reasonOf(error: unknown): string {

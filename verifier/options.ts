@@ -7,6 +7,7 @@ import { type EndorsementPool, sortEndorsements } from './endorsements.js'
 import { UsageError } from './errors.js'
 import { loadEndorsements, loadFile, loadPolicy } from './files.js'
 import { STRICT_GPU_POLICY } from './gpu/policy.js'
+import { readInstant } from './instant.js'
 import { type AppraisalPolicy, type Revocation, STRICT_POLICY } from './policy.js'
 import { type Bytes, fromHex } from './protocol/bytes.js'
 import type { SigstoreVerifier } from './release/logged.js'
@@ -103,14 +104,10 @@ export async function resolveFlags(flags: VerificationFlags): Promise<ResolvedVe
   }
 }
 
-/** RFC 3339, with a time zone. */
-export function parseTime(text: string): Date {
-  const shape = /^\d{4}-\d{2}-\d{2}([Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2}))?$/
-  const date = new Date(text)
-  if (!shape.test(text) || Number.isNaN(date.getTime())) {
-    throw new UsageError('option.time', `--at: expected an RFC 3339 time such as 2026-03-01T00:00:00Z, got ${text}`)
-  }
-  return date
+function parseTime(text: string): Date {
+  const time = readInstant(text)
+  if (time !== undefined) return time
+  throw new UsageError('option.time', `--at: expected an RFC 3339 time such as 2026-03-01T00:00:00Z, got ${text}`)
 }
 
 function parseHex(option: string, text: string, min: number, max: number): Bytes {

@@ -7,6 +7,7 @@
  * values outside 1..2^n. WebCrypto does the arithmetic.
  */
 import { childrenOf, type DerElement, expectTag, oidText, readDer, smallInteger, TAG } from './der.js'
+import { createMemory, type Memory } from './memory.js'
 import { type Bytes, concat, isZero, toHex } from './protocol/bytes.js'
 import { FormatError } from './protocol/errors.js'
 import type { Certificate, Signed } from './x509.js'
@@ -234,22 +235,16 @@ function wrongAlgorithm(wanted: SignatureScheme, named: string): FormatError {
   return new FormatError('signature.algorithm', `expected ${wanted}, found algorithm ${named}`)
 }
 
-const answers = new Map<string, Promise<boolean>>()
-const keys = new Map<string, Promise<VerifyKey>>()
 const MAX_REMEMBERED = 256
+const answers = createMemory<Promise<boolean>>(MAX_REMEMBERED)
+const keys = createMemory<Promise<VerifyKey>>(MAX_REMEMBERED)
 
-/** Bounded; what was not asked for the longest leaves first. A failure to compute is not remembered. */
-function remembered<T>(memory: Map<string, Promise<T>>, id: string, compute: () => Promise<T>): Promise<T> {
-  const known = memory.get(id)
-  if (known !== undefined) {
-    memory.delete(id)
-    memory.set(id, known)
-    return known
-  }
-  const [oldest] = memory.keys()
-  if (memory.size >= MAX_REMEMBERED && oldest !== undefined) memory.delete(oldest)
+/** A failure to compute is not remembered. */
+function remembered<T>(memory: Memory<Promise<T>>, id: string, compute: () => Promise<T>): Promise<T> {
+  const known = memory.recall(id)
+  if (known !== undefined) return known
   const answer = compute()
-  memory.set(id, answer)
-  answer.catch(() => memory.delete(id))
+  memory.keep(id, answer)
+  answer.catch(() => memory.forget(id))
   return answer
 }

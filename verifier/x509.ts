@@ -19,6 +19,7 @@ import {
   timeOf,
   wholeBits,
 } from './der.js'
+import { createMemory, type Memory } from './memory.js'
 import { type Bytes, equalBytes, toHex } from './protocol/bytes.js'
 import { FormatError } from './protocol/errors.js'
 import { sha256 } from './protocol/hash.js'
@@ -281,14 +282,14 @@ function onlyCommonName(name: Name): string | undefined {
 
 /**
  * What was parsed before, by SHA-256 of the exact bytes: the same bytes always mean the same thing, so remembering
- * trusts nothing new. Bounded; what was not asked for the longest leaves first.
+ * trusts nothing new.
  */
-const certificates = new Map<string, Certificate>()
-const lists = new Map<string, RevocationList>()
 const MAX_REMEMBERED = 128
+const certificates = createMemory<Certificate>(MAX_REMEMBERED)
+const lists = createMemory<RevocationList>(MAX_REMEMBERED)
 
 function remembered<T>(
-  memory: Map<string, T>,
+  memory: Memory<T>,
   input: Uint8Array,
   maxBytes: number,
   what: string,
@@ -296,17 +297,11 @@ function remembered<T>(
 ): T {
   if (input.length > maxBytes) throw new FormatError('x509.size', `${what}: ${input.length} bytes, at most ${maxBytes}`)
   const sha256Hex = toHex(sha256(input))
-  const known = memory.get(sha256Hex)
-  if (known !== undefined) {
-    memory.delete(sha256Hex)
-    memory.set(sha256Hex, known)
-    return known
-  }
+  const known = memory.recall(sha256Hex)
+  if (known !== undefined) return known
   // A copy, so that nobody who holds the input can change what was parsed and remembered.
   const parsed = guarded(what, () => read(new Uint8Array(input), sha256Hex))
-  const [oldest] = memory.keys()
-  if (memory.size >= MAX_REMEMBERED && oldest !== undefined) memory.delete(oldest)
-  memory.set(sha256Hex, parsed)
+  memory.keep(sha256Hex, parsed)
   return parsed
 }
 

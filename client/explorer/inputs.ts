@@ -1,10 +1,10 @@
 /** What the form says: a policy with what was given up, endorsements and roots. Caller mistakes throw before any network. */
-import { parse } from 'yaml'
 import { type EndorsementPool, sortEndorsements } from '../../verifier/endorsements.js'
 import { UsageError } from '../../verifier/errors.js'
-import { type AppraisalPolicy, resolvePolicy, STRICT_POLICY } from '../../verifier/policy.js'
+import { readInstant } from '../../verifier/instant.js'
+import { type AppraisalPolicy, STRICT_POLICY } from '../../verifier/policy.js'
+import { parsePolicy } from '../../verifier/policy-text.js'
 import { parseTrustAnchors } from '../../verifier/trust-anchors.js'
-import { PolicyError } from '../errors.js'
 import { byId } from './dom.js'
 
 export interface Inputs {
@@ -16,7 +16,10 @@ export interface Inputs {
 /** @throws UsageError or PolicyError naming the field. */
 export async function readInputs(): Promise<Inputs> {
   const [policyFile] = filesOf('policy')
-  const base = policyFile === undefined ? STRICT_POLICY : policyFrom(await policyFile.text())
+  const base =
+    policyFile === undefined
+      ? STRICT_POLICY
+      : await parsePolicy(new Uint8Array(await policyFile.arrayBuffer()), policyFile.name)
   const anchors = []
   for (const file of filesOf('roots')) anchors.push(...parseTrustAnchors(new Uint8Array(await file.arrayBuffer())))
   const checked = (id: string): boolean => byId(id, HTMLInputElement).checked
@@ -47,23 +50,9 @@ function filesOf(id: string): readonly File[] {
   return [...(byId(id, HTMLInputElement).files ?? [])]
 }
 
-function policyFrom(text: string): AppraisalPolicy {
-  let document: unknown
-  try {
-    document = parse(text, { strict: true, uniqueKeys: true, maxAliasCount: 0 })
-  } catch (cause) {
-    throw new PolicyError('policy.unreadable', 'the policy is not YAML or JSON that can be read', { cause })
-  }
-  return resolvePolicy(document)
-}
-
 function timeFrom(text: string): Date | undefined {
   if (text === '') return undefined
-  const time = new Date(text)
-  if (
-    /^\d{4}-\d{2}-\d{2}([Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2}))?$/.test(text) &&
-    !Number.isNaN(time.getTime())
-  )
-    return time
+  const time = readInstant(text)
+  if (time !== undefined) return time
   throw new UsageError('option.time', 'the time: expected RFC 3339, such as 2026-03-01T00:00:00Z')
 }

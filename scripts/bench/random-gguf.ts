@@ -2,7 +2,8 @@
 import { open } from 'node:fs/promises'
 import { createRandom } from '../../enclave/inference/sampler.js'
 import { GGML_TYPES } from '../model/gguf-blocks.js'
-import { type LlamaShape, matrixSize } from '../model/llama-graph.js'
+import { MATRICES } from '../model/gguf-source.js'
+import { type LayerMatrix, type LlamaShape, matrixSize } from '../model/llama-graph.js'
 
 const u32 = (value: number): Buffer => Buffer.from(Uint32Array.of(value).buffer)
 const u64 = (value: number): Buffer => Buffer.from(BigUint64Array.of(BigInt(value)).buffer)
@@ -20,15 +21,7 @@ export async function writeRandomGguf(path: string, shape: LlamaShape, type: 'Q8
   for (let layer = 0; layer < layers; layer++) {
     add(`blk.${layer}.attn_norm.weight`, [hiddenSize])
     add(`blk.${layer}.ffn_norm.weight`, [hiddenSize])
-    for (const [name, key] of [
-      ['q', 'attn_q'],
-      ['k', 'attn_k'],
-      ['v', 'attn_v'],
-      ['o', 'attn_output'],
-      ['gate', 'ffn_gate'],
-      ['up', 'ffn_up'],
-      ['down', 'ffn_down'],
-    ] as const) {
+    for (const [name, key] of Object.entries(MATRICES) as [LayerMatrix, string][]) {
       const [rows, columns] = matrixSize(shape, name)
       add(`blk.${layer}.${key}.weight`, [columns, rows])
     }

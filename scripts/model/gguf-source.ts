@@ -9,7 +9,8 @@ import { checkFinite, checkShape, type ModelSource, ropeFrequencies } from './so
 
 const ARCHITECTURES = ['llama', 'qwen2', 'qwen3'] as const
 
-const MATRICES: Readonly<Record<LayerMatrix, string>> = {
+/** What a layer's matrices are called in such files, between `blk.N.` and `.weight`. */
+export const MATRICES: Readonly<Record<LayerMatrix, string>> = {
   q: 'attn_q',
   k: 'attn_k',
   v: 'attn_v',

@@ -68,15 +68,9 @@ describe('what is forgotten', () => {
     const control = `control-${Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString('hex')}`
     secret.fill(0)
     await settled()
-    const folder = mkdtempSync(join(tmpdir(), 'subrosa-heap-'))
-    try {
-      const snapshot = writeHeapSnapshot(join(folder, 'a.heapsnapshot'))
-      const canary = letters(masked.map((byte) => byte ^ 0x5a))
-      expect(await occurrences(snapshot, [control.slice(8), canary])).toEqual([true, false])
-      expect([control.length, kept.locked()]).toEqual([40, false])
-    } finally {
-      rmSync(folder, { recursive: true })
-    }
+    const canary = () => letters(masked.map((byte) => byte ^ 0x5a))
+    expect(await inHeap(() => [control.slice(8), canary()])).toEqual([true, false])
+    expect([control.length, kept.locked()]).toEqual([40, false])
   }, 120_000)
 
   it('is every string of prompt and answer, once both ends are done', async () => {
@@ -87,16 +81,10 @@ describe('what is forgotten', () => {
     const control = `control-${Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString('hex')}`
     secret.fill(0)
     await settled()
-    const folder = mkdtempSync(join(tmpdir(), 'subrosa-heap-'))
-    try {
-      const snapshot = writeHeapSnapshot(join(folder, 'a.heapsnapshot'))
-      const canary = Buffer.from(masked.map((byte) => byte ^ 0x5a)).toString('hex')
-      expect(await occurrences(snapshot, [control.slice(8), canary])).toEqual([true, false])
-      expect(control).toHaveLength(40)
-      expect((await worker.fetch(new Request('http://worker.example/readyz'))).status).toBe(200)
-    } finally {
-      rmSync(folder, { recursive: true })
-    }
+    const canary = () => Buffer.from(masked.map((byte) => byte ^ 0x5a)).toString('hex')
+    expect(await inHeap(() => [control.slice(8), canary()])).toEqual([true, false])
+    expect(control).toHaveLength(40)
+    expect((await worker.fetch(new Request('http://worker.example/readyz'))).status).toBe(200)
   }, 120_000)
 })
 
@@ -138,6 +126,17 @@ async function exchange(prompt: string): Promise<Worker> {
     if (!stream && !text.includes(prompt)) throw new Error('the echo is missing')
   }
   return worker
+}
+
+/** Whether each text is in a snapshot of this heap; `texts` makes them once it is taken, or it would hold them. */
+async function inHeap(texts: () => readonly string[]): Promise<boolean[]> {
+  const folder = mkdtempSync(join(tmpdir(), 'subrosa-heap-'))
+  try {
+    const snapshot = writeHeapSnapshot(join(folder, 'a.heapsnapshot'))
+    return await occurrences(snapshot, texts())
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 }
 
 /** Whether each text is in a file that is too large to hold. */

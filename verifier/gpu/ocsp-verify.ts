@@ -52,8 +52,9 @@ export async function checkOcsp(t: Transcript, input: OcspInput): Promise<readon
   const judged: Named<Judged>[] = []
   let flooded = false
   if (input.revocation !== 'off') {
-    const responses = readResponses(input.pool)
-    flooded = input.pool.documents.filter(({ kind }) => kind === 'ocsp').length > MAX_RESPONSES
+    const documents = input.pool.documents.filter(({ kind }) => kind === 'ocsp')
+    flooded = documents.length > MAX_RESPONSES
+    const responses = readResponses(documents.slice(0, MAX_RESPONSES))
     for (const subject of distinct(input.subjects)) {
       judged.push({ name: nameOf(subject), item: await judge(subject, responses, now) })
     }
@@ -215,18 +216,15 @@ const MAX_RESPONSES = 256
 /** About one certificate. */
 const MAX_CANDIDATES = 16
 
-function readResponses(pool: EndorsementPool): readonly OcspResponse[] {
-  return pool.documents
-    .filter(({ kind }) => kind === 'ocsp')
-    .slice(0, MAX_RESPONSES)
-    .flatMap(({ bytes }) => {
-      try {
-        return [parseOcspResponse(bytes)]
-      } catch (error) {
-        if (error instanceof FormatError) return []
-        throw error
-      }
-    })
+function readResponses(documents: EndorsementPool['documents']): readonly OcspResponse[] {
+  return documents.flatMap(({ bytes }) => {
+    try {
+      return [parseOcspResponse(bytes)]
+    } catch (error) {
+      if (error instanceof FormatError) return []
+      throw error
+    }
+  })
 }
 
 async function judge(subject: Subject, responses: readonly OcspResponse[], now: Date): Promise<Judged> {

@@ -88,7 +88,7 @@ export interface PreparedSender {
   readonly form: OhttpForm
 }
 
-const prepared = new WeakMap<PreparedSender, SenderContext>()
+const prepared = new WeakMap<PreparedSender, { readonly header: Bytes; readonly context: SenderContext }>()
 
 /** @throws FormatError or HpkeError on a bad key. */
 export async function prepareSender(
@@ -98,18 +98,18 @@ export async function prepareSender(
   const suite = suiteOf(configuration)
   const header = encodeHeader({ keyId: configuration.keyId, ...suite })
   const sender: PreparedSender = { configuration, form }
-  prepared.set(sender, await setupBaseS(suite, configuration.publicKey, infoOf(form, header)))
+  const context = await setupBaseS(suite, configuration.publicKey, infoOf(form, header))
+  prepared.set(sender, { header, context })
   return sender
 }
 
 /** As `sealRequest`, for the key it was prepared for. @throws TypeError the second time: two requests would share their keys. */
 export function sealPrepared(sender: PreparedSender, plaintext: AsyncIterable<Uint8Array>): SealedRequest {
-  const context = prepared.get(sender)
-  if (context === undefined) throw new TypeError('a prepared sender seals one request')
+  const made = prepared.get(sender)
+  if (made === undefined) throw new TypeError('a prepared sender seals one request')
   prepared.delete(sender)
   const { configuration, form } = sender
-  const suite = suiteOf(configuration)
-  const header = encodeHeader({ keyId: configuration.keyId, ...suite })
+  const { header, context } = made
   const { enc, seal } = context
 
   async function* body(): AsyncGenerator<Bytes> {
@@ -117,7 +117,7 @@ export function sealPrepared(sender: PreparedSender, plaintext: AsyncIterable<Ui
     if (form === 'chunked') yield* sealChunks(plaintext, seal)
     else yield await seal(EMPTY, await wholePlain(plaintext))
   }
-  return { ...requestContext(form, suite, enc, context.export), body: body() }
+  return { ...requestContext(form, suiteOf(configuration), enc, context.export), body: body() }
 }
 
 /**

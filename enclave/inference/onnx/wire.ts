@@ -3,6 +3,7 @@
  * (protobuf.dev/programming-guides/encoding). Groups are refused. The reader copies nothing and never reads past its
  * bytes; depth is bounded by its callers, which know the messages they expect.
  */
+import { concat } from '../../../verifier/protocol/bytes.js'
 import { FormatError } from '../../../verifier/protocol/errors.js'
 
 /** One field of a message: `bytes` for wire type 2, `value` for the others. */
@@ -89,15 +90,7 @@ export function createWireWriter(): WireWriter {
       return writer
     },
     message: (field, value) => writer.bytes(field, value.finish()),
-    finish() {
-      const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0))
-      let at = 0
-      for (const part of parts) {
-        whole.set(part, at)
-        at += part.length
-      }
-      return whole
-    },
+    finish: () => concat(...parts),
   }
   return writer
 }

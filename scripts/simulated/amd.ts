@@ -5,7 +5,7 @@
  * Private keys exist in memory only. Nothing here reads the clock: without dates, a hierarchy holds for the single day
  * that starts at `SIMULATED_EPOCH`, so forgetting them yields expired certificates, never long-lived ones.
  */
-import { generateKeyPair, generateKeyPairSync, type KeyObject } from 'node:crypto'
+import { createPrivateKey, createPublicKey, generateKeyPair, generateKeyPairSync, type KeyObject } from 'node:crypto'
 import { promisify } from 'node:util'
 import type { Bytes } from '../../verifier/protocol/bytes.js'
 import {
@@ -265,7 +265,17 @@ export function sharedAmdKeys(label: string, rsaBits = 4096): Promise<AmdKeys> {
 
 /** A fresh key for a VCEK or VLEK; P-384 unless a test wants the wrong curve. */
 export function generateEcKeys(curve: 'P-256' | 'P-384' = 'P-384'): KeyPair {
-  return generateKeyPairSync('ec', { namedCurve: curve })
+  // Through DER: a key object straight from its generator shares a lock with it, and Node 20 hangs when the generator is
+  // collected while such a key is exported as a JWK.
+  const { privateKey, publicKey } = generateKeyPairSync('ec', {
+    namedCurve: curve,
+    privateKeyEncoding: { type: 'pkcs8', format: 'der' },
+    publicKeyEncoding: { type: 'spki', format: 'der' },
+  })
+  return {
+    privateKey: createPrivateKey({ key: privateKey, type: 'pkcs8', format: 'der' }),
+    publicKey: createPublicKey({ key: publicKey, type: 'spki', format: 'der' }),
+  }
 }
 
 function generateAmdKeysSync(rsaBits = 4096): AmdKeys {

@@ -14,6 +14,7 @@ import {
 import { sha256 } from '../verifier/protocol/hash.js'
 import { merkleTree } from '../verifier/protocol/merkle.js'
 import { encodeClaims, encodeCore, encodeFresh, gpuNonceFor, reportDataFor } from '../verifier/protocol/statement.js'
+import { within } from './deadline.js'
 import { WorkerError } from './errors.js'
 import type { KeyLadder } from './keys.js'
 import type { Platform } from './platforms/platform.js'
@@ -69,7 +70,11 @@ export function createAttester(options: AttesterOptions): Attester {
   async function serve(batch: readonly Waiting[]): Promise<void> {
     const work = attestBatch(options, batch)
     try {
-      await within(work, timeoutMs)
+      await within(
+        work,
+        timeoutMs,
+        () => new WorkerError('worker.platform', `the machine made no report within ${timeoutMs} ms`),
+      )
       onBatch(batch.length)
     } catch (error) {
       for (const { reject } of batch) reject(error)
@@ -121,6 +126,7 @@ async function attestBatch({ platform, keys, now }: AttesterOptions, batch: read
     gpus,
     switches,
     keys: signed,
+    ...(platform.eventLog === undefined ? {} : { eventLog: platform.eventLog }),
     endorsements: await platform.endorsements(),
   }
   for (const [i, { nonce, resolve }] of batch.entries()) {
@@ -133,19 +139,4 @@ async function attestBatch({ platform, keys, now }: AttesterOptions, batch: read
 
 function sleep(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms))
-}
-
-async function within<T>(work: Promise<T>, timeoutMs: number): Promise<T> {
-  let timer: ReturnType<typeof setTimeout> | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new WorkerError('worker.platform', `the machine made no report within ${timeoutMs} ms`)),
-      timeoutMs,
-    )
-  })
-  try {
-    return await Promise.race([work, late])
-  } finally {
-    clearTimeout(timer)
-  }
 }

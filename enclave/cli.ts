@@ -19,6 +19,7 @@ interface ServeFlags {
   readonly host: string
   readonly padding: PaddingMode
   readonly trustAnchorOut?: string
+  readonly extendRtmr3: boolean
   readonly verbose: boolean
 }
 
@@ -40,6 +41,7 @@ export function registerServe(program: Command): void {
         .default('tick'),
     )
     .option('--trust-anchor-out <file>', "write the simulated machine's roots to FILE")
+    .option('--extend-rtmr3', 'TDX: also name configuration and model in runtime register 3', false)
     .option('--verbose', 'log every request (never its content) and show stack traces', false)
     .action((flags: ServeFlags) => run(flags))
 }
@@ -55,6 +57,7 @@ async function run(flags: ServeFlags): Promise<void> {
       host: flags.host,
       padding: flags.padding,
       logLevel: flags.verbose ? 'info' : 'error',
+      ...(flags.extendRtmr3 ? { extendRuntimeRegister: true } : {}),
       ...(flags.model === undefined ? {} : { modelDirectory: flags.model }),
       ...(flags.modelOwner === undefined ? {} : { modelOwnerKey: await loadOwnerKey(flags.modelOwner) }),
     })

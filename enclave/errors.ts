@@ -7,6 +7,7 @@ import { SubrosaError } from '../verifier/protocol/errors.js'
 export type WorkerErrorCode =
   | 'worker.no-tee'
   | 'worker.platform'
+  | 'worker.gpu'
   | 'worker.host-data'
   | 'worker.simulated-missing'
   | 'worker.model'
@@ -19,7 +20,7 @@ export type WorkerErrorCode =
 /**
  * The worker cannot do what was asked. What to do: `worker.option`, `worker.port` and `worker.model` mean fix the
  * command; `worker.no-tee` means run in a confidential VM or say `--simulated`; `worker.platform` may pass when tried
- * again; `worker.host-data` means that this VM was launched for another configuration; `worker.model-key` means
+ * again; `worker.gpu` means that a GPU is there and must not be used, for the reason given; `worker.host-data` means that this VM was launched for another configuration; `worker.model-key` means
  * that a release was not the model owner's for this boot; `worker.busy` means try later.
  */
 export class WorkerError extends SubrosaError {

@@ -8,7 +8,7 @@ import type { Server, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { createAdaptorServer } from '@hono/node-server'
-import type { Bytes } from '../verifier/protocol/bytes.js'
+import { type Bytes, concat, toBytes } from '../verifier/protocol/bytes.js'
 import type { ModelClaims, PaddingMode } from '../verifier/protocol/statement.js'
 import { WorkerError } from './errors.js'
 import type { Engine } from './inference/engine.js'
@@ -19,9 +19,10 @@ import { loadModelPackage, modelClaims } from './inference/package.js'
 import { loadSealedPackage } from './inference/sealed-package.js'
 import { openHostConfiguration } from './launch-configuration.js'
 import { createLogger, errorCode, type Logger, type LogLevel } from './log.js'
+import { detectPlatform } from './platforms/detect.js'
 import type { Platform } from './platforms/platform.js'
 import { loadSimulatedPlatform } from './platforms/simulated.js'
-import { detectPlatform } from './platforms/tsm.js'
+import { extendRuntimeRegister } from './platforms/tdx-registers.js'
 import { watchedBody } from './watched-body.js'
 import { createWorker, type HostChoices, hostDataFor, type Worker } from './worker.js'
 
@@ -43,6 +44,11 @@ export interface ServeOptions {
   readonly modelDirectory?: string
   /** Raw Ed25519 public key of the model's owner, 32 bytes: the package is sealed, and answers wait for the owner's release. */
   readonly modelOwnerKey?: Bytes
+  /**
+   * Also says configuration and model in RTMR3 of a TDX guest, for verifiers that pin it; the statement says both anyhow. A
+   * register cannot be taken back: a worker that starts a second time in one boot extends it a second time.
+   */
+  readonly extendRuntimeRegister?: boolean
   /** 0 takes any free port. Default 8080. */
   readonly port?: number
   /** Default 127.0.0.1. */
@@ -104,8 +110,10 @@ export async function serve(options: ServeOptions = {}): Promise<RunningWorker> 
           ...(options.simulatedGpus === undefined ? {} : { gpus: options.simulatedGpus }),
           ...(options.simulatedLaunchDigest === undefined ? {} : { launchDigest: options.simulatedLaunchDigest }),
         })
-  const platform = real ?? simulated
-  if (platform === undefined) throw new WorkerError('worker.no-tee', 'no platform')
+  const machine = real ?? simulated
+  if (machine === undefined) throw new WorkerError('worker.no-tee', 'no platform')
+  const platform =
+    options.extendRuntimeRegister === true ? await withRuntimeEvents(machine, model.weightsRoot) : machine
 
   const worker = await createWorker({
     ...choices,
@@ -141,6 +149,19 @@ export async function serve(options: ServeOptions = {}): Promise<RunningWorker> 
       return closing
     },
   }
+}
+
+/** @throws WorkerError `worker.option` on a machine without runtime registers. */
+async function withRuntimeEvents(machine: Platform, model: Bytes): Promise<Platform> {
+  const events =
+    machine.kind === 'tdx' ? await extendRuntimeRegister({ configuration: machine.hostData, model }) : undefined
+  if (events === undefined) {
+    throw new WorkerError('worker.option', 'this machine offers no runtime registers: it takes TDX and Linux 6.16')
+  }
+  const { eventLog } = machine
+  return eventLog === undefined
+    ? machine
+    : { ...machine, eventLog: toBytes(concat(eventLog, ...events.map(({ record }) => record))) }
 }
 
 /** From the configuration this machine was launched for, where there is one; otherwise from whoever typed the command. */

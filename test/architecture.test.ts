@@ -54,7 +54,7 @@ const SINGLE_IMPORTERS: readonly { readonly package: RegExp; readonly only: RegE
   { package: /^@noble\/hashes/, only: /^verifier\/protocol\/hash\.ts$/ },
   { package: /^(@peculiar\/.*|reflect-metadata)$/, only: /^verifier\/x509\.ts$/ },
   { package: /^onnxruntime-/, only: /^enclave\/inference\/ort\// },
-  { package: /^koffi$/, only: /^enclave\/inference\/ort\/c-api\.ts$/ },
+  { package: /^koffi$/, only: /^enclave\/(inference\/ort\/c-api|platforms\/native)\.ts$/ },
   { package: /^node-forge$/, only: /^scripts\/simulated\// },
 ]
 

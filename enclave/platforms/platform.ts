@@ -14,7 +14,9 @@ export interface Platform {
   readonly simulated: boolean
   /** HOST_DATA (32 bytes) or MRCONFIGID (48 bytes) of this machine's reports. */
   readonly hostData: Bytes
-  /** Raw SNP report or TDX quote whose REPORT_DATA is exactly these 64 bytes. */
+  /** Events of the firmware and the worker, for TDX: a verifier replays them into the registers of the quote. */
+  readonly eventLog?: Bytes
+  /** SNP report or TDX quote, raw or in a paravisor's container, whose REPORT_DATA is exactly these 64 bytes. */
   attest(reportData: Bytes): Promise<Bytes>
   /** Evidence of every GPU and switch over this 32-byte SPDM nonce, encoded as bundles carry it; none without devices. */
   attestDevices(nonce: Bytes): Promise<{ readonly gpus: readonly Bytes[]; readonly switches: readonly Bytes[] }>

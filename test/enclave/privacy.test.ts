@@ -124,7 +124,7 @@ describe('privacy', () => {
       .filter((name) => name.endsWith('.ts') && !name.includes('node_modules'))
       .filter((name) => /from '(node:)?fs(\/promises)?'/.test(readFileSync(new URL(name, folder), 'utf8')))
     // library.ts hashes the runtime, package.ts reads the model, serve.ts looks for it, image.ts reads what the host handed over,
-    // tsm.ts talks to the kernel, cli.ts writes the simulated root, cli-model.ts is not part of the worker: an owner seals a
+    // kernel-files.ts talks to the kernel, cli.ts writes the simulated root, cli-model.ts is not part of the worker: an owner seals a
     // package with it.
     const known = [
       'cli-model.ts',
@@ -132,7 +132,7 @@ describe('privacy', () => {
       'image.ts',
       'inference/ort/library.ts',
       'inference/package.ts',
-      'platforms/tsm.ts',
+      'platforms/kernel-files.ts',
       'serve.ts',
     ]
     expect(importers.filter((name) => !known.includes(name))).toEqual([])

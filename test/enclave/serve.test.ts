@@ -236,3 +236,15 @@ describe('subrosa serve', () => {
     expect(real).not.toContain('SIMULATED')
   })
 })
+
+describe('runtime registers', () => {
+  it('are refused where the machine has none, instead of left out', async () => {
+    const refused = serve({
+      simulated: true,
+      port: 0,
+      engine: { engine: stubEngine(), model: MODEL },
+      extendRuntimeRegister: true,
+    })
+    await expect(refused).rejects.toMatchObject({ code: 'worker.option' })
+  })
+})

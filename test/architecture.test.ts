@@ -49,7 +49,8 @@ const LAYERS: readonly { readonly from: string; readonly may: readonly string[] 
 /** Packages that only one place may import, so that replacing one changes one file. */
 const SINGLE_IMPORTERS: readonly { readonly package: RegExp; readonly only: RegExp }[] = [
   { package: /^cbor-x/, only: /^verifier\/protocol\/cbor\.ts$/ },
-  { package: /^(hpke|@panva\/hpke-noble|@hpke\/.*)$/, only: /^verifier\/protocol\/hpke\.ts$/ },
+  { package: /^(hpke|@panva\/hpke-noble|@hpke\/.*)$/, only: /^verifier\/protocol\/(hpke|x-wing-node)\.ts$/ },
+  { package: /^@noble\/post-quantum/, only: /^verifier\/protocol\/x-wing-node\.ts$/ },
   { package: /^@sigstore\//, only: /^verifier\/release\/sigstore\.ts$/ },
   { package: /^@noble\/hashes/, only: /^verifier\/protocol\/hash\.ts$/ },
   { package: /^(@peculiar\/.*|reflect-metadata)$/, only: /^verifier\/x509\.ts$/ },

@@ -161,3 +161,27 @@ it('an all-zero X25519 encapsulation is refused (RFC 9180 §7.1.4)', async () =>
     code: 'hpke.decap',
   })
 })
+
+it.each([0, 1, 766, 767])(
+  'an ML-KEM key is refused when its coefficient %i is out of range (FIPS 203 §7.2)',
+  async (at) => {
+    const { publicKey } = await generateKeyPair(KEM_MLKEM768_X25519)
+    const suite = { kemId: KEM_MLKEM768_X25519, kdfId: 1, aeadId: 1 }
+    const withCoefficient = (value: number): Uint8Array => {
+      const key = publicKey.slice()
+      const first = Math.floor(at / 2) * 3 + (at % 2)
+      const [low = 0, high = 0] = key.subarray(first, first + 2)
+      key.set(
+        at % 2 === 0 ? [value & 255, (high & 0xf0) | (value >> 8)] : [(low & 15) | ((value & 15) << 4), value >> 4],
+        first,
+      )
+      return key
+    }
+    await setupBaseS(suite, withCoefficient(3328), utf8(''))
+    for (const value of [3329, 4095]) {
+      expect(await failureOf(() => setupBaseS(suite, withCoefficient(value), utf8('')))).toMatchObject({
+        code: 'hpke.public-key',
+      })
+    }
+  },
+)

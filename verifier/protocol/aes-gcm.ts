@@ -4,6 +4,7 @@
  * many times the encryption. Elsewhere by WebCrypto. Both give the same bytes; a test compares them.
  */
 import { type Bytes, concat, toBytes } from './bytes.js'
+import { type NodeCrypto, nodeCrypto } from './node-crypto.js'
 
 const TAG_BYTES = 16
 
@@ -17,29 +18,6 @@ export interface AesGcm {
 export function aesGcm(): AesGcm {
   const node = nodeCrypto()
   return node === undefined ? webAesGcm() : nodeAesGcm(node)
-}
-
-/** What is used of `node:crypto`, whose types a browser build does not have. */
-export interface NodeCrypto {
-  createCipheriv(name: string, key: Uint8Array, nonce: Uint8Array, options: { authTagLength: number }): NodeCipher
-  createDecipheriv(name: string, key: Uint8Array, nonce: Uint8Array, options: { authTagLength: number }): NodeDecipher
-}
-
-interface NodeCipher {
-  setAAD(aad: Uint8Array): unknown
-  update(data: Uint8Array): Uint8Array
-  final(): Uint8Array
-  getAuthTag(): Uint8Array
-}
-
-interface NodeDecipher extends Omit<NodeCipher, 'getAuthTag'> {
-  setAuthTag(tag: Uint8Array): unknown
-}
-
-/** Asked for at run time, so that no bundler looks for it; undefined outside Node. */
-export function nodeCrypto(): NodeCrypto | undefined {
-  const { process } = globalThis as { readonly process?: { getBuiltinModule?(name: string): unknown } }
-  return process?.getBuiltinModule?.('node:crypto') as NodeCrypto | undefined
 }
 
 export function nodeAesGcm(node: NodeCrypto): AesGcm {

@@ -196,18 +196,21 @@ function message<Head>(head: Head, reader: StreamReader, known: boolean, limits:
   trailers.catch(() => undefined) // a caller that never asks for trailers must not crash the process
 
   async function* content(): AsyncGenerator<Bytes> {
-    let failure: unknown = new SubrosaError('bhttp.abandoned', 'the content was not read to its end')
+    let outcome: 'read' | 'failed' | 'abandoned' = 'abandoned'
+    let failure: unknown
     try {
       yield* known ? knownContent(reader, limits) : indeterminateContent(reader, limits)
       const lines = await readFields(reader, known, limits)
       await readPadding(reader, limits)
-      failure = undefined
+      outcome = 'read'
       settle?.resolve(lines)
     } catch (error) {
+      outcome = 'failed'
       failure = error
       throw error
     } finally {
-      if (failure !== undefined) {
+      if (outcome === 'abandoned') failure = new SubrosaError('bhttp.abandoned', 'the content was not read to its end')
+      if (outcome !== 'read') {
         settle?.reject(failure)
         await reader.cancel()
       }

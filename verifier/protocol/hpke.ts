@@ -2,8 +2,8 @@
  * HPKE (RFC 9180), base mode, and nothing else of it. Only importer of the HPKE library.
  *
  * KEMs: DHKEM(X25519, HKDF-SHA256) 0x0020 and MLKEM768-X25519 0x647a (draft-ietf-hpke-pq §4); KDF HKDF-SHA256 0x0001;
- * AEADs AES-128-GCM, AES-256-GCM, ChaCha20Poly1305. A KEM uses WebCrypto where the runtime has it and @noble otherwise;
- * both give the same bytes. Refused: every other identifier, PSK and auth modes, and DeriveKeyPair, whose definition
+ * AEADs AES-128-GCM, AES-256-GCM, ChaCha20Poly1305. A KEM uses what is fastest of what the runtime has: Node's own
+ * cryptography, else WebCrypto, else @noble; all give the same bytes. Refused: every other identifier, PSK and auth modes, and DeriveKeyPair, whose definition
  * for 0x647a changed between drafts: keys are generated, or imported from their 32-byte serialisation.
  */
 import * as noble from '@panva/hpke-noble'
@@ -21,6 +21,8 @@ import {
   KEM_MLKEM768_X25519,
   KEM_X25519_HKDF_SHA256,
 } from './hpke-suites.js'
+import { nodeCrypto } from './node-crypto.js'
+import { nodeMlKem768X25519 } from './x-wing-node.js'
 
 export type HpkeErrorCode =
   | 'hpke.suite-unsupported'
@@ -189,18 +191,28 @@ const KEMS: ReadonlyMap<number, { readonly native: hpke.KEMFactory; readonly por
   [KEM_MLKEM768_X25519, { native: hpke.KEM_MLKEM768_X25519, portable: noble.KEM_MLKEM768_X25519 }],
 ])
 
+/** Node's own cryptography, without the ways to other threads and back that WebCrypto takes. */
+function nodeKem(kemId: number): hpke.KEMFactory | undefined {
+  const node = kemId === KEM_MLKEM768_X25519 ? nodeCrypto() : undefined
+  return node === undefined ? undefined : nodeMlKem768X25519(node)
+}
+
 const chosenKems = new Map<number, Promise<hpke.KEMFactory>>()
 
-/** Native when one key can be generated natively, else portable; decided once per process, so keys never mix. */
+/** Node's, else native when one key can be generated natively, else portable; decided once per process, so keys never mix. */
 async function kemFactory(kemId: number): Promise<hpke.KEMFactory> {
   const known = chosenKems.get(kemId)
   if (known !== undefined) return known
   const choices = KEMS.get(kemId)
   if (choices === undefined) throw new HpkeError('hpke.suite-unsupported', `KEM ${kemId} is not supported`)
-  const choice = new hpke.CipherSuite(choices.native, KDF, hpke.AEAD_AES_128_GCM).GenerateKeyPair(false).then(
-    () => choices.native,
-    () => choices.portable,
-  )
+  const ownOfNode = nodeKem(kemId)
+  const choice =
+    ownOfNode !== undefined
+      ? Promise.resolve(ownOfNode)
+      : new hpke.CipherSuite(choices.native, KDF, hpke.AEAD_AES_128_GCM).GenerateKeyPair(false).then(
+          () => choices.native,
+          () => choices.portable,
+        )
   chosenKems.set(kemId, choice)
   return choice
 }
@@ -233,9 +245,21 @@ async function kemFor(kemId: number): Promise<hpke.CipherSuite> {
 }
 
 async function deserializePublicKey(library: hpke.CipherSuite, publicKey: Uint8Array): Promise<hpke.Key> {
+  if (library.KEM.id === KEM_MLKEM768_X25519 && !isMlKem768Key(publicKey)) {
+    throw new HpkeError('hpke.public-key', 'public key: a coefficient of its ML-KEM half is out of range')
+  }
   try {
     return await library.DeserializePublicKey(toBytes(publicKey))
   } catch (cause) {
     throw new HpkeError('hpke.public-key', `public key: not one of KEM ${library.KEM.id}`, { cause })
   }
+}
+
+/** FIPS 203 §7.2, the modulus check: 768 coefficients of 12 bits, little-endian, each below 3,329. @noble does not make it. */
+function isMlKem768Key(publicKey: Uint8Array): boolean {
+  for (let at = 0; at + 2 < Math.min(1152, publicKey.length); at += 3) {
+    const [low = 0, middle = 0, high = 0] = publicKey.subarray(at, at + 3)
+    if ((low | ((middle & 15) << 8)) >= 3329 || ((middle >> 4) | (high << 4)) >= 3329) return false
+  }
+  return true
 }

@@ -51,6 +51,12 @@ export class StreamReader {
   /** Exactly `length` bytes. The caller has bounded `length`. @throws TruncatedError when the stream is shorter. */
   async take(length: number): Promise<Bytes> {
     const out = new Uint8Array(length)
+    // Nothing to wait for: lengths are a byte or two, and waiting costs more than reading them.
+    if (length <= this.#piece.length) {
+      out.set(this.#piece.subarray(0, length))
+      this.#piece = this.#piece.subarray(length)
+      return out
+    }
     let filled = 0
     while (filled < length) {
       const part = await this.some(length - filled)

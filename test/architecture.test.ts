@@ -49,10 +49,10 @@ const LAYERS: readonly { readonly from: string; readonly may: readonly string[] 
 /** Packages that only one place may import, so that replacing one changes one file. */
 const SINGLE_IMPORTERS: readonly { readonly package: RegExp; readonly only: RegExp }[] = [
   { package: /^cbor-x/, only: /^verifier\/protocol\/cbor\.ts$/ },
-  { package: /^(hpke|@panva\/hpke-noble|@hpke\/.*)$/, only: /^verifier\/protocol\/(hpke|x-wing-node)\.ts$/ },
-  { package: /^@noble\/post-quantum/, only: /^verifier\/protocol\/x-wing-node\.ts$/ },
+  { package: /^(hpke|@panva\/hpke-noble|@hpke\/.*)$/, only: /^verifier\/protocol\/(hpke|x-wing)\.ts$/ },
+  { package: /^@noble\/(post-quantum|curves)/, only: /^verifier\/protocol\/x-wing-noble\.ts$/ },
   { package: /^@sigstore\//, only: /^verifier\/release\/sigstore\.ts$/ },
-  { package: /^@noble\/hashes/, only: /^verifier\/protocol\/hash\.ts$/ },
+  { package: /^@noble\/hashes/, only: /^verifier\/protocol\/(hash|x-wing-noble)\.ts$/ },
   { package: /^(@peculiar\/.*|reflect-metadata)$/, only: /^verifier\/x509\.ts$/ },
   { package: /^onnxruntime-/, only: /^enclave\/inference\/ort\// },
   { package: /^koffi$/, only: /^enclave\/(inference\/ort\/c-api|platforms\/native)\.ts$/ },

@@ -57,7 +57,7 @@ describe('npm run bench', () => {
     const { status, stdout } = await bench('--only', 'snp.warm.remembered')
     expect(status).toBe(0)
     expect(stdout).toMatch(/^snp\.warm\.remembered +\d+\.\d\d +target ≤ 1 /)
-  }, 60_000)
+  })
 
   it.each([['--only', 'nothing'], ['--fast']])('misuse: %s', async (...argv) => {
     const { status, stdout, stderr } = await bench(...argv)

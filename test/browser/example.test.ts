@@ -12,7 +12,7 @@ import { launchBrowser, withoutBrowser } from './browser.js'
 
 const root = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url))
 
-describe.skipIf(withoutBrowser)('examples/page.html', { timeout: 60_000 }, () => {
+describe.skipIf(withoutBrowser)('examples/page.html', () => {
   let browser: Browser
   let server: Server
   let worker: RunningWorker
@@ -35,7 +35,7 @@ describe.skipIf(withoutBrowser)('examples/page.html', { timeout: 60_000 }, () =>
     await once(server, 'listening')
     browser = await launchBrowser()
     worker = await startWorker()
-  }, 60_000)
+  })
 
   afterAll(async () => {
     await browser.close()

@@ -18,7 +18,7 @@ import { launchBrowser, withoutBrowser } from './browser.js'
 
 const CANARY = 'kookaburra-7193'
 
-describe.skipIf(withoutBrowser)('the explorer', { timeout: 120_000 }, () => {
+describe.skipIf(withoutBrowser)('the explorer', () => {
   let browser: Browser
   let door: LocalDoor
   let page: Page
@@ -52,7 +52,7 @@ describe.skipIf(withoutBrowser)('the explorer', { timeout: 120_000 }, () => {
     const digest = (text: string) => toHex(new TextEncoder().encode(text)).padEnd(96, '0').slice(0, 96)
     const other = { ...world.policy, measurements: [{ digest: digest('other') }] }
     await writeFile(file('other.json'), JSON.stringify(other))
-  }, 120_000)
+  })
 
   afterAll(async () => {
     await browser?.close()

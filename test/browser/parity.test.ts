@@ -106,7 +106,7 @@ async function appraiseInPage(crossing: Crossing): Promise<string> {
   return JSON.stringify(page.resultToJson(result))
 }
 
-describe.skipIf(withoutBrowser)('in Chromium as on the command line', { timeout: 60_000 }, () => {
+describe.skipIf(withoutBrowser)('in Chromium as on the command line', () => {
   let browser: Browser
   let door: LocalDoor
   let page: Page
@@ -123,7 +123,7 @@ describe.skipIf(withoutBrowser)('in Chromium as on the command line', { timeout:
     await page.goto(`${door.origin}/`)
     // As text: the test runner would rewrite the import into its own.
     await page.evaluate("import('/app.js').then((module) => { globalThis.page = module })")
-  }, 120_000)
+  })
 
   afterAll(async () => {
     await browser.close()

@@ -71,7 +71,7 @@ describe('what is forgotten', () => {
     const canary = () => letters(masked.map((byte) => byte ^ 0x5a))
     expect(await inHeap(() => [control.slice(8), canary()])).toEqual([true, false])
     expect([control.length, kept.locked()]).toEqual([40, false])
-  }, 120_000)
+  })
 
   it('is every string of prompt and answer, once both ends are done', async () => {
     const secret = crypto.getRandomValues(new Uint8Array(16))
@@ -85,7 +85,7 @@ describe('what is forgotten', () => {
     expect(await inHeap(() => [control.slice(8), canary()])).toEqual([true, false])
     expect(control).toHaveLength(40)
     expect((await worker.fetch(new Request('http://worker.example/readyz'))).status).toBe(200)
-  }, 120_000)
+  })
 })
 
 /** An owner's releases, a wrong one and the right one; returns the lock, so that what it keeps is still there to be found. */

@@ -180,7 +180,7 @@ it.each([0, 1, 766, 767])(
     await setupBaseS(suite, withCoefficient(3328), utf8(''))
     for (const value of [3329, 4095]) {
       expect(await failureOf(() => setupBaseS(suite, withCoefficient(value), utf8('')))).toMatchObject({
-        code: 'hpke.public-key',
+        code: 'hpke.encap',
       })
     }
   },

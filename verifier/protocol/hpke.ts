@@ -22,7 +22,9 @@ import {
   KEM_X25519_HKDF_SHA256,
 } from './hpke-suites.js'
 import { nodeCrypto } from './node-crypto.js'
-import { nodeMlKem768X25519 } from './x-wing-node.js'
+import { mlKem768X25519 } from './x-wing.js'
+import { nobleMlKem, noblePrimitives } from './x-wing-noble.js'
+import { nodePrimitives, opensslMlKem } from './x-wing-node.js'
 
 export type HpkeErrorCode =
   | 'hpke.suite-unsupported'
@@ -188,13 +190,17 @@ const KEMS: ReadonlyMap<number, { readonly native: hpke.KEMFactory; readonly por
       portable: noble.KEM_DHKEM_X25519_HKDF_SHA256,
     },
   ],
-  [KEM_MLKEM768_X25519, { native: hpke.KEM_MLKEM768_X25519, portable: noble.KEM_MLKEM768_X25519 }],
+  [KEM_MLKEM768_X25519, { native: hpke.KEM_MLKEM768_X25519, portable: mlKem768X25519(noblePrimitives()) }],
 ])
 
 /** Node's own cryptography, without the ways to other threads and back that WebCrypto takes. */
 function nodeKem(kemId: number): hpke.KEMFactory | undefined {
   const node = kemId === KEM_MLKEM768_X25519 ? nodeCrypto() : undefined
-  return node === undefined ? undefined : nodeMlKem768X25519(node)
+  if (node === undefined) return undefined
+  const openssl = opensslMlKem(node)
+  return openssl === undefined
+    ? mlKem768X25519(nodePrimitives(node, nobleMlKem()))
+    : mlKem768X25519(nodePrimitives(node, openssl))
 }
 
 const chosenKems = new Map<number, Promise<hpke.KEMFactory>>()
@@ -245,21 +251,9 @@ async function kemFor(kemId: number): Promise<hpke.CipherSuite> {
 }
 
 async function deserializePublicKey(library: hpke.CipherSuite, publicKey: Uint8Array): Promise<hpke.Key> {
-  if (library.KEM.id === KEM_MLKEM768_X25519 && !isMlKem768Key(publicKey)) {
-    throw new HpkeError('hpke.public-key', 'public key: a coefficient of its ML-KEM half is out of range')
-  }
   try {
     return await library.DeserializePublicKey(toBytes(publicKey))
   } catch (cause) {
     throw new HpkeError('hpke.public-key', `public key: not one of KEM ${library.KEM.id}`, { cause })
   }
-}
-
-/** FIPS 203 §7.2, the modulus check: 768 coefficients of 12 bits, little-endian, each below 3,329. @noble does not make it. */
-function isMlKem768Key(publicKey: Uint8Array): boolean {
-  for (let at = 0; at + 2 < Math.min(1152, publicKey.length); at += 3) {
-    const [low = 0, middle = 0, high = 0] = publicKey.subarray(at, at + 3)
-    if ((low | ((middle & 15) << 8)) >= 3329 || ((middle >> 4) | (high << 4)) >= 3329) return false
-  }
-  return true
 }

@@ -22,6 +22,8 @@ export type EngineErrorCode =
   | 'package.unusable'
   /** The chat cannot be put into the model's words: unknown role, or refused by the template. */
   | 'chat.invalid'
+  /** A JSON schema asks for what constrained answers cannot follow. */
+  | 'schema.unsupported'
   /** A generation option is outside its range. */
   | 'options.invalid'
   /** Prompt and answer do not fit into the model's context. */
@@ -36,7 +38,7 @@ export type EngineErrorCode =
   | 'engine.failed'
 
 /**
- * What to do, by prefix: `package.` stop and replace the package; `chat.`, `options.` and `context.` fix the request;
+ * What to do, by prefix: `package.` stop and replace the package; `chat.`, `schema.`, `options.` and `context.` fix the request;
  * `overloaded` try again after `retryAfterS`, or elsewhere; `aborted` nothing; `locked` wait for the model's owner; `closed`
  * and `engine.failed` try another worker.
  */

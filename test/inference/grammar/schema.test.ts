@@ -1,0 +1,289 @@
+/**
+ * Constrained answers: whatever the logits are, what comes out parses and follows the schema, as ajv judges it, which knows
+ * nothing of this code. And whatever is not followed is refused by name.
+ */
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import addFormats from 'ajv-formats'
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { formatGrammar } from '../../../enclave/inference/grammar/answers.js'
+import { FORMATS } from '../../../enclave/inference/grammar/formats.js'
+import { createMatcherFactory } from '../../../enclave/inference/grammar/matcher.js'
+import { SchemaError } from '../../../enclave/inference/grammar/schema.js'
+import { createVocabulary, type Vocabulary } from '../../../enclave/inference/grammar/vocabulary.js'
+import { createRandom } from '../../../enclave/inference/sampler.js'
+
+/** Every byte, then pieces that cross the borders between the parts of JSON. */
+const PIECES =
+  '{" "} "} "}] ", ", " ": ": " ":" :{ },{ [{ }] }} ]] [] {} "" \\n \\" "\\ 12 3.5 -1 e+ 00 true false null tru als :true, ,1 1, 1} 0.25, 日本 é a "a b": "x": id name ab -01 T10: ../ @a.'.split(
+    ' ',
+  )
+const BYTES = [
+  ...Array.from({ length: 256 }, (_, byte) => Uint8Array.of(byte)),
+  ...PIECES.map((piece) => new TextEncoder().encode(piece)),
+  Uint8Array.of(0x22, 0xe6, 0x97),
+  Uint8Array.of(0xa5, 0x22, 0x2c),
+  undefined,
+]
+const VOCABULARY = createVocabulary(BYTES.length, BYTES) as Vocabulary
+const matchers = createMatcherFactory(VOCABULARY)
+
+function oracle(schema: object) {
+  const ajv = new Ajv2020({ strict: false, allErrors: true })
+  ;(addFormats as unknown as { default: (ajv: Ajv2020) => void }).default(ajv)
+  return ajv.compile(schema)
+}
+
+/**
+ * A text by random choices among the allowed tokens. The longer it gets, the more it prefers what closes: random logits by
+ * themselves would nest without end.
+ */
+function write(schema: unknown, seed: number, patience = 40): { text: string; whole: boolean } {
+  const matcher = matchers.create(formatGrammar({ type: 'json_schema', schema }))
+  const random = createRandom(seed)
+  const written: Uint8Array[] = []
+  for (let count = 0; count < 4000; count++) {
+    if (matcher.mustEnd() || (matcher.mayEnd() && random() < 0.3)) return { text: text(written), whole: true }
+    const mask = matcher.mask()
+    const allowed = BYTES.flatMap((bytes, token) =>
+      ((mask[token >>> 5] ?? 0) >>> (token & 31)) & 1 ? [{ bytes, token }] : [],
+    )
+    if (allowed.length === 0) {
+      expect(matcher.mayEnd(), `dead end behind ${text(written)}`).toBe(true)
+      return { text: text(written), whole: true }
+    }
+    const closing = allowed.filter(({ bytes }) => /^["}\]0-9]/.test(text([bytes ?? new Uint8Array()])))
+    const from = count > patience && closing.length > 0 ? closing : allowed
+    const shortest = from.filter(({ bytes }) => '"}]'.includes(text([bytes ?? new Uint8Array()])[0] ?? ' '))
+    const set = count > 2 * patience && shortest.length > 0 ? shortest : from
+    const choice = set[Math.floor(random() * set.length)]
+    if (choice?.bytes === undefined) throw new Error('a token without bytes was allowed')
+    matcher.accept(choice.token)
+    written.push(choice.bytes)
+  }
+  return { text: text(written), whole: false }
+}
+
+function text(parts: readonly Uint8Array[]): string {
+  return Buffer.concat(parts).toString('utf8')
+}
+
+function expectValid(schema: object, seeds: readonly number[]): number {
+  const valid = oracle(schema)
+  let whole = 0
+  for (const seed of seeds) {
+    const answer = write(schema, seed)
+    if (!answer.whole) continue
+    whole += 1
+    expect(valid(JSON.parse(answer.text)), `${JSON.stringify(schema)} allowed ${answer.text}`).toBe(true)
+  }
+  return whole
+}
+
+const name = fc.oneof(
+  fc.constantFrom('a', 'b', 'id', 'name', 'x"y', 'é', '日'),
+  fc.string({ maxLength: 4, unit: 'grapheme' }),
+)
+const bounds = fc
+  .tuple(fc.integer({ min: -1000, max: 1000 }), fc.integer({ min: 0, max: 500 }))
+  .map(([low, span]) => ({ low, high: low + span }))
+
+const { schema: schemas } = fc.letrec<{ schema: object; leaf: object; branch: object }>((tie) => ({
+  leaf: fc.oneof(
+    fc.constantFrom(
+      {},
+      { type: 'boolean' },
+      { type: 'null' },
+      { type: 'integer' },
+      { type: 'number' },
+      { type: 'string' },
+    ),
+    fc.constantFrom(...FORMATS.map((format) => ({ type: 'string', format }))),
+    fc.constantFrom('^[a-c]{2,5}$', 'x', '^(a|bc)*$', '\\d', '^.{3}$', 'é+$', '^[^"]*"').map((pattern) => ({
+      type: 'string',
+      pattern,
+    })),
+    fc.tuple(fc.nat(4), fc.nat(6)).map(([min, more]) => ({ type: 'string', minLength: min, maxLength: min + more })),
+    bounds.map(({ low, high }) => ({ type: 'integer', minimum: low, maximum: high })),
+    bounds.map(({ low, high }) => ({ type: 'number', minimum: low / 8, maximum: high / 8 + 0.1 })),
+    bounds.map(({ low, high }) => ({ type: 'number', exclusiveMinimum: low, exclusiveMaximum: high + 0.3 })),
+    fc.integer({ min: 1, max: 50 }).map((multipleOf) => ({ type: 'integer', multipleOf, minimum: -500, maximum: 700 })),
+    fc.array(fc.jsonValue({ maxDepth: 2 }), { minLength: 1, maxLength: 4 }).map((values) => ({ enum: values })),
+    fc.jsonValue({ maxDepth: 1 }).map((value) => ({ const: value })),
+    fc.constant({ type: ['string', 'null', 'integer'], maxLength: 5, maximum: 9 }),
+  ),
+  branch: fc.oneof(
+    fc
+      .record({
+        properties: fc.dictionary(name, tie('schema'), { maxKeys: 4 }),
+        additional: fc.oneof(fc.constantFrom(undefined, true, false), tie('leaf')),
+        pick: fc.nat(15),
+      })
+      .map(({ properties, additional, pick }) => ({
+        type: 'object',
+        properties,
+        required: Object.keys(properties).filter((_, i) => (pick >> i) & 1),
+        ...(additional === undefined ? {} : { additionalProperties: additional }),
+      })),
+    fc.tuple(tie('schema'), fc.nat(3), fc.nat(3)).map(([items, min, more]) => ({
+      type: 'array',
+      items,
+      minItems: min,
+      maxItems: min + more,
+    })),
+    tie('schema').map((items) => ({ type: 'array', items })),
+    fc.array(tie('schema'), { minLength: 1, maxLength: 3 }).map((prefixItems) => ({
+      type: 'array',
+      prefixItems,
+      items: false,
+      minItems: prefixItems.length,
+    })),
+    fc.array(tie('schema'), { minLength: 1, maxLength: 3 }).map((anyOf) => ({ anyOf })),
+  ),
+  schema: fc.oneof({ depthSize: 'small', withCrossShrink: true }, tie('leaf'), tie('branch')),
+}))
+
+describe('JSON schemas', () => {
+  it('lets nothing out that breaks them, whatever the logits', () => {
+    let whole = 0
+    let tried = 0
+    fc.assert(
+      fc.property(schemas, fc.integer(), (schema, seed) => {
+        tried += 2
+        whole += expectValid(schema, [seed, seed + 1])
+      }),
+      { numRuns: 150 },
+    )
+    // Few are so deep that random choices do not finish them.
+    expect(whole).toBeGreaterThan(tried * 0.9)
+  })
+
+  it.each(FORMATS)('writes the format %s so that others read it', (format) => {
+    expect(
+      expectValid(
+        { type: 'string', format },
+        Array.from({ length: 60 }, (_, seed) => seed),
+      ),
+    ).toBe(60)
+  })
+
+  it('follows references, also to themselves', () => {
+    const schema = {
+      $ref: '#/$defs/node',
+      $defs: {
+        node: {
+          type: 'object',
+          properties: { value: { type: 'integer' }, children: { type: 'array', items: { $ref: '#/$defs/node' } } },
+          required: ['value', 'children'],
+          additionalProperties: false,
+        },
+      },
+    }
+    expect(
+      expectValid(
+        schema,
+        Array.from({ length: 50 }, (_, seed) => seed),
+      ),
+    ).toBeGreaterThan(40)
+  })
+})
+
+describe('what is not followed is refused, by name', () => {
+  const object = (property: object): object => ({ type: 'object', properties: { a: property } })
+  it.each<[string, unknown, string | undefined]>([
+    ['oneOf', { oneOf: [{ type: 'string' }] }, 'oneOf'],
+    ['not, deep inside', object({ type: 'array', items: { not: { type: 'string' } } }), 'not'],
+    ['allOf of two', { allOf: [{}, {}] }, 'allOf'],
+    ['if', { type: 'object', if: {} }, 'if'],
+    ['patternProperties', { type: 'object', patternProperties: {} }, 'patternProperties'],
+    ['minProperties', { type: 'object', minProperties: 1 }, 'minProperties'],
+    ['uniqueItems', { type: 'array', uniqueItems: true }, 'uniqueItems'],
+    ['contains', { type: 'array', contains: {} }, 'contains'],
+    ['nullable, which is OpenAPI’s', { type: 'string', nullable: true }, 'nullable'],
+    ['a keyword of another type', { type: 'string', minimum: 1 }, 'minimum'],
+    ['keywords beside anyOf', { anyOf: [{}], required: ['a'] }, 'required'],
+    ['keywords beside enum', { enum: ['a'], maxLength: 1 }, 'maxLength'],
+    ['keywords beside a reference', { $ref: '#/$defs/a', type: 'string', $defs: { a: {} } }, 'type'],
+    ['what nobody has heard of', { type: 'string', canary: 1 }, undefined],
+    ['an unknown type', { type: 'date' }, 'type'],
+    ['an unknown format', { type: 'string', format: 'color' }, 'format'],
+    ['lookahead', { type: 'string', pattern: '(?=a)b' }, 'pattern'],
+    ['a backreference', { type: 'string', pattern: '^([ab]+)\\1$' }, 'pattern'],
+    ['a broken pattern', { type: 'string', pattern: '(' }, 'pattern'],
+    ['a pattern that explodes', { type: 'string', pattern: '(a|b)*a(a|b){20}$' }, 'pattern'],
+    ['a pattern no such text matches', { type: 'string', pattern: '^a{5}$', maxLength: 3 }, 'pattern'],
+    ['a fractional multipleOf', { type: 'number', multipleOf: 0.1 }, 'multipleOf'],
+    ['bounds with nothing between', { type: 'integer', minimum: 5, maximum: 4 }, 'minimum'],
+    ['bounds with no integer between', { type: 'integer', minimum: 1.2, maximum: 1.8 }, 'minimum'],
+    ['lengths with nothing between', { type: 'string', minLength: 3, maxLength: 2 }, 'minLength'],
+    ['counts with nothing between', { type: 'array', minItems: 3, maxItems: 2 }, 'minItems'],
+    ['a negative count', { type: 'array', minItems: -1 }, 'minItems'],
+    ['an enum of nothing', { enum: [] }, 'enum'],
+    ['an enum without a value of the type', { enum: [1], type: 'string' }, 'enum'],
+    ['a reference out of the schema', { $ref: 'https://example.com/schema' }, '$ref'],
+    ['a reference to nothing', { $ref: '#/$defs/a' }, '$ref'],
+    ['a reference with a broken escape', { $ref: '#/%' }, '$ref'],
+    ['required without a property', { type: 'object', required: ['a'], additionalProperties: false }, 'required'],
+    ['items as a list', { type: 'array', items: [{}] }, 'items'],
+    ['false', object(false as never), undefined],
+    ['a number for a schema', object(1 as never), undefined],
+    ['endless recursion', { $ref: '#' }, undefined],
+    ['recursion without a way out', { type: 'object', properties: { a: { $ref: '#' } }, required: ['a'] }, undefined],
+    [
+      'too many properties',
+      { type: 'object', properties: Object.fromEntries(Array.from({ length: 257 }, (_, i) => [i, {}])) },
+      'properties',
+    ],
+    ['too many choices', { enum: Array.from({ length: 501 }, (_, i) => i) }, 'enum'],
+    ['too many schemas', { anyOf: Array.from({ length: 500 }, () => ({ anyOf: [{}, {}, {}, {}] })) }, undefined],
+    [
+      'schemas too deep',
+      Array.from({ length: 70 }).reduce<object>((inner) => ({ type: 'array', items: inner }), {}),
+      undefined,
+    ],
+    [
+      'too many patterns',
+      { anyOf: Array.from({ length: 17 }, (_, i) => ({ type: 'string', pattern: `^a{${i + 1}}$` })) },
+      'pattern',
+    ],
+  ])('%s', (_, schema, keyword) => {
+    const error = (() => {
+      try {
+        return formatGrammar({ type: 'json_schema', schema })
+      } catch (thrown) {
+        return thrown
+      }
+    })()
+    expect(error).toBeInstanceOf(SchemaError)
+    expect(error).toMatchObject({ code: 'schema.unsupported', keyword })
+    expect(String(error)).not.toContain('canary')
+  })
+
+  it('takes any JSON for a schema and answers with a grammar or that error, in bounded time', () => {
+    const anyKeyword = fc.constantFrom(
+      ...'type properties required items anyOf enum const pattern format minimum maxLength $ref $defs additionalProperties prefixItems allOf'.split(
+        ' ',
+      ),
+    )
+    const { any } = fc.letrec((tie) => ({
+      any: fc.oneof(
+        { maxDepth: 4 },
+        fc.jsonValue({ maxDepth: 1 }),
+        fc.constantFrom('object', 'string', '#', '#/$defs/a', 'array', '^a*$'),
+        fc.array(tie('any'), { maxLength: 3 }),
+        fc.dictionary(anyKeyword, tie('any'), { maxKeys: 4 }),
+      ),
+    }))
+    fc.assert(
+      fc.property(any, (schema) => {
+        try {
+          const matcher = matchers.create(formatGrammar({ type: 'json_schema', schema }))
+          expect(matcher.mask().some((word) => word !== 0)).toBe(true)
+        } catch (error) {
+          if (!(error instanceof SchemaError)) throw error
+        }
+      }),
+      { numRuns: 500 },
+    )
+  })
+})

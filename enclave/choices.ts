@@ -1,15 +1,7 @@
-/** The answers to one request side by side, and OpenAI's shape of their log-probabilities. */
-import { utf8 } from '../verifier/protocol/bytes.js'
-import type {
-  Engine,
-  EngineEvent,
-  FinishReason,
-  GenerateOptions,
-  TokenEvent,
-  TokenLogprob,
-} from './inference/engine.js'
+/** The answers to one request side by side. */
+import type { Engine, EngineEvent, FinishReason, GenerateOptions, TokenEvent } from './inference/engine.js'
 
-/** One of the `n` answers to a request. */
+/** One of the answers to a request: `n` to each of its prompts. */
 export interface Choice {
   readonly index: number
   readonly events: AsyncIterable<EngineEvent>
@@ -25,16 +17,16 @@ export interface ChoiceToken {
 /** All choices or none: when one is refused, those before it give back their places. @throws whatever the engine throws at once. */
 export function startChoices(
   engine: Engine,
-  prompt: readonly number[],
+  prompts: readonly (readonly number[])[],
   options: GenerateOptions,
   n: number,
 ): readonly Choice[] {
   const group = new AbortController()
   const signal = options.signal === undefined ? group.signal : AbortSignal.any([options.signal, group.signal])
   try {
-    return Array.from({ length: n }, (_, index) => {
+    return Array.from({ length: prompts.length * n }, (_, index) => {
       const own = { ...options, signal, seed: seedOf(options.seed, index) }
-      const events = engine.generate(prompt, own)
+      const events = engine.generate(prompts[Math.floor(index / n)] ?? [], own)
       return { index, events, completionTokens: 0, finishReason: undefined }
     })
   } catch (error) {
@@ -84,17 +76,6 @@ export async function* tokensOf(choices: readonly Choice[]): AsyncGenerator<Choi
 interface Arrival {
   readonly choice: Choice
   readonly result: IteratorResult<EngineEvent>
-}
-
-/** One entry of `logprobs.content`. */
-export function logprobEntry({ logprobs }: TokenEvent): object | undefined {
-  if (logprobs === undefined) return undefined
-  return { ...described(logprobs.chosen), top_logprobs: logprobs.top.map(described) }
-}
-
-function described({ token, logprob }: TokenLogprob): object {
-  // A part of a character has no text of its own, and this engine does not spell out its bytes.
-  return { token, logprob, bytes: token.includes('\uFFFD') ? null : [...utf8(token)] }
 }
 
 /** The seed of a choice: the request's own for the first, its neighbours for the others. */

@@ -1,19 +1,19 @@
 /**
- * `POST /v1/chat/completions`: from a checked request to an answer, streamed or whole, padded, committed to and
- * receipted. Everything here happens inside the encryption; the answer leaves record by record as the gateway reads it.
+ * Generation: from a checked request, of a chat or of a plain completion, to an answer, streamed or whole, padded,
+ * committed to and receipted. Everything here happens inside the encryption; the answer leaves record by record as the gateway reads it.
  */
 import { type Bytes, toBase64Url, toHex, utf8 } from '../verifier/protocol/bytes.js'
 import { RECEIPT_TRAILER, type ReceiptPayload } from '../verifier/protocol/receipt.js'
 import type { PaddingMode } from '../verifier/protocol/statement.js'
 import { toReadable } from '../verifier/protocol/streams.js'
 import { withTrailers } from './channel-response.js'
-import { type Choice, type ChoiceToken, logprobEntry, startChoices, tokensOf } from './choices.js'
-import type { Engine, FinishReason, GenerateOptions } from './inference/engine.js'
+import { type Choice, type ChoiceToken, startChoices, tokensOf } from './choices.js'
+import type { GenerationRequest } from './generation.js'
+import type { Engine, GenerateOptions, TokenEvent } from './inference/engine.js'
 import { EngineError } from './inference/errors.js'
 import { errorCode, type Logger } from './log.js'
 import type { Metrics } from './metrics.js'
 import { asOpenAIError, errorBody, OpenAIError, openAIErrorOf } from './openai-error.js'
-import type { ChatRequest } from './openai-request.js'
 import { padBody } from './padding.js'
 import type { OpenReceipt } from './receipts.js'
 import { DONE_EVENT, encodeEvent, packRecords } from './sse.js'
@@ -34,7 +34,7 @@ export interface CompletionDeps {
 
 /** One request on its way to an answer. */
 export interface Exchange {
-  readonly request: ChatRequest
+  readonly request: GenerationRequest
   readonly receipt: OpenReceipt
   /** The session token, where there is one: what is shared fairly between sessions is shared by it. */
   readonly session?: string | undefined
@@ -49,7 +49,7 @@ export interface Exchange {
 /** @throws OpenAIError before anything was sent. */
 export async function complete(deps: CompletionDeps, exchange: Exchange): Promise<Response> {
   const answer = startAnswer(deps, exchange)
-  if (exchange.request.stream) return streamed(deps, exchange, answer)
+  if (exchange.request.sampling.stream) return streamed(deps, exchange, answer)
   try {
     return await whole(deps, exchange, answer)
   } finally {
@@ -76,33 +76,34 @@ interface Answer {
 
 function startAnswer(deps: CompletionDeps, { request, session, statementDigest, signal, release }: Exchange): Answer {
   const { engine, log, metrics, now } = deps
-  const prompt = asOpenAIError(() => engine.tokenizeChat(request.messages))
-  const room = engine.info.contextLength - prompt.length
+  const { prompts, field, sampling } = request
+  const longest = Math.max(...prompts.map(({ length }) => length))
+  const room = engine.info.contextLength - longest
   if (room < 1) {
     throw new OpenAIError(
       400,
       'context_length_exceeded',
-      `messages: ${prompt.length} tokens leave no room for an answer in a context of ${engine.info.contextLength}`,
-      'messages',
+      `${field}: ${longest} tokens leave no room for an answer in a context of ${engine.info.contextLength}`,
+      field,
     )
   }
   const abort = new AbortController()
   const leave = (): void => abort.abort()
   const options: GenerateOptions = {
     maxTokens: Math.min(request.maxTokens ?? room, room),
-    temperature: request.temperature,
-    topP: request.topP,
-    topK: request.topK,
-    minP: request.minP,
-    seed: request.seed ?? crypto.getRandomValues(new Uint32Array(1))[0] ?? 0,
-    presencePenalty: request.presencePenalty,
-    frequencyPenalty: request.frequencyPenalty,
-    stop: request.stop,
-    ...(request.topLogprobs === undefined ? {} : { logprobs: request.topLogprobs }),
+    temperature: sampling.temperature,
+    topP: sampling.topP,
+    topK: sampling.topK,
+    minP: sampling.minP,
+    seed: sampling.seed ?? crypto.getRandomValues(new Uint32Array(1))[0] ?? 0,
+    presencePenalty: sampling.presencePenalty,
+    frequencyPenalty: sampling.frequencyPenalty,
+    stop: sampling.stop,
+    ...request.options,
     signal: abort.signal,
     ...(session === undefined ? {} : { tenant: session }),
   }
-  const choices = asOpenAIError(() => startChoices(engine, prompt, options, request.n))
+  const choices = asOpenAIError(() => startChoices(engine, prompts, options, sampling.n))
   const startedAt = performance.now()
   let late = false
   let ended = false
@@ -115,7 +116,7 @@ function startAnswer(deps: CompletionDeps, { request, session, statementDigest, 
   if (signal.aborted) leave()
 
   const answer: Answer = {
-    id: `chatcmpl-${toBase64Url(crypto.getRandomValues(new Uint8Array(16)))}`,
+    id: `${request.shape.idPrefix}${toBase64Url(crypto.getRandomValues(new Uint8Array(16)))}`,
     created: Math.floor(now()),
     fingerprint: `fp_${toHex(statementDigest.subarray(0, 8))}`,
     choices,
@@ -129,7 +130,7 @@ function startAnswer(deps: CompletionDeps, { request, session, statementDigest, 
       max_tokens: options.maxTokens,
     },
     seed: options.seed,
-    promptTokens: prompt.length,
+    promptTokens: prompts.reduce((sum, { length }) => sum + length, 0),
     timedOut: () => late,
     abort: leave,
     end() {
@@ -172,25 +173,17 @@ async function* checkedTokens({ log }: CompletionDeps, answer: Answer): AsyncGen
 
 async function whole(deps: CompletionDeps, exchange: Exchange, answer: Answer): Promise<Response> {
   const { request } = exchange
-  const contents = answer.choices.map(() => ({ text: '', logprobs: [] as object[] }))
-  for await (const { choice, event } of checkedTokens(deps, answer)) {
-    const content = contents[choice.index]
-    if (content === undefined) continue
-    content.text += event.text
-    content.logprobs.push(logprobEntry(event) ?? {})
-  }
+  const events = answer.choices.map((): TokenEvent[] => [])
+  for await (const { choice, event } of checkedTokens(deps, answer)) events[choice.index]?.push(event)
   const body = {
     id: answer.id,
-    object: 'chat.completion',
+    object: request.shape.object,
     created: answer.created,
     model: request.model,
     system_fingerprint: answer.fingerprint,
-    choices: answer.choices.map(({ index, finishReason }) => ({
-      index,
-      message: { role: 'assistant', content: contents[index]?.text ?? '', refusal: null },
-      logprobs: request.topLogprobs === undefined ? null : { content: contents[index]?.logprobs ?? [], refusal: null },
-      finish_reason: finishReason ?? 'stop',
-    })),
+    choices: answer.choices.map(({ index, finishReason }) =>
+      request.shape.whole(index, events[index] ?? [], finishReason ?? 'stop'),
+    ),
     usage: usageOf(answer),
   }
   const bytes = padBody(deps.padding, JSON.stringify(body))
@@ -225,30 +218,23 @@ function streamed(deps: CompletionDeps, exchange: Exchange, answer: Answer): Res
 }
 
 async function* eventsOf(deps: CompletionDeps, { request }: Exchange, answer: Answer): AsyncGenerator<string> {
-  const chunk = (fields: object, usage: object | null = null): string =>
+  const { shape, sampling } = request
+  const chunk = (choices: readonly object[], usage: object | null = null): string =>
     encodeEvent({
       id: answer.id,
-      object: 'chat.completion.chunk',
+      object: shape.chunkObject,
       created: answer.created,
       model: request.model,
       system_fingerprint: answer.fingerprint,
-      ...fields,
-      ...(request.includeUsage ? { usage } : {}),
-    })
-  const part = (index: number, delta: object, finishReason: FinishReason | null = null, entry?: object): string =>
-    chunk({
-      choices: [
-        {
-          index,
-          delta,
-          logprobs: entry === undefined ? null : { content: [entry], refusal: null },
-          finish_reason: finishReason,
-        },
-      ],
+      choices,
+      ...(sampling.includeUsage ? { usage } : {}),
     })
 
   // The role goes with the first words: alone it would take up a record of its own.
-  const openings = answer.choices.map(({ index }) => part(index, { role: 'assistant', content: '' }))
+  const openings = answer.choices.map(({ index }) => {
+    const first = shape.opening(index)
+    return first === undefined ? '' : chunk([first])
+  })
   const opening = (index: number): string => {
     const text = openings[index] ?? ''
     openings[index] = ''
@@ -256,10 +242,8 @@ async function* eventsOf(deps: CompletionDeps, { request }: Exchange, answer: An
   }
   try {
     for await (const { choice, event } of checkedTokens(deps, answer)) {
-      const entry = logprobEntry(event)
-      // Without text a token is only worth saying for its probability.
-      if (event.text === '' && entry === undefined) continue
-      yield opening(choice.index) + part(choice.index, { content: event.text }, null, entry)
+      const piece = shape.piece(choice.index, event)
+      if (piece !== undefined) yield opening(choice.index) + chunk([piece])
     }
   } catch (error) {
     // The status is long gone: the error travels as an event, and the receipt says that the answer is not whole.
@@ -267,9 +251,9 @@ async function* eventsOf(deps: CompletionDeps, { request }: Exchange, answer: An
     return
   }
   for (const { index, finishReason } of answer.choices) {
-    yield opening(index) + part(index, {}, finishReason ?? 'stop')
+    yield opening(index) + chunk([shape.closing(index, finishReason ?? 'stop')])
   }
-  if (request.includeUsage) yield chunk({ choices: [] }, usageOf(answer))
+  if (sampling.includeUsage) yield chunk([], usageOf(answer))
   yield DONE_EVENT
 }
 

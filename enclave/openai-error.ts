@@ -8,6 +8,7 @@ export type OpenAIErrorCode =
   | 'invalid_json'
   | 'invalid_value'
   | 'unsupported_parameter'
+  | 'invalid_json_schema'
   | 'context_length_exceeded'
   | 'model_not_found'
   | 'unknown_url'
@@ -82,6 +83,8 @@ export function openAIErrorOf(error: unknown): OpenAIError {
         "messages: the model's template does not allow this chat",
         'messages',
       )
+    case 'schema.unsupported':
+      return new OpenAIError(400, 'invalid_json_schema', 'this model cannot give answers that follow a schema')
     case 'options.invalid':
       return new OpenAIError(400, 'invalid_value', 'a sampling parameter is out of range')
     case 'context.overflow':

@@ -2,13 +2,14 @@
  * The application inside the encryption: OpenAI's paths, field names and error shapes (chat completions and models),
  * and receipts by id. It is the gateway's handler and is never mounted on a socket.
  */
-import { Hono } from 'hono'
-import { toBytes } from '../verifier/protocol/bytes.js'
+import { type Context, Hono } from 'hono'
+import { type Bytes, toBytes } from '../verifier/protocol/bytes.js'
 import { IDEMPOTENCY_HEADER, SESSION_HEADER } from '../verifier/protocol/constants.js'
 import { PATH_MODEL_KEY } from '../verifier/protocol/model-key.js'
 import type { PaddingMode } from '../verifier/protocol/statement.js'
 import { channelOf } from './channel.js'
 import { type CompletionDeps, complete } from './completion.js'
+import { readChat, readCompletion } from './generation.js'
 import { createIdempotencyTable } from './idempotency.js'
 import type { Engine } from './inference/engine.js'
 import type { KeyLadder } from './keys.js'
@@ -16,9 +17,8 @@ import { errorCode, type Logger } from './log.js'
 import type { Metrics } from './metrics.js'
 import type { ModelLock } from './model-key.js'
 import { errorBody, OpenAIError } from './openai-error.js'
-import { parseChatRequest } from './openai-request.js'
 import { padBody } from './padding.js'
-import type { ReceiptBook } from './receipts.js'
+import type { OpenReceipt, ReceiptBook } from './receipts.js'
 import { createSessionTable } from './sessions.js'
 
 export interface OpenAIDeps {
@@ -38,6 +38,18 @@ export interface OpenAIDeps {
   readonly timeoutMs?: number
   /** Of encrypted weights: takes their key. */
   readonly lock?: ModelLock
+}
+
+/** A request on one of the paths that are answered with a receipt. */
+interface Asked {
+  readonly body: Bytes
+  readonly session: string | undefined
+  readonly statementDigest: Bytes
+  readonly signal: AbortSignal
+  /** To be called once the answer has ended either way. */
+  readonly release: () => void
+  /** To be called when the request is known to be good, before anything is computed. */
+  readonly open: () => Promise<OpenReceipt>
 }
 
 /** The handler for requests that came out of the gateway; anything else gets an internal error. */
@@ -64,8 +76,9 @@ export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise
 
   const app = new Hono()
 
-  app.post('/v1/chat/completions', async (c) => {
-    const channel = channelOf(c.req.raw)
+  /** Answers a request that came out of the channel, once at most for each idempotency key, with a receipt. */
+  const answered = async (raw: Request, answer: (asked: Asked) => Promise<Response>): Promise<Response> => {
+    const channel = channelOf(raw)
     const boot = channel && keys.bootOf(channel.configuration)
     if (channel === undefined || boot === undefined) throw new OpenAIError(500, 'internal_error', 'internal error')
     if (answers >= maxAnswers) throw new OpenAIError(503, 'overloaded', 'too many answers are in progress; try again')
@@ -78,29 +91,39 @@ export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise
     }
     try {
       // The gateway holds the whole body already; this only bounds what is parsed.
-      const body = toBytes(new Uint8Array(await c.req.raw.arrayBuffer()))
+      const body = toBytes(new Uint8Array(await raw.arrayBuffer()))
       if (body.length > maxBodyBytes) {
         throw new OpenAIError(400, 'invalid_value', `the request body is larger than ${maxBodyBytes} bytes`)
       }
-      const request = parseChatRequest(body)
-      if (request.model !== model.id) {
-        throw new OpenAIError(404, 'model_not_found', `this worker serves ${model.id} and no other model`, 'model')
-      }
-      const token = c.req.header(SESSION_HEADER)
-      const chain = token === undefined ? undefined : sessions.chainOf(token, boot)
-      const key = c.req.header(IDEMPOTENCY_HEADER)
-      if (key !== undefined) giveBack = idempotency.claim(key)
-      const receipt = await receipts.open(channel, boot, body, chain)
-      const { statementDigest } = boot
-      const { signal } = c.req.raw
-      return await complete(completion, { request, receipt, session: token, statementDigest, signal, release })
+      const token = raw.headers.get(SESSION_HEADER) ?? undefined
+      return await answer({
+        body,
+        session: token,
+        statementDigest: boot.statementDigest,
+        signal: raw.signal,
+        release,
+        async open() {
+          const chain = token === undefined ? undefined : sessions.chainOf(token, boot)
+          const key = raw.headers.get(IDEMPOTENCY_HEADER)
+          if (key !== null) giveBack = idempotency.claim(key)
+          return receipts.open(channel, boot, body, chain)
+        },
+      })
     } catch (error) {
       release()
       // Refused before the engine saw it: the same request may come again.
       if (error instanceof OpenAIError && [400, 429, 503].includes(error.status)) giveBack?.()
       throw error
     }
-  })
+  }
+  const generated = (read: typeof readChat) => (c: Context) =>
+    answered(c.req.raw, async ({ body, open, ...asked }) => {
+      const request = read(engine, body)
+      return complete(completion, { request, receipt: await open(), ...asked })
+    })
+
+  app.post('/v1/chat/completions', generated(readChat))
+  app.post('/v1/completions', generated(readCompletion))
 
   const { lock } = deps
   if (lock !== undefined) {
@@ -134,7 +157,7 @@ export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise
     return json({ id, object: 'receipt', receipt })
   })
 
-  const paths = ['/v1/chat/completions', '/v1/models', '/v1/models/:id', '/v1/receipts/:id']
+  const paths = ['/v1/chat/completions', '/v1/completions', '/v1/models', '/v1/models/:id', '/v1/receipts/:id']
   for (const path of lock === undefined ? paths : [...paths, PATH_MODEL_KEY]) {
     app.all(path, () => failure(new OpenAIError(405, 'method_not_allowed', 'this path does not take that method')))
   }

@@ -56,6 +56,7 @@ const SINGLE_IMPORTERS: readonly { readonly package: RegExp; readonly only: RegE
   { package: /^(@peculiar\/.*|reflect-metadata)$/, only: /^verifier\/x509\.ts$/ },
   { package: /^onnxruntime-/, only: /^enclave\/inference\/ort\// },
   { package: /^koffi$/, only: /^enclave\/(inference\/ort\/c-api|platforms\/native)\.ts$/ },
+  { package: /^refa$/, only: /^enclave\/inference\/grammar\/pattern\.ts$/ },
   { package: /^node-forge$/, only: /^scripts\/simulated\// },
 ]
 

@@ -5,6 +5,7 @@
 import type { EngineEvent, GenerateOptions } from './engine.js'
 import { abortedError } from './errors.js'
 import { createEventQueue } from './event-queue.js'
+import type { Matcher, MatcherFactory } from './grammar/matcher.js'
 import { createOutput, describeToken } from './output.js'
 import { createSampler } from './sampler.js'
 import type { Scheduler } from './scheduler.js'
@@ -16,22 +17,26 @@ export interface AnswerParts {
   readonly scheduler: Scheduler
   readonly tokenizer: TextTokenizer
   readonly eosTokenIds: readonly number[]
+  /** Needed where the options have a grammar. */
+  readonly matchers: MatcherFactory | undefined
 }
 
 /** Takes a place at once. @throws OverloadedError, EngineError `closed`. */
 export function startAnswer(
-  { scheduler, tokenizer, eosTokenIds }: AnswerParts,
+  { scheduler, tokenizer, eosTokenIds, matchers }: AnswerParts,
   promptTokens: readonly number[],
   options: GenerateOptions,
 ): AsyncIterable<EngineEvent> {
   const sampler = createSampler(options)
-  const output = createOutput(tokenizer, options.stop)
+  const output = createOutput(tokenizer, options.stop, options.calls)
+  const matcher = options.grammar && matchers?.create(options.grammar)
   const queue = createEventQueue<EngineEvent>(() => ticket.wake())
   let completionTokens = 0
 
   const finish = (finishReason: 'stop' | 'length'): undefined => {
     for (const event of output.flush()) queue.push(event)
-    queue.push({ type: 'done', finishReason, usage: { promptTokens: promptTokens.length, completionTokens } })
+    const reason = finishReason === 'stop' && output.called() ? 'tool_calls' : finishReason
+    queue.push({ type: 'done', finishReason: reason, usage: { promptTokens: promptTokens.length, completionTokens } })
     queue.end()
   }
   const ticket = scheduler.submit({
@@ -41,13 +46,14 @@ export function startAnswer(
     wanted: () => queue.length < READ_AHEAD,
     failed: (error) => queue.end(error),
     next(logits) {
-      const tokenId = sampler.sample(logits)
+      const tokenId = sampler.sample(logits, matcher && maskOf(matcher, eosTokenIds))
       completionTokens++
       if (eosTokenIds.includes(tokenId)) return finish('stop')
+      matcher?.accept(tokenId)
       for (const event of output.push(tokenId, describeToken(tokenizer, logits, tokenId, options.logprobs))) {
         queue.push(event)
       }
-      if (output.stopped()) return finish('stop')
+      if (output.stopped() || matcher?.mustEnd()) return finish('stop')
       if (completionTokens === options.maxTokens) return finish('length')
       return tokenId
     },
@@ -68,4 +74,12 @@ export function startAnswer(
     }
   }
   return read()
+}
+
+/** What the grammar allows next, the end of the turn included where the text may end. */
+function maskOf(matcher: Matcher, eosTokenIds: readonly number[]): Uint32Array {
+  const mask = matcher.mask()
+  if (!matcher.mayEnd()) return mask
+  for (const token of eosTokenIds) mask[token >>> 5] = (mask[token >>> 5] ?? 0) | (1 << (token & 31))
+  return mask
 }

@@ -9,36 +9,82 @@ import { Template } from '@huggingface/jinja'
 import { fromUtf8 } from '../../verifier/protocol/bytes.js'
 import type { ChatMessage } from './engine.js'
 import { EngineError } from './errors.js'
+import type { Tool } from './grammar/answers.js'
 import { fileByRole, type ModelPackage } from './package.js'
 import type { TextTokenizer } from './tokenizer.js'
+import { describeTools, spellTools, templateTakesTools } from './tool-prompt.js'
 
 const ROLES: readonly string[] = ['system', 'user', 'assistant', 'tool']
 
 /** A Unicode noncharacter: never in exchanged text, so it can mark where a control token must be broken apart. */
 const BREAK = '\uFDD0'
 
-/**
- * A function from a chat to token ids, ending where the assistant begins to speak; it throws EngineError `chat.invalid`.
- * @throws EngineError `package.unusable` when the template does not parse.
- */
-export function createChatEncoder(
-  modelPackage: ModelPackage,
-  tokenizer: TextTokenizer,
-): (messages: readonly ChatMessage[]) => number[] {
-  const template = parseTemplate(fromUtf8(fileByRole(modelPackage, 'template')))
-  const disarm = createDisarm(tokenizer.controlTokens)
+export interface ChatEncoder {
+  /** Token ids of a chat, ending where the assistant begins to speak. @throws EngineError `chat.invalid`. */
+  chat(messages: readonly ChatMessage[], tools?: readonly Tool[]): number[]
+  /** Token ids of a text as it is, behind what the model begins every text with. */
+  text(text: string): number[]
+}
 
-  return (messages) => {
-    const disarmed = messages.map(({ role, content }) => {
-      if (!ROLES.includes(role)) throw new EngineError('chat.invalid', `expected a role of ${ROLES.join(', ')}`)
-      if (typeof content !== 'string') throw new EngineError('chat.invalid', 'expected the content to be text')
-      return { role, content: disarm(content) }
-    })
-    if (disarmed.length === 0) throw new EngineError('chat.invalid', 'expected at least one message')
-    const text = render(template, { ...tokenizer.named, messages: disarmed, add_generation_prompt: true })
-    // Each part is tokenised by itself, so the two halves of a broken control token never meet.
-    return text.split(BREAK).flatMap((part) => (part === '' ? [] : tokenizer.encode(part)))
+/** @throws EngineError `package.unusable` when the template does not parse. */
+export function createChatEncoder(modelPackage: ModelPackage, tokenizer: TextTokenizer): ChatEncoder {
+  const source = fromUtf8(fileByRole(modelPackage, 'template'))
+  const template = parseTemplate(source)
+  const takesTools = templateTakesTools(source)
+  const disarm = createDisarm(tokenizer.controlTokens)
+  // Each part is tokenised by itself, so the two halves of a broken control token never meet.
+  const encode = (text: string): number[] =>
+    text.split(BREAK).flatMap((part) => (part === '' ? [] : tokenizer.encode(part)))
+
+  return {
+    chat(messages, tools = []) {
+      for (const { role, content } of messages) {
+        if (!ROLES.includes(role)) throw new EngineError('chat.invalid', `expected a role of ${ROLES.join(', ')}`)
+        if (typeof content !== 'string') throw new EngineError('chat.invalid', 'expected the content to be text')
+      }
+      if (messages.length === 0) throw new EngineError('chat.invalid', 'expected at least one message')
+      const chat = takesTools
+        ? { messages: messages.map(asTemplateMessage), ...(tools.length === 0 ? {} : { tools: describeTools(tools) }) }
+        : { messages: spellTools(messages, tools) }
+      const disarmed = everyText(chat, disarm) as Record<string, unknown>
+      return encode(render(template, { ...tokenizer.named, ...disarmed, add_generation_prompt: true }))
+    },
+    text: (text) => [...tokenizer.prefix, ...encode(disarm(text))],
   }
+}
+
+/** As templates expect it, which write the arguments of a call as JSON by themselves. */
+function asTemplateMessage({ role, content, toolCalls, toolCallId }: ChatMessage): object {
+  return {
+    role,
+    content,
+    ...(toolCalls === undefined
+      ? {}
+      : {
+          tool_calls: toolCalls.map(({ id, name, arguments: text }) => ({
+            id,
+            type: 'function',
+            function: { name, arguments: parseArguments(text) },
+          })),
+        }),
+    ...(toolCallId === undefined ? {} : { tool_call_id: toolCallId }),
+  }
+}
+
+function parseArguments(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    throw new EngineError('chat.invalid', 'expected the arguments of a call to be JSON')
+  }
+}
+
+/** The same value with every text in it changed, names of members included. */
+function everyText(value: unknown, change: (text: string) => string): unknown {
+  if (typeof value === 'string') return change(value)
+  if (Array.isArray(value)) return value.map((item) => everyText(item, change))
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(Object.entries(value).map(([name, item]) => [change(name), everyText(item, change)]))
 }
 
 function parseTemplate(source: string): Template {

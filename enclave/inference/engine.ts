@@ -4,6 +4,8 @@
  *
  * An engine holds prompts in memory only, and logs nothing.
  */
+import type { Tool } from './grammar/answers.js'
+import type { Grammar } from './grammar/network.js'
 import type { ModelManifest } from './package.js'
 
 export type ChatRole = 'system' | 'user' | 'assistant' | 'tool'
@@ -11,6 +13,17 @@ export type ChatRole = 'system' | 'user' | 'assistant' | 'tool'
 export interface ChatMessage {
   readonly role: ChatRole
   readonly content: string
+  /** Of an assistant: what it called. */
+  readonly toolCalls?: readonly ToolCall[]
+  /** Of a tool: the call it answers. */
+  readonly toolCallId?: string
+}
+
+export interface ToolCall {
+  readonly id: string
+  readonly name: string
+  /** A JSON object, as text. */
+  readonly arguments: string
 }
 
 export interface GenerateOptions {
@@ -34,6 +47,10 @@ export interface GenerateOptions {
   readonly stop: readonly string[]
   /** Report log-probabilities: of the chosen token, and of this many likeliest ones (0 to 20). Absent: none. */
   readonly logprobs?: number
+  /** What the answer must follow, token by token. Absent: nothing. */
+  readonly grammar?: Grammar
+  /** Whether calls in the answer's text are told apart from it; the grammar then writes them as `grammar/answers.ts` does. */
+  readonly calls?: boolean
   /**
    * Whose request this is: requests with the same value share one fair part of the machine. Opaque; absent: its own.
    * Nothing computed for one request is used for another, whatever this says.
@@ -43,7 +60,7 @@ export interface GenerateOptions {
   readonly signal?: AbortSignal
 }
 
-export type FinishReason = 'stop' | 'length'
+export type FinishReason = 'stop' | 'length' | 'tool_calls'
 
 /** Natural logarithm of a token's probability under the model, before temperature, penalties and filters. */
 export interface TokenLogprob {
@@ -59,11 +76,21 @@ export interface TokenEvent {
   readonly text: string
   readonly tokenId: number
   readonly logprobs?: { readonly chosen: TokenLogprob; readonly top: readonly TokenLogprob[] }
+  /** What the token added to calls; no part of `text`. */
+  readonly calls?: readonly CallPiece[]
+}
+
+/** The beginning of a call, which names the tool, or more of its arguments. */
+export interface CallPiece {
+  /** Of the answer's calls, from 0. */
+  readonly index: number
+  readonly name?: string
+  readonly arguments: string
 }
 
 export interface DoneEvent {
   readonly type: 'done'
-  /** `stop`: end-of-turn token or stop string. `length`: `maxTokens` reached. */
+  /** `stop`: end-of-turn token, stop string, or all the grammar allows. `length`: `maxTokens` reached. `tool_calls`: as `stop`, with calls. */
   readonly finishReason: FinishReason
   /** `completionTokens` counts every token computed, those of the end of turn or of a stop string included. */
   readonly usage: { readonly promptTokens: number; readonly completionTokens: number }
@@ -90,14 +117,16 @@ export interface EngineInfo extends RuntimeInfo {
 export interface Engine {
   readonly info: EngineInfo
   /**
-   * Token ids of a chat, ending where the assistant begins to speak. Text inside `content` never becomes a control token.
-   * @throws EngineError `chat.invalid`.
+   * Token ids of a chat, ending where the assistant begins to speak, with the tools it may call. Text of a request never
+   * becomes a control token. @throws EngineError `chat.invalid`.
    */
-  tokenizeChat(messages: readonly ChatMessage[]): number[]
+  tokenizeChat(messages: readonly ChatMessage[], tools?: readonly Tool[]): number[]
+  /** Token ids of a text as it is, behind what the model begins every text with. Text never becomes a control token. */
+  tokenizeText(text: string): number[]
   /**
    * Generates an answer: `token` events, then exactly one `done`. Iterate it once. It computes only a few tokens ahead of
    * its reader; leaving the loop early ends the request. Concurrent requests advance together, one token each.
-   * @throws EngineError at once: `options.invalid`, `context.overflow`, `overloaded`, `closed`. While iterating: `aborted`,
+   * @throws EngineError at once: `options.invalid`, `schema.unsupported`, `context.overflow`, `overloaded`, `closed`. While iterating: `aborted`,
    * `closed`, `engine.failed`; what was emitted until then is an unfinished answer.
    */
   generate(promptTokens: readonly number[], options: GenerateOptions): AsyncIterable<EngineEvent>

@@ -4,6 +4,7 @@
  */
 import type { ChatMessage, Engine, EngineEvent, EngineInfo, GenerateOptions } from './engine.js'
 import { closedError, EngineError } from './errors.js'
+import type { Tool } from './grammar/answers.js'
 
 export interface LockedEngine {
   readonly engine: Engine
@@ -56,7 +57,9 @@ export function createLockedEngine(info: EngineInfo, open: (key: string) => Prom
         // Once open, what it found out: the class of its answers may be a weaker one than the manifest claims.
         return engine?.info ?? info
       },
-      tokenizeChat: (messages: readonly ChatMessage[]): number[] => opened().tokenizeChat(messages),
+      tokenizeChat: (messages: readonly ChatMessage[], tools?: readonly Tool[]): number[] =>
+        opened().tokenizeChat(messages, tools),
+      tokenizeText: (text: string): number[] => opened().tokenizeText(text),
       generate: (prompt: readonly number[], options: GenerateOptions): AsyncIterable<EngineEvent> =>
         opened().generate(prompt, options),
       async close() {

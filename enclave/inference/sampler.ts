@@ -1,6 +1,6 @@
 /**
- * From logits to one token. Pure: the same logits, options and seed give the same tokens. In order: penalties, then
- * the likeliest token (temperature 0), or temperature, top-k, top-p, min-p, and a draw. Ties go to the lower token id.
+ * From logits to one token. Pure: the same logits, options and seed give the same tokens. In order: penalties,
+ * the mask, then the likeliest token (temperature 0), or temperature, top-k, top-p, min-p, and a draw. Ties go to the lower token id.
  *
  * The generator is xoshiro128** seeded by SplitMix32: reproducible, and no secret. A caller who wants answers nobody
  * can predict passes a random seed.
@@ -14,8 +14,11 @@ export type SamplingOptions = Pick<
 >
 
 export interface Sampler {
-  /** The next token. `logits` has one entry a token and is not changed. @throws EngineError `engine.failed` on NaN. */
-  sample(logits: Float32Array): number
+  /**
+   * The next token, with a mask one of those whose bit is set. `logits` has one entry a token and is not changed.
+   * @throws EngineError `engine.failed` on NaN.
+   */
+  sample(logits: Float32Array, mask?: Uint32Array): number
 }
 
 interface Candidate {
@@ -29,8 +32,9 @@ export function createSampler(options: SamplingOptions): Sampler {
   const random = createRandom(options.seed)
   const counts = new Map<number, number>()
   return {
-    sample(logits: Float32Array): number {
-      const penalised = applyPenalties(logits, counts, options)
+    sample(logits: Float32Array, mask?: Uint32Array): number {
+      const unmasked = applyPenalties(logits, counts, options)
+      const penalised = mask === undefined ? unmasked : applyMask(unmasked, mask)
       const best = argmax(penalised)
       const tokenId = options.temperature === 0 ? best : choose(penalised, penalised[best] ?? 0, options, random())
       counts.set(tokenId, (counts.get(tokenId) ?? 0) + 1)
@@ -66,6 +70,16 @@ function applyPenalties(
     penalised[tokenId] = (penalised[tokenId] ?? 0) - presencePenalty - frequencyPenalty * count
   }
   return penalised
+}
+
+function applyMask(logits: Float32Array, mask: Uint32Array): Float32Array {
+  const masked = logits.slice()
+  for (let i = 0; i < masked.length; i++) {
+    const allowed = ((mask[i >>> 5] ?? 0) >>> (i & 31)) & 1
+    // What is not a number stays: it means that the run went wrong.
+    if (allowed === 0 && !Number.isNaN(masked[i] ?? Number.NaN)) masked[i] = Number.NEGATIVE_INFINITY
+  }
+  return masked
 }
 
 function argmax(logits: Float32Array): number {

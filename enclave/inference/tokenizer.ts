@@ -2,8 +2,9 @@
  * Text to token ids and back, as the package's tokenizer.json says. Only importer of the tokenizer library.
  */
 import { Tokenizer } from '@huggingface/tokenizers'
-import { fromUtf8 } from '../../verifier/protocol/bytes.js'
+import { fromUtf8, utf8 } from '../../verifier/protocol/bytes.js'
 import { EngineError } from './errors.js'
+import { createVocabulary, tokenBytes, type Vocabulary } from './grammar/vocabulary.js'
 import { fileBytes, type ModelPackage } from './package.js'
 
 export interface TextTokenizer {
@@ -13,8 +14,12 @@ export interface TextTokenizer {
   decode(tokenIds: readonly number[]): string
   /** One token decoded alone, control tokens spelled out. */
   spell(tokenId: number): string
+  /** What the model begins every text with: usually nothing, or one control token. */
+  readonly prefix: readonly number[]
   /** The spelling of every control token. */
   readonly controlTokens: readonly string[]
+  /** What each token writes, for constrained answers; undefined where the tokenizer is of no known family. */
+  readonly vocabulary: Vocabulary | undefined
   /** `bos_token`, `eos_token` and the like, for the chat template. */
   readonly named: Readonly<Record<string, string>>
 }
@@ -22,7 +27,8 @@ export interface TextTokenizer {
 /** @throws EngineError `package.unusable`. */
 export function createTokenizer(modelPackage: ModelPackage): TextTokenizer {
   const config = parseJson(modelPackage, 'tokenizer_config.json')
-  const tokenizer = construct(parseJson(modelPackage, 'tokenizer.json'), config)
+  const definition = parseJson(modelPackage, 'tokenizer.json')
+  const tokenizer = construct(definition, config)
   const added = [...tokenizer.get_added_tokens_decoder().values()]
   const controlTokens = added.filter((token) => token.special).map((token) => token.content)
   if (controlTokens.some((token) => [...token].length < 2)) {
@@ -37,7 +43,9 @@ export function createTokenizer(modelPackage: ModelPackage): TextTokenizer {
     encode: (text) => tokenizer.encode(text, { add_special_tokens: false }).ids,
     decode: (tokenIds) => decodeWith(tokenIds, true),
     spell: (tokenId) => decodeWith([tokenId], false),
+    prefix: prefixOf(tokenizer),
     controlTokens,
+    vocabulary: readVocabulary(modelPackage, definition, added),
     named: namedTokens(config),
   }
 }
@@ -48,6 +56,32 @@ function construct(definition: object, config: object): Tokenizer {
   } catch (cause) {
     throw new EngineError('package.unusable', 'tokenizer.json is not a tokenizer this library can run', { cause })
   }
+}
+
+/** What comes before the tokens of a text when control tokens are asked for, and not when they are not. */
+function prefixOf(tokenizer: Tokenizer): number[] {
+  const bare: number[] = tokenizer.encode('a', { add_special_tokens: false }).ids
+  const whole: number[] = tokenizer.encode('a', { add_special_tokens: true }).ids
+  const at = whole.findIndex((_, i) => bare.every((id, j) => whole[i + j] === id))
+  return whole.slice(0, Math.max(0, at))
+}
+
+/** Added tokens write themselves, but for control tokens, which write nothing. */
+function readVocabulary(
+  { manifest }: ModelPackage,
+  definition: object,
+  added: readonly { readonly id: number; readonly content: string; readonly special: boolean }[],
+): Vocabulary | undefined {
+  const bytesOf = 'decoder' in definition ? tokenBytes(definition.decoder) : undefined
+  const model = 'model' in definition ? definition.model : undefined
+  const entries = typeof model === 'object' && model !== null && 'vocab' in model ? model.vocab : undefined
+  if (bytesOf === undefined || typeof entries !== 'object' || entries === null || Array.isArray(entries))
+    return undefined
+  const size = manifest.architecture.vocabularySize
+  const all: (Uint8Array | undefined)[] = Array.from({ length: size }, () => undefined)
+  for (const [token, id] of Object.entries(entries)) if (Number.isInteger(id) && id < size) all[id] = bytesOf(token)
+  for (const { id, content, special } of added) if (id < size) all[id] = special ? undefined : utf8(content)
+  return createVocabulary(size, all)
 }
 
 function namedTokens(config: object): Record<string, string> {

@@ -7,13 +7,13 @@ import type { AddressInfo } from 'node:net'
 import { serve } from '@hono/node-server'
 import type { Channel } from '../../enclave/channel.js'
 import { complete } from '../../enclave/completion.js'
+import { readChat } from '../../enclave/generation.js'
 import type { Engine } from '../../enclave/inference/engine.js'
 import { createOrtEngine } from '../../enclave/inference/ort/engine.js'
 import { loadModelPackage, modelClaims } from '../../enclave/inference/package.js'
 import { createKeyLadder } from '../../enclave/keys.js'
 import { createLogger } from '../../enclave/log.js'
 import { createMetrics } from '../../enclave/metrics.js'
-import { parseChatRequest } from '../../enclave/openai-request.js'
 import type { Platform } from '../../enclave/platforms/platform.js'
 import { createReceiptBook } from '../../enclave/receipts.js'
 import { defaultModelDirectory } from '../../enclave/serve.js'
@@ -112,7 +112,7 @@ export async function createPlainChat(
     const { statementDigest } = boot
     const { signal } = request
     return complete(deps, {
-      request: parseChatRequest(body),
+      request: readChat(engine, body),
       receipt,
       statementDigest,
       signal,

@@ -52,6 +52,7 @@ function echoEngine(stepMs: number): Engine {
     },
     tokenizeChat: (messages: readonly ChatMessage[]) =>
       [...(messages.at(-1)?.content ?? '')].map((character) => character.charCodeAt(0)),
+    tokenizeText: (text: string) => [...text].map((character) => character.charCodeAt(0)),
     generate: (promptTokens, options) => echo(promptTokens, options, stepMs),
     close: async () => undefined,
   }

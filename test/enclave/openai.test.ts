@@ -8,6 +8,191 @@ import { chatRequest, eventsOf, fetchBundle, HELLO, MODEL, stubEngine, testWorke
 
 const STREAM = { ...HELLO, stream: true } as const
 
+const tool = (name: string, parameters?: object) => ({ type: 'function', function: { name, parameters } })
+const jsonFormat = (schema: object) => ({ type: 'json_schema', json_schema: { name: 'answer', schema, strict: true } })
+
+/** An engine that says a text and makes calls, in pieces. */
+function callingEngine() {
+  const engine = stubEngine()
+  const pieces = [
+    { text: 'Well', calls: undefined },
+    { text: '', calls: [{ index: 0, name: 'clock', arguments: '' }] },
+    { text: '', calls: [{ index: 0, arguments: '{"zone":' }] },
+    {
+      text: '',
+      calls: [
+        { index: 0, arguments: '"UTC"}' },
+        { index: 1, name: 'weather', arguments: '{' },
+      ],
+    },
+    { text: '', calls: [{ index: 1, arguments: '}' }] },
+  ]
+  engine.generate = async function* generate(promptTokens, options) {
+    engine.calls.push({ promptTokens, options, emitted: 0 })
+    for (const { text, calls } of pieces) yield { type: 'token', text, tokenId: 1, ...(calls && { calls }) }
+    yield { type: 'done', finishReason: 'tool_calls', usage: { promptTokens: 1, completionTokens: 5 } }
+  }
+  return engine
+}
+
+describe('tools', () => {
+  const ASK = { ...HELLO, tools: [tool('clock'), tool('weather', { type: 'object', properties: {} })] }
+
+  it('are called in the shape OpenAI has', async () => {
+    const { chat, engine } = await testWorker({ engine: callingEngine() })
+    const { choices } = await (await chat(ASK)).json()
+    expect(choices[0]).toEqual({
+      index: 0,
+      message: {
+        role: 'assistant',
+        content: 'Well',
+        refusal: null,
+        tool_calls: [
+          {
+            id: expect.stringMatching(/^call_[\w-]{24}$/),
+            type: 'function',
+            function: { name: 'clock', arguments: '{"zone":"UTC"}' },
+          },
+          {
+            id: expect.stringMatching(/^call_[\w-]{24}$/),
+            type: 'function',
+            function: { name: 'weather', arguments: '{}' },
+          },
+        ],
+      },
+      logprobs: null,
+      finish_reason: 'tool_calls',
+    })
+    expect(engine.calls[0]?.options).toMatchObject({ calls: true, grammar: expect.anything() })
+  })
+
+  it('are called in a stream in the shape OpenAI has', async () => {
+    const { chat } = await testWorker({ engine: callingEngine() })
+    const events = eventsOf(await (await chat({ ...ASK, stream: true })).text()).slice(0, -1)
+    const choices = events.map((data) => JSON.parse(data).choices[0])
+    expect(choices.map(({ delta }) => delta)).toEqual([
+      { role: 'assistant', content: '' },
+      { content: 'Well' },
+      {
+        tool_calls: [
+          { index: 0, id: expect.any(String), type: 'function', function: { name: 'clock', arguments: '' } },
+        ],
+      },
+      { tool_calls: [{ index: 0, function: { arguments: '{"zone":' } }] },
+      {
+        tool_calls: [
+          { index: 0, function: { arguments: '"UTC"}' } },
+          { index: 1, id: expect.any(String), type: 'function', function: { name: 'weather', arguments: '{' } },
+        ],
+      },
+      { tool_calls: [{ index: 1, function: { arguments: '}' } }] },
+      {},
+    ])
+    expect(choices.at(-1).finish_reason).toBe('tool_calls')
+  })
+
+  it('are not spoken of where none may be called', async () => {
+    const { chat, engine } = await testWorker()
+    const told: unknown[] = []
+    const tokenize = engine.tokenizeChat
+    engine.tokenizeChat = (messages, tools) => {
+      told.push(tools)
+      return tokenize(messages, tools)
+    }
+    await chat({ ...ASK, tool_choice: 'none' })
+    await chat({ ...ASK, tool_choice: { type: 'function', function: { name: 'clock' } } })
+    expect(told).toEqual([[], [{ name: 'clock' }, { name: 'weather', parameters: { type: 'object', properties: {} } }]])
+    expect(engine.calls[0]?.options.grammar).toBeUndefined()
+    expect(engine.calls[1]?.options.grammar).toBeDefined()
+  })
+
+  it('come back into the chat with what was called', async () => {
+    const { chat, engine } = await testWorker()
+    const seen: unknown[] = []
+    engine.tokenizeChat = (messages) => {
+      seen.push(...messages)
+      return [1]
+    }
+    const called = { id: 'call_1', type: 'function', function: { name: 'clock', arguments: '{}' } }
+    const messages = [
+      { role: 'user', content: 'x' },
+      { role: 'assistant', content: null, tool_calls: [called] },
+      { role: 'tool', tool_call_id: 'call_1', content: 'noon' },
+    ]
+    expect((await chat({ ...HELLO, messages })).status).toBe(200)
+    expect(seen).toEqual([
+      { role: 'user', content: 'x' },
+      { role: 'assistant', content: '', toolCalls: [{ id: 'call_1', name: 'clock', arguments: '{}' }] },
+      { role: 'tool', content: 'noon', toolCallId: 'call_1' },
+    ])
+  })
+})
+
+describe('completions', () => {
+  const ask = (worker: Awaited<ReturnType<typeof testWorker>>, body: object) =>
+    worker.transport(
+      new Request('https://worker.example/v1/completions', {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ model: MODEL.id, ...body }),
+      }),
+    )
+
+  it('go on from a text or its tokens, several at once', async () => {
+    const worker = await testWorker()
+    const { response } = await ask(worker, { prompt: ['ab', [99, 100]], n: 2, seed: 1, logprobs: 1 })
+    const body = await response.json()
+    expect(body).toMatchObject({ object: 'text_completion', usage: { prompt_tokens: 4, completion_tokens: 20 } })
+    expect(body.id).toMatch(/^cmpl-/)
+    expect(worker.engine.calls.map(({ promptTokens }) => promptTokens)).toEqual([
+      [97, 98],
+      [97, 98],
+      [99, 100],
+      [99, 100],
+    ])
+    expect(worker.engine.calls[0]?.options.maxTokens).toBe(16)
+    expect(body.choices[3]).toEqual({
+      index: 3,
+      text: 'Hello there.',
+      finish_reason: 'stop',
+      logprobs: {
+        tokens: ['Hel', 'lo', ' there', '', '.'],
+        token_logprobs: [-0.5, -0.5, -0.5, -0.5, -0.5],
+        top_logprobs: [{ Hel: -0.5 }, { lo: -0.5 }, { ' there': -0.5 }, { '': -0.5 }, { '.': -0.5 }],
+        text_offset: [0, 3, 5, 11, 11],
+      },
+    })
+  })
+
+  it('stream', async () => {
+    const { response } = await ask(await testWorker(), { prompt: 'ab', stream: true, logprobs: 0 })
+    const events = eventsOf(await response.text())
+    expect(events.at(-1)).toBe('[DONE]')
+    const choices = events.slice(0, -1).map((data) => JSON.parse(data).choices[0])
+    expect(choices.map(({ text }) => text).join('')).toBe('Hello there.')
+    expect(choices.flatMap(({ logprobs }) => logprobs?.text_offset ?? [])).toEqual([0, 3, 5, 11, 11])
+    expect(choices.at(-1)).toEqual({ index: 0, text: '', logprobs: null, finish_reason: 'stop' })
+  })
+
+  it.each([
+    ['no prompt', {}, 'invalid_value', 'prompt'],
+    ['an empty prompt', { prompt: '' }, 'invalid_value', 'prompt'],
+    ['tokens the model does not have', { prompt: [[1], [256]] }, 'invalid_value', 'prompt'],
+    ['a negative token', { prompt: [-1] }, 'invalid_value', 'prompt[0]'],
+    ['too many answers', { prompt: ['a', 'b', 'c'], n: 4 }, 'invalid_value', 'prompt'],
+    ['echo', { prompt: 'a', echo: true }, 'unsupported_parameter', 'echo'],
+    ['a suffix', { prompt: 'a', suffix: 'canary' }, 'unsupported_parameter', 'suffix'],
+    ['the best of several', { prompt: 'a', best_of: 3 }, 'unsupported_parameter', 'best_of'],
+    ['probabilities of six', { prompt: 'a', logprobs: 6 }, 'invalid_value', 'logprobs'],
+  ])('refuse %s', async (_, body, code, param) => {
+    const worker = await testWorker()
+    const { response } = await ask(worker, body)
+    expect(response.status).toBe(400)
+    expect(await response.json()).toMatchObject({ error: { code, param } })
+    expect(worker.engine.calls).toHaveLength(0)
+  })
+})
+
 describe('chat completions', () => {
   it('answers in the shape OpenAI has', async () => {
     const { chat } = await testWorker()
@@ -190,17 +375,51 @@ describe('chat completions', () => {
     ['nine answers', { ...HELLO, n: 9 }, 'invalid_value', 'n'],
     ['probabilities of 21 tokens', { ...HELLO, logprobs: true, top_logprobs: 21 }, 'invalid_value', 'top_logprobs'],
     ['likely tokens without probabilities', { ...HELLO, top_logprobs: 2 }, 'invalid_value', 'top_logprobs'],
+    ['a tool of another kind', { ...HELLO, tools: [{ type: 'canary' }] }, 'invalid_value', 'tools[0].type'],
+    ['a tool with another name', { ...HELLO, tools: [tool('canary!')] }, 'invalid_value', 'tools[0].function.name'],
+    ['a tool twice', { ...HELLO, tools: [tool('a'), tool('a')] }, 'invalid_value', 'tools'],
+    ['a choice without tools', { ...HELLO, tool_choice: 'required' }, 'invalid_value', 'tool_choice'],
     [
-      'tools',
-      { ...HELLO, tools: [{ type: 'function', function: { name: 'canary' } }] },
-      'unsupported_parameter',
-      'tools',
+      'a choice of no tool there is',
+      { ...HELLO, tools: [tool('a')], tool_choice: { type: 'function', function: { name: 'canary' } } },
+      'invalid_value',
+      'tool_choice',
     ],
     [
-      'a JSON schema',
+      'a tool whose schema it cannot follow',
+      { ...HELLO, tools: [tool('a'), tool('canary', { type: 'object', not: {} })] },
+      'invalid_json_schema',
+      'tools[1].function.parameters',
+    ],
+    [
+      'a tool whose arguments are no object',
+      { ...HELLO, tools: [tool('a', { type: 'string' })] },
+      'invalid_json_schema',
+      'tools[0].function.parameters',
+    ],
+    [
+      'a format without a schema',
       { ...HELLO, response_format: { type: 'json_schema' } },
+      'invalid_value',
+      'response_format.json_schema',
+    ],
+    [
+      'a schema it cannot follow',
+      { ...HELLO, response_format: jsonFormat({ type: 'string', canary: 1 }) },
+      'invalid_json_schema',
+      'response_format.json_schema.schema',
+    ],
+    [
+      'a format of another kind',
+      { ...HELLO, response_format: { type: 'canary' } },
+      'invalid_value',
+      'response_format.type',
+    ],
+    [
+      'functions of the older kind',
+      { ...HELLO, functions: [{ name: 'canary' }] },
       'unsupported_parameter',
-      'response_format',
+      'functions',
     ],
     ['storage', { ...HELLO, store: true }, 'unsupported_parameter', 'store'],
     [

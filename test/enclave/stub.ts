@@ -73,6 +73,7 @@ export function stubEngine(
       }
       return messages.flatMap(({ content }) => [...content].map((character) => character.codePointAt(0) ?? 0))
     },
+    tokenizeText: (text) => [...text].map((character) => character.codePointAt(0) ?? 0),
     generate(promptTokens, generateOptions) {
       const call = { promptTokens, options: generateOptions, emitted: 0 }
       calls.push(call)

@@ -11,6 +11,7 @@ import { createChatEncoder } from '../chat.js'
 import type { Decoder } from '../decoder.js'
 import type { Engine, EngineEvent, EngineInfo } from '../engine.js'
 import { ContextOverflowError, closedError, EngineError } from '../errors.js'
+import { createMatcherFactory } from '../grammar/matcher.js'
 import { type DecoderGraph, inspectGraph } from '../graph.js'
 import { checkOptions } from '../options.js'
 import type { ModelManifest, ModelPackage } from '../package.js'
@@ -46,9 +47,10 @@ export async function createOrtEngine(modelPackage: ModelPackage, options: OrtEn
   const { manifest } = modelPackage
   const { vocabularySize, eosTokenIds } = manifest.architecture
   const tokenizer = createTokenizer(modelPackage)
-  const tokenizeChat = createChatEncoder(modelPackage, tokenizer)
+  const encoder = createChatEncoder(modelPackage, tokenizer)
   const { decoder, determinism } = await createDecoder(modelPackage, options)
   const contextLength = decoder.slotTokens
+  const matchers = tokenizer.vocabulary && createMatcherFactory(tokenizer.vocabulary)
   const scheduler = createScheduler({
     decoder,
     maxWaiting: options.maxWaiting ?? DEFAULT_WAITING,
@@ -58,15 +60,22 @@ export async function createOrtEngine(modelPackage: ModelPackage, options: OrtEn
 
   return {
     info: { ...decoder.runtime, determinism, manifest, contextLength },
-    tokenizeChat,
+    tokenizeChat: encoder.chat,
+    tokenizeText: encoder.text,
     generate(promptTokens, generateOptions): AsyncIterable<EngineEvent> {
       if (closed !== undefined) throw closedError()
       checkOptions(generateOptions)
       checkPrompt(promptTokens, vocabularySize)
+      if (generateOptions.grammar !== undefined && matchers === undefined) {
+        throw new EngineError(
+          'schema.unsupported',
+          "this model's tokenizer is of no kind that constrained answers know",
+        )
+      }
       if (promptTokens.length + generateOptions.maxTokens > contextLength) {
         throw new ContextOverflowError(promptTokens.length, generateOptions.maxTokens, contextLength)
       }
-      return startAnswer({ scheduler, tokenizer, eosTokenIds }, [...promptTokens], generateOptions)
+      return startAnswer({ scheduler, tokenizer, eosTokenIds, matchers }, [...promptTokens], generateOptions)
     },
     close() {
       closed ??= scheduler.close().then(() => decoder.close())

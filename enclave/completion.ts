@@ -15,11 +15,8 @@ import { errorCode, type Logger } from './log.js'
 import type { Metrics } from './metrics.js'
 import { asOpenAIError, errorBody, OpenAIError, openAIErrorOf } from './openai-error.js'
 import { padBody } from './padding.js'
-import type { OpenReceipt } from './receipts.js'
+import { type OpenReceipt, RECEIPT_ID_HEADER } from './receipts.js'
 import { DONE_EVENT, encodeEvent, packRecords } from './sse.js'
-
-/** Inner header naming the receipt of an answer, for clients that cannot read trailers. */
-const RECEIPT_ID_HEADER = 'subrosa-receipt-id'
 
 export interface CompletionDeps {
   readonly engine: Engine

@@ -11,6 +11,7 @@ export type OpenAIErrorCode =
   | 'invalid_json_schema'
   | 'context_length_exceeded'
   | 'model_not_found'
+  | 'unsupported_model'
   | 'unknown_url'
   | 'method_not_allowed'
   | 'receipt_not_found'

@@ -9,6 +9,7 @@ import { PATH_MODEL_KEY } from '../verifier/protocol/model-key.js'
 import type { PaddingMode } from '../verifier/protocol/statement.js'
 import { channelOf } from './channel.js'
 import { type CompletionDeps, complete } from './completion.js'
+import { embed, readEmbeddings } from './embeddings.js'
 import { readChat, readCompletion } from './generation.js'
 import { createIdempotencyTable } from './idempotency.js'
 import type { Engine } from './inference/engine.js'
@@ -124,6 +125,14 @@ export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise
 
   app.post('/v1/chat/completions', generated(readChat))
   app.post('/v1/completions', generated(readCompletion))
+  app.post('/v1/embeddings', (c) =>
+    answered(c.req.raw, async ({ body, open, session, signal, release }) => {
+      const request = readEmbeddings(engine, body)
+      const response = await embed(completion, { request, receipt: await open(), session, signal })
+      release()
+      return response
+    }),
+  )
 
   const { lock } = deps
   if (lock !== undefined) {
@@ -157,7 +166,14 @@ export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise
     return json({ id, object: 'receipt', receipt })
   })
 
-  const paths = ['/v1/chat/completions', '/v1/completions', '/v1/models', '/v1/models/:id', '/v1/receipts/:id']
+  const paths = [
+    '/v1/chat/completions',
+    '/v1/completions',
+    '/v1/embeddings',
+    '/v1/models',
+    '/v1/models/:id',
+    '/v1/receipts/:id',
+  ]
   for (const path of lock === undefined ? paths : [...paths, PATH_MODEL_KEY]) {
     app.all(path, () => failure(new OpenAIError(405, 'method_not_allowed', 'this path does not take that method')))
   }

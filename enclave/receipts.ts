@@ -24,7 +24,8 @@ import type { ChainLink, ReceiptChain } from './sessions.js'
 export interface AnswerFacts {
   readonly final: boolean
   readonly sampling: ReceiptPayload['sampling']
-  readonly seed: number
+  /** Null where nothing was drawn. */
+  readonly seed: number | null
   readonly determinism: ReceiptPayload['determinism']
   readonly promptTokens: number
   readonly completionTokens: number
@@ -54,6 +55,9 @@ export interface ReceiptBookOptions {
   /** How long one is kept. Default 900 s. */
   readonly keptS?: number
 }
+
+/** Inner header naming the receipt of an answer, for clients that cannot read trailers. */
+export const RECEIPT_ID_HEADER = 'subrosa-receipt-id'
 
 const SALT_BYTES = 32
 

@@ -23,6 +23,11 @@ export interface Decoder {
    */
   prefill(slot: number, tokenIds: readonly number[]): Promise<Float32Array>
   /**
+   * The same for the end of a text to be embedded: the state that the logits would be computed from. Absent where the
+   * graph gives none.
+   */
+  embed?(slot: number, tokenIds: readonly number[]): Promise<Float32Array>
+  /**
    * Appends one token to each of several slots, in ascending order, each once. Returns the logits of each row, which
    * hold until the next run. @throws EngineError `engine.failed`, or `aborted` after `interrupt`.
    */

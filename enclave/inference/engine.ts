@@ -114,6 +114,8 @@ export interface EngineInfo extends RuntimeInfo {
   readonly contextLength: number
 }
 
+export type EmbedOptions = Pick<GenerateOptions, 'tenant' | 'signal'>
+
 export interface Engine {
   readonly info: EngineInfo
   /**
@@ -130,6 +132,12 @@ export interface Engine {
    * `closed`, `engine.failed`; what was emitted until then is an unfinished answer.
    */
   generate(promptTokens: readonly number[], options: GenerateOptions): AsyncIterable<EngineEvent>
+  /**
+   * The embedding of a text: the state behind its last token, behind the last norm, scaled to length 1. Absent where the
+   * model gives none. @throws EngineError `options.invalid`, `context.overflow`, `overloaded`, `aborted`, `closed`,
+   * `engine.failed`.
+   */
+  readonly embed?: ((promptTokens: readonly number[], options: EmbedOptions) => Promise<Float32Array>) | undefined
   /** Ends running requests with `closed`, waits for the step in progress, and frees the model. */
   close(): Promise<void>
 }

@@ -4,7 +4,8 @@
  * Accepted are decoder graphs of the form this project writes: inputs `input_ids` [batch, n], `seqlens_k` [batch] (tokens
  * of the row up to now, minus one), `total_seq` (the most tokens of any row) and `past_key_values.N.key|value`
  * [batch, heads, capacity, size]; outputs `logits` for the last position and `present.N.key|value`, which may be the very
- * memory of the past. Refused: any other, and weights in files that the manifest does not list.
+ * memory of the past. Perhaps also `hidden_state` [batch, 1, size], what the logits of the last position are computed
+ * from: embeddings are made of it. Refused: any other, and weights in files that the manifest does not list.
  */
 import { EngineError } from './errors.js'
 import { readGraphFacts, type TensorFacts } from './onnx/graph-facts.js'
@@ -15,6 +16,8 @@ export interface DecoderGraph {
   readonly kvHeads: number
   readonly headSize: number
   readonly vocabularySize: number
+  /** Values of `hidden_state`; undefined where the graph gives none. */
+  readonly hiddenSize: number | undefined
   /**
    * `batch-invariant`: made of operators that were seen to treat each row by itself, to the last bit. `single`: of others
    * too, or of ones that scale one row by what is in another.
@@ -25,6 +28,8 @@ export interface DecoderGraph {
 }
 
 const FLOAT = 1
+/** The output that embeddings are made of. */
+export const HIDDEN_STATE = 'hidden_state'
 
 /**
  * Operators whose rows do not touch each other in the runtime this engine pins. DynamicQuantizeMatMul is left out: it
@@ -61,7 +66,9 @@ export function inspectGraph(modelPackage: ModelPackage): DecoderGraph {
   expectWeights(modelPackage, facts.weightFiles)
   const caches = Array.from({ length: layers }, (_, layer) => cacheNames(layer)).flat()
   expectNames('input', facts.inputs, ['input_ids', 'seqlens_k', 'total_seq', ...caches.map(pastName)])
-  expectNames('output', facts.outputs, ['logits', ...caches.map(presentName)])
+  const hidden = facts.outputs.find(({ name }) => name === HIDDEN_STATE)
+  const outputs = ['logits', ...(hidden === undefined ? [] : [HIDDEN_STATE]), ...caches.map(presentName)]
+  expectNames('output', facts.outputs, outputs)
   const shapes = facts.inputs.filter(({ name }) => name.startsWith('past_key_values.'))
   const [, kvHeads, , headSize] = shapes[0]?.shape ?? []
   for (const { name, elementType, shape } of shapes) {
@@ -77,12 +84,17 @@ export function inspectGraph(modelPackage: ModelPackage): DecoderGraph {
   if (declared !== vocabularySize) {
     throw unusable(`expected logits for the ${vocabularySize} tokens of the manifest, got ${declared ?? 'none'}`)
   }
+  const { hiddenSize } = modelPackage.manifest.architecture
+  if (hidden !== undefined && (hidden.elementType !== FLOAT || hidden.shape.at(-1) !== hiddenSize)) {
+    throw unusable(`expected ${HIDDEN_STATE} of the ${hiddenSize} fp32 values of the manifest`)
+  }
   const variantOperator = [...facts.operators].find((operator) => !INVARIANT.has(operator))
   return {
     layers,
     kvHeads: Number(kvHeads),
     headSize: Number(headSize),
     vocabularySize,
+    hiddenSize: hidden === undefined ? undefined : hiddenSize,
     determinism: variantOperator === undefined ? 'batch-invariant' : 'single',
     variantOperator,
   }

@@ -26,7 +26,7 @@ export function createLockedEngine(info: EngineInfo, open: (key: string) => Prom
   const opened = (): Engine => {
     if (engine !== undefined) return engine
     if (closed) throw closedError()
-    throw new EngineError('locked', "the model's weights are encrypted and their key has not come yet")
+    throw lockedError()
   }
   const tryOnce = async (key: string): Promise<void> => {
     if (closed) throw closedError()
@@ -42,6 +42,9 @@ export function createLockedEngine(info: EngineInfo, open: (key: string) => Prom
     engine = made
   }
 
+  const refuse = async (): Promise<Float32Array> => {
+    throw lockedError()
+  }
   return {
     locked: () => engine === undefined,
     unlock(key) {
@@ -62,6 +65,9 @@ export function createLockedEngine(info: EngineInfo, open: (key: string) => Prom
       tokenizeText: (text: string): number[] => opened().tokenizeText(text),
       generate: (prompt: readonly number[], options: GenerateOptions): AsyncIterable<EngineEvent> =>
         opened().generate(prompt, options),
+      get embed() {
+        return engine === undefined ? refuse : engine.embed
+      },
       async close() {
         closed = true
         await attempt.catch(() => undefined)
@@ -69,4 +75,8 @@ export function createLockedEngine(info: EngineInfo, open: (key: string) => Prom
       },
     },
   }
+}
+
+function lockedError(): EngineError {
+  return new EngineError('locked', "the model's weights are encrypted and their key has not come yet")
 }

@@ -13,6 +13,8 @@ import { createWaitingRoom } from './waiting-room.js'
 
 export interface SequenceRequest {
   readonly promptTokens: readonly number[]
+  /** Whether `next` is given the state behind the prompt in the place of logits, once, for a decoder that can embed. */
+  readonly embed?: boolean
   /** Requests with the same one share a fair part. Absent: its own. */
   readonly tenant: string | undefined
   readonly signal: AbortSignal | undefined
@@ -176,7 +178,9 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs }: SchedulerO
     filling = sequence
     try {
       const part = promptTokens.slice(sequence.filled, sequence.filled + count)
-      const logits = await decoder.prefill(sequence.slot, part)
+      const ends = sequence.filled + count === promptTokens.length
+      const run = sequence.request.embed === true && ends ? (decoder.embed ?? decoder.prefill) : decoder.prefill
+      const logits = await run(sequence.slot, part)
       pacer.prefilled(count, monotonicMs() - startedAt)
       sequence.filled += count
       filling = undefined

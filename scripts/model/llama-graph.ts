@@ -2,6 +2,7 @@
  * Decoder graphs of the Llama block and its relatives: RMSNorm, rotary positions, grouped-query attention, SwiGLU. Of the
  * form `enclave/inference/graph.ts` takes; weights are read tensor by tensor and never all at once.
  */
+import { HIDDEN_STATE } from '../../enclave/inference/graph.js'
 import type { Format, Matrix } from './formats.js'
 import { createGraphBuilder, type GraphBuilder, type WeightSink } from './graph-builder.js'
 import { createLinear, type LinearReport } from './linear.js'
@@ -82,6 +83,7 @@ export async function writeLlamaGraph(
   graph.input('seqlens_k', 'int32', ['batch'])
   graph.input('total_seq', 'int32', [])
   graph.output('logits', 'float', ['batch', 1, vocabularySize])
+  graph.output(HIDDEN_STATE, 'float', ['batch', 1, hiddenSize])
   await addRope(graph, shape)
   const embedding = await weights.embedding()
   await graph.weight('embedding', 'float', [vocabularySize, hiddenSize], embedding.values)
@@ -129,7 +131,8 @@ export async function writeLlamaGraph(
     onLayer(layer + 1)
   }
   const last = graph.constant('last', 'int64', [1], BigInt64Array.of(-1n))
-  const final = graph.node('Gather', [await norm('norm.final', await weights.finalNorm()), last], { axis: 1 })
+  const final = HIDDEN_STATE
+  graph.nodeWith('Gather', [await norm('norm.final', await weights.finalNorm()), last], [final], { axis: 1 })
   const tiedPlain = shape.tiedEmbeddings && format === 'fp32'
   const logits = tiedPlain
     ? graph.node('MatMul', [final, transposed(graph, 'embedding')])

@@ -35,7 +35,8 @@ ROLES = {
 
 
 def build_graph(model):
-    """input_ids [b,s], seqlens_k [b], total_seq [], past.* [b,kv,p,d] -> logits of the last position [b,1,v], present.*"""
+    """input_ids [b,s], seqlens_k [b], total_seq [], past.* [b,kv,p,d] -> of the last position logits [b,1,v] and
+    hidden_state [b,1,h], what they are computed from; present.*"""
     shape = model.shape
     nodes, weights = [], []
 
@@ -74,7 +75,7 @@ def build_graph(model):
         x = node("Add", [x, linear(f"{p}.mlp.down", product, block.down)], [f"{p}.out"])
     x = norm("final.norm", x, model.norm_final)
     weights.append(numpy_helper.from_array(np.array([-1], dtype=np.int64), "last"))
-    x = node("Gather", [x, "last"], ["final.last"], axis=1)
+    x = node("Gather", [x, "last"], ["hidden_state"], axis=1)
     node("MatMul", [x, node("Transpose", ["embedding"], ["head"], perm=[1, 0])], ["logits"])
 
     def cache(prefix, length):
@@ -88,6 +89,7 @@ def build_graph(model):
          helper.make_tensor_value_info("seqlens_k", TensorProto.INT32, ["batch"]),
          helper.make_tensor_value_info("total_seq", TensorProto.INT32, []), *cache("past_key_values", "past")],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 1, shape.vocabulary]),
+         helper.make_tensor_value_info("hidden_state", TensorProto.FLOAT, ["batch", 1, shape.hidden]),
          *cache("present", "total")], weights)
     return helper.make_model(graph, producer_name="subrosa", ir_version=9,
                              opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)])
@@ -112,7 +114,7 @@ class Runner:
             "input_ids": np.array(rows, np.int64), "seqlens_k": np.array([t - 1 for t in totals], np.int32),
             "total_seq": np.array(max(totals), np.int32), **past})
         out = dict(zip(names, values))
-        return out["logits"][:, -1], {k.replace("present", "past_key_values"): v for k, v in out.items() if k != "logits"}
+        return out["logits"][:, -1], {k.replace("present", "past_key_values"): v for k, v in out.items() if k.startswith("present.")}
 
 
 def batch_invariant(runner, prompts):

@@ -1,5 +1,6 @@
 /** What a client finds inside the encryption: OpenAI's paths, shapes and errors, through the whole channel. */
 import { describe, expect, it } from 'vitest'
+import type { Engine } from '../../enclave/inference/engine.js'
 import { OverloadedError } from '../../enclave/inference/errors.js'
 import { toBase64Url } from '../../verifier/protocol/bytes.js'
 import { sha256 } from '../../verifier/protocol/hash.js'
@@ -190,6 +191,70 @@ describe('completions', () => {
     expect(response.status).toBe(400)
     expect(await response.json()).toMatchObject({ error: { code, param } })
     expect(worker.engine.calls).toHaveLength(0)
+  })
+})
+
+describe('embeddings', () => {
+  const ask = async (worker: Awaited<ReturnType<typeof testWorker>>, body: object) => {
+    const request = new Request('https://worker.example/v1/embeddings', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ model: MODEL.id, ...body }),
+    })
+    return (await worker.transport(request)).response
+  }
+  const embedding = (embed: Engine['embed'] = async (tokens) => Float32Array.of(tokens[0] ?? 0, 0.5)) => {
+    const engine = stubEngine()
+    const info = { ...engine.info, manifest: { ...engine.info.manifest } }
+    Object.assign(info.manifest, { architecture: { ...info.manifest.architecture, hiddenSize: 2 } })
+    return testWorker({ engine: Object.assign(engine, { info, embed }) })
+  }
+
+  it('come in the shape OpenAI has', async () => {
+    const worker = await embedding()
+    const response = await ask(worker, { input: ['a', [98, 99]] })
+    expect(response.headers.get('subrosa-receipt-id')).toMatch(/^[\w-]{22}$/)
+    expect(await response.json()).toEqual({
+      object: 'list',
+      model: MODEL.id,
+      data: [
+        { object: 'embedding', index: 0, embedding: [97, 0.5] },
+        { object: 'embedding', index: 1, embedding: [98, 0.5] },
+      ],
+      usage: { prompt_tokens: 3, total_tokens: 3 },
+    })
+  })
+
+  it('come as bytes where that is asked for, and take the dimensions there are', async () => {
+    const body = await (await ask(await embedding(), { input: 'a', encoding_format: 'base64', dimensions: 2 })).json()
+    const bytes = Buffer.from(body.data[0].embedding, 'base64')
+    expect([bytes.readFloatLE(0), bytes.readFloatLE(4)]).toEqual([97, 0.5])
+  })
+
+  it.each([
+    ['no input', {}, 'invalid_value', 'input'],
+    ['an empty input', { input: '' }, 'invalid_value', 'input'],
+    ['no inputs', { input: [] }, 'invalid_value', 'input'],
+    ['other dimensions', { input: 'a', dimensions: 1 }, 'invalid_value', 'dimensions'],
+    ['another format', { input: 'a', encoding_format: 'canary' }, 'invalid_value', 'encoding_format'],
+    ['tokens there are not', { input: [256] }, 'invalid_value', 'input'],
+    ['too many', { input: new Array(257).fill('a') }, 'invalid_value', 'input'],
+    ['what does not fit', { input: 'a'.repeat(1001) }, 'context_length_exceeded', 'input'],
+  ])('refuse %s', async (_, body, code, param) => {
+    const response = await ask(await embedding(), body)
+    expect(response.status).toBe(400)
+    expect(await response.json()).toMatchObject({ error: { code, param } })
+  })
+
+  it('are refused for a model that gives none, and fail as answers do', async () => {
+    expect(await (await ask(await testWorker(), { input: 'a' })).json()).toMatchObject({
+      error: { code: 'unsupported_model', param: 'model', type: 'invalid_request_error' },
+    })
+    const failing = await embedding(async () => {
+      throw new OverloadedError(3)
+    })
+    const response = await ask(failing, { input: 'a' })
+    expect([response.status, response.headers.get('retry-after')]).toEqual([429, '3'])
   })
 })
 
@@ -556,7 +621,7 @@ describe('the other paths inside', () => {
     expect((await get(`/v1/models/${MODEL.id}`)).status).toBe(200)
     expect((await get('/v1/models/other')).status).toBe(404)
     expect((await get('/v1/chat/completions')).status).toBe(405)
-    const missing = await get('/v1/embeddings', 'POST')
+    const missing = await get('/v1/images/generations', 'POST')
     expect(missing.status).toBe(404)
     expect(await missing.json()).toMatchObject({ error: { type: 'invalid_request_error', code: 'unknown_url' } })
   })

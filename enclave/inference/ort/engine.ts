@@ -9,7 +9,8 @@ import { availableParallelism, totalmem } from 'node:os'
 import { startAnswer } from '../answer.js'
 import { createChatEncoder } from '../chat.js'
 import type { Decoder } from '../decoder.js'
-import type { Engine, EngineEvent, EngineInfo } from '../engine.js'
+import { embedText } from '../embedding.js'
+import type { EmbedOptions, Engine, EngineEvent, EngineInfo } from '../engine.js'
 import { ContextOverflowError, closedError, EngineError } from '../errors.js'
 import { createMatcherFactory } from '../grammar/matcher.js'
 import { type DecoderGraph, inspectGraph } from '../graph.js'
@@ -77,6 +78,18 @@ export async function createOrtEngine(modelPackage: ModelPackage, options: OrtEn
       }
       return startAnswer({ scheduler, tokenizer, eosTokenIds, matchers }, [...promptTokens], generateOptions)
     },
+    ...(decoder.embed === undefined
+      ? {}
+      : {
+          async embed(promptTokens: readonly number[], embedOptions: EmbedOptions) {
+            if (closed !== undefined) throw closedError()
+            checkPrompt(promptTokens, vocabularySize)
+            if (promptTokens.length > contextLength) {
+              throw new ContextOverflowError(promptTokens.length, 0, contextLength)
+            }
+            return embedText(scheduler, promptTokens, embedOptions)
+          },
+        }),
     close() {
       closed ??= scheduler.close().then(() => decoder.close())
       return closed

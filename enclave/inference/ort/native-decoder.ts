@@ -8,12 +8,12 @@
 import { setImmediate as nextLoop } from 'node:timers/promises'
 import type { DecodeRow, Decoder } from '../decoder.js'
 import type { RuntimeInfo } from '../engine.js'
-import { cacheNames, type DecoderGraph, pastName, presentName } from '../graph.js'
+import { cacheNames, type DecoderGraph, HIDDEN_STATE, pastName, presentName } from '../graph.js'
 import type { ModelPackage } from '../package.js'
 import { fileByRole } from '../package.js'
 import { loadRuntime } from './c-api.js'
 import { RUNTIME_VERSION, type RuntimeLibrary } from './library.js'
-import { type BoundTensor, bindTensor, createSession } from './session.js'
+import { type BoundTensor, bindNames, bindTensor, createSession } from './session.js'
 
 export interface DecoderOptions {
   readonly graph: DecoderGraph
@@ -36,7 +36,7 @@ export function createNativeDecoder(
   library: RuntimeLibrary,
   { graph, threads, slots, slotTokens, maxRows }: DecoderOptions,
 ): Decoder {
-  const { layers, kvHeads, headSize, vocabularySize } = graph
+  const { layers, kvHeads, headSize, vocabularySize, hiddenSize } = graph
   const runtime = loadRuntime(library)
   const caches = Array.from({ length: layers }, (_, layer) => cacheNames(layer)).flat()
   const session = createSession(runtime, {
@@ -49,6 +49,8 @@ export function createNativeDecoder(
   const slotValues = kvHeads * slotTokens * headSize
   const pools = caches.map(() => new Float32Array(slots * slotValues))
   const logits = new Float32Array((maxRows === 1 ? 1 : slots) * vocabularySize)
+  const hidden = new Float32Array(hiddenSize ?? 0)
+  const hiddenNames = bindNames([HIDDEN_STATE, ...caches.map(presentName)])
   /** Tokens in each slot. */
   const lengths = new Int32Array(slots)
   /** Positions of each slot that were ever written since it was cleared: those of dummy rows and interrupted runs too. */
@@ -73,7 +75,12 @@ export function createNativeDecoder(
   }
 
   /** `totals`: tokens of each row with this run's. */
-  const run = async (first: number, ids: readonly number[], totals: readonly number[]): Promise<void> => {
+  const run = async (
+    first: number,
+    ids: readonly number[],
+    totals: readonly number[],
+    output: 'logits' | 'hidden' = 'logits',
+  ): Promise<void> => {
     const count = totals.length
     const cache = bindRange(first, count)
     totals.forEach((total, row) => {
@@ -88,10 +95,13 @@ export function createNativeDecoder(
         [count],
       ),
       bindTensor(runtime, 'int32', Int32Array.of(Math.max(...totals)), []),
-      bindTensor(runtime, 'float32', logits.subarray(0, count * vocabularySize), [count, 1, vocabularySize]),
+      output === 'logits'
+        ? bindTensor(runtime, 'float32', logits.subarray(0, count * vocabularySize), [count, 1, vocabularySize])
+        : bindTensor(runtime, 'float32', hidden, [count, 1, hidden.length]),
     ] as const
     try {
-      await session.run([own[0], own[1], own[2], ...cache], [own[3], ...cache])
+      const names = output === 'logits' ? undefined : hiddenNames
+      await session.run([own[0], own[1], own[2], ...cache], [own[3], ...cache], names)
     } finally {
       for (const tensor of own) tensor.release()
     }
@@ -109,6 +119,16 @@ export function createNativeDecoder(
       lengths[slot] = total
       return rowLogits(0)
     },
+    ...(hiddenSize === undefined
+      ? {}
+      : {
+          async embed(slot: number, tokenIds: readonly number[]) {
+            const total = (lengths[slot] ?? 0) + tokenIds.length
+            await run(slot, tokenIds, [total], 'hidden')
+            lengths[slot] = total
+            return hidden
+          },
+        }),
     async decode(rows: readonly DecodeRow[]) {
       const first = rows[0]?.slot ?? 0
       const count = (rows.at(-1)?.slot ?? 0) - first + 1
@@ -142,6 +162,7 @@ export function createNativeDecoder(
       session.close()
       for (const pool of pools) pool.fill(0)
       logits.fill(0)
+      hidden.fill(0)
     },
   }
 }

@@ -10,7 +10,7 @@ import { env, InferenceSession, Tensor } from 'onnxruntime-node'
 import type { Decoder } from '../decoder.js'
 import type { RuntimeInfo } from '../engine.js'
 import { EngineError } from '../errors.js'
-import { cacheNames, pastName, presentName } from '../graph.js'
+import { cacheNames, HIDDEN_STATE, pastName, presentName } from '../graph.js'
 import { fileByRole, type ModelPackage } from '../package.js'
 import type { DecoderOptions } from './native-decoder.js'
 
@@ -30,7 +30,7 @@ export async function createPortableDecoder(
   modelPackage: ModelPackage,
   { graph, threads, slots, slotTokens, maxRows }: DecoderOptions,
 ): Promise<Decoder> {
-  const { layers, kvHeads, headSize, vocabularySize } = graph
+  const { layers, kvHeads, headSize, vocabularySize, hiddenSize } = graph
   const session = await loadSession(modelPackage, threads)
   const caches = Array.from({ length: layers }, (_, layer) => cacheNames(layer)).flat()
   const emptySlot = (): Slot => ({
@@ -41,7 +41,11 @@ export async function createPortableDecoder(
   })
   const held = new Map<number, Slot>()
 
-  const append = async (slot: number, tokenIds: readonly number[]): Promise<Float32Array> => {
+  const append = async (
+    slot: number,
+    tokenIds: readonly number[],
+    output: 'logits' | typeof HIDDEN_STATE = 'logits',
+  ): Promise<Float32Array> => {
     const { length, tensors } = held.get(slot) ?? emptySlot()
     const total = length + tokenIds.length
     const feeds: Record<string, Tensor> = {
@@ -51,13 +55,14 @@ export async function createPortableDecoder(
     }
     for (const [cache, tensor] of tensors) feeds[pastName(cache)] = tensor
     const outputs = await runSession(session, feeds)
-    const logits = outputs['logits']?.data
-    if (!(logits instanceof Float32Array) || logits.length !== vocabularySize) {
-      throw new EngineError('engine.failed', `expected ${vocabularySize} logits`)
+    const expected = output === 'logits' ? vocabularySize : hiddenSize
+    const values = outputs[output]?.data
+    if (!(values instanceof Float32Array) || values.length !== expected) {
+      throw new EngineError('engine.failed', `expected ${expected} values of ${output}`)
     }
     wipe(tensors)
     held.set(slot, { length: total, tensors: presentTensors(outputs, caches) })
-    return logits
+    return values
   }
 
   return {
@@ -65,7 +70,10 @@ export async function createPortableDecoder(
     slots,
     slotTokens,
     maxRows,
-    prefill: append,
+    prefill: (slot, tokenIds) => append(slot, tokenIds),
+    ...(hiddenSize === undefined
+      ? {}
+      : { embed: (slot: number, tokenIds: readonly number[]) => append(slot, tokenIds, HIDDEN_STATE) }),
     async decode(rows) {
       const logits: Float32Array[] = []
       for (const { slot, tokenId } of rows) logits.push(await append(slot, [tokenId]))

@@ -49,10 +49,10 @@ export function bindNames(names: readonly string[]): Names {
 
 export interface Session {
   /**
-   * Runs the graph once, off this thread. Tensors in the order of the names; an output may be an input's memory.
+   * Runs the graph once, off this thread. Tensors in the order of the names, the session's own unless others are given; an output may be an input's memory.
    * @throws EngineError `engine.failed`, or `aborted` after `interrupt`.
    */
-  run(inputs: readonly BoundTensor[], outputs: readonly BoundTensor[]): Promise<void>
+  run(inputs: readonly BoundTensor[], outputs: readonly BoundTensor[], outputNames?: Names): Promise<void>
   /** Ends the run in progress within milliseconds; without one it does nothing. */
   interrupt(): void
   /** No run may be in progress. */
@@ -74,12 +74,12 @@ export function createSession(runtime: Runtime, options: SessionOptions): Sessio
   const session = loadGraph(runtime, options)
   const runOptions = created(check, (out) => functions.createRunOptions(out))
   const inputNames = bindNames(options.inputNames)
-  const outputNames = bindNames(options.outputNames)
+  const ownOutputs = bindNames(options.outputNames)
   let running = false
   let interrupted = false
 
   return {
-    async run(inputs, outputs) {
+    async run(inputs, outputs, outputNames = ownOutputs) {
       // Both stay referenced until the run is over, and so do the tensors' memories.
       const inputPointers = BigUint64Array.from(inputs, ({ address }) => address)
       const outputPointers = BigUint64Array.from(outputs, ({ address }) => address)

@@ -42,6 +42,11 @@ const LAYERS: readonly { readonly from: string; readonly may: readonly string[] 
   { from: 'verifier/protocol/', may: ['verifier/protocol/'] },
   { from: 'verifier/', may: ['verifier/'] },
   { from: 'client/', may: ['client/', 'verifier/'] },
+  // The one file that appraises: the worker's own GPUs, before they get ready.
+  {
+    from: 'enclave/gpu-gate.ts',
+    may: ['enclave/', 'verifier/protocol/', 'verifier/checks.ts', 'verifier/endorsements.ts', 'verifier/gpu/'],
+  },
   { from: 'enclave/', may: ['enclave/', 'verifier/protocol/'] },
   { from: 'scripts/', may: ['scripts/', 'verifier/', 'client/', 'enclave/'] },
 ]
@@ -73,6 +78,23 @@ function reach(entries: readonly string[]): Set<string> {
   return seen
 }
 
+/** What the GPU verifier stands on beside itself and the protocol: an image for machines with GPUs holds these, and no more. */
+const GPU_VERIFIER_BASE: readonly string[] = [
+  'verifier/checks.ts',
+  'verifier/der.ts',
+  'verifier/endorsements.ts',
+  'verifier/errors.ts',
+  'verifier/memory.ts',
+  'verifier/pem.ts',
+  'verifier/result.ts',
+  'verifier/roots.ts',
+  'verifier/signature.ts',
+  'verifier/snp/certificate-table.ts',
+  'verifier/tdx/collateral-set.ts',
+  'verifier/trust-anchors.ts',
+  'verifier/x509.ts',
+]
+
 describe('architecture', () => {
   it('finds the sources and their imports', () => {
     expect(sources.length).toBeGreaterThan(40)
@@ -95,6 +117,19 @@ describe('architecture', () => {
   it.each(SINGLE_IMPORTERS)('$package has one importer', ({ package: name, only }) => {
     const strays = sources.filter((source) => source.packages.some((p) => name.test(p)) && !only.test(source.path))
     expect(strays.map((source) => source.path)).toEqual([])
+  })
+
+  it('lets the gate of the GPUs carry the GPU verifier and what that stands on, nothing else', () => {
+    const carried = [...reach(['enclave/gpu-gate.ts'])].filter((path) => path.startsWith('verifier/'))
+    const base = carried.filter((path) => !/^verifier\/(protocol|gpu)\//.test(path))
+    expect(base.sort()).toEqual(GPU_VERIFIER_BASE)
+  })
+
+  it('reaches the gate of the GPUs by a computed address only', () => {
+    const importers = sources.filter(({ path }) =>
+      readFileSync(join(root, path), 'utf8').match(/^import \{.*gpu-gate/m),
+    )
+    expect(importers.map(({ path }) => path).filter((path) => path.startsWith('enclave/'))).toEqual([])
   })
 
   it('keeps Node, servers and inference out of what a browser loads', () => {

@@ -7,6 +7,7 @@ import { SubrosaError } from '../verifier/errors.js'
 import { addVerificationOptions } from '../verifier/options.js'
 import { VERSION } from '../verifier/version.js'
 import type { ChatFlags } from './chat.js'
+import type { RelayFlags } from './endorsement-relay.js'
 import type { ExplorerFlags } from './explorer/server.js'
 import type { ReleaseFlags } from './model-release.js'
 import type { ProxyFlags } from './proxy.js'
@@ -102,6 +103,20 @@ export async function runSubrosa(argv: readonly string[], streams: CommandStream
     .action(async (flags: { json?: boolean }) => {
       const { runDoctor } = await import('./doctor.js')
       status = await runDoctor(flags, streams)
+    })
+  program
+    .command('endorsements')
+    .description('relay endorsements from their makers to workers without a network (providers)')
+    .requiredOption('--listen <address>', 'unix:PATH or tcp:HOST:PORT')
+    .option('--files <path...>', 'files and folders to hand out as well')
+    .option('--offline', 'hand out files only, never touch the network')
+    .option('--kds <origin>', 'a cache of AMD’s key service')
+    .option('--pccs <origin>', 'a cache of Intel’s collateral')
+    .option('--rim <origin>', 'a cache of NVIDIA’s manifests')
+    .option('--ocsp <url>', 'a relay to NVIDIA’s OCSP responder')
+    .action(async (flags: RelayFlags) => {
+      const { runRelay } = await import('./endorsement-relay.js')
+      status = await runRelay(flags, streams)
     })
   const image = program.command('image').description('build, measure and boot the enclave image (providers)')
   try {

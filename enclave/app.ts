@@ -27,6 +27,8 @@ export interface AppDeps {
   readonly keys: KeyLadder
   /** The sealed channel: one encapsulated request in, one encapsulated response out. Never rejects. */
   readonly gateway: (outer: Request) => Promise<Response>
+  /** Counts an answer in and returns what counts it out; undefined when this worker begins none any more. Default: no count. */
+  readonly enter?: () => (() => void) | undefined
   /** Whether this worker can answer prompts. */
   readonly ready: () => boolean
   readonly metrics: Metrics
@@ -74,7 +76,13 @@ export function createApp(deps: AppDeps): Hono {
     }),
   )
 
-  app.post(PATH_OHTTP, (c) => observed(deps, 'ohttp', () => gateway(c.req.raw)))
+  app.post(PATH_OHTTP, (c) => {
+    const leave = deps.enter === undefined ? () => undefined : deps.enter()
+    if (leave !== undefined) return observed(deps, 'ohttp', () => gateway(c.req.raw), leave)
+    // Turned away unread: nothing was done, and the connection is not kept for the rest of it.
+    const leaving = 'this worker is leaving: ask another, or this address again shortly'
+    return observed(deps, 'other', async () => problem(503, leaving, { 'retry-after': '1', connection: 'close' }))
+  })
 
   app.get('/healthz', () => new Response('ok\n'))
   app.get('/readyz', () => (ready() ? new Response('ready\n') : problem(503, 'not ready')))
@@ -129,6 +137,7 @@ async function observed(
   deps: AppDeps,
   route: MetricRoute & NonNullable<LogFields['route']>,
   respond: () => Promise<Response>,
+  onSent: () => void = () => undefined,
 ): Promise<Response> {
   const startedAt = deps.monotonicMs()
   let response: Response
@@ -139,6 +148,7 @@ async function observed(
   }
   const { status } = response
   const onEnd = (): void => {
+    onSent()
     const durationMs = deps.monotonicMs() - startedAt
     deps.metrics.request(route, status, durationMs)
     deps.log.info(status < 400 ? 'request.done' : 'request.refused', { route, status, durationMs })

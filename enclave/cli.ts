@@ -19,6 +19,7 @@ interface ServeFlags {
   readonly host: string
   readonly padding: PaddingMode
   readonly trustAnchorOut?: string
+  readonly endorsementsFrom?: readonly string[]
   readonly extendRtmr3: boolean
   readonly verbose: boolean
 }
@@ -41,6 +42,7 @@ export function registerServe(program: Command): void {
         .default('tick'),
     )
     .option('--trust-anchor-out <file>', "write the simulated machine's roots to FILE")
+    .option('--endorsements-from <address...>', 'relays on the host: unix:PATH, tcp:HOST:PORT or vsock:CID:PORT')
     .option('--extend-rtmr3', 'TDX: also name configuration and model in runtime register 3', false)
     .option('--verbose', 'log every request (never its content) and show stack traces', false)
     .action((flags: ServeFlags) => run(flags))
@@ -57,6 +59,7 @@ async function run(flags: ServeFlags): Promise<void> {
       host: flags.host,
       padding: flags.padding,
       logLevel: flags.verbose ? 'info' : 'error',
+      ...(flags.endorsementsFrom === undefined ? {} : { endorsementRelays: flags.endorsementsFrom }),
       ...(flags.extendRtmr3 ? { extendRuntimeRegister: true } : {}),
       ...(flags.model === undefined ? {} : { modelDirectory: flags.model }),
       ...(flags.modelOwner === undefined ? {} : { modelOwnerKey: await loadOwnerKey(flags.modelOwner) }),
@@ -115,14 +118,17 @@ async function writeTrustAnchor(file: string, pem: string): Promise<void> {
   }
 }
 
-/** The first signal closes in order; a second one does not wait. */
+/** The first signal lets answers in progress end and closes in order; a second one does not wait. */
 function closeOnSignal(worker: RunningWorker): void {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => {
       process.once(signal, () => process.exit(1))
-      worker.close().catch(() => {
-        process.exitCode = 1
-      })
+      worker
+        .drain()
+        .then(() => worker.close())
+        .catch(() => {
+          process.exitCode = 1
+        })
     })
   }
 }

@@ -8,6 +8,7 @@ export type WorkerErrorCode =
   | 'worker.no-tee'
   | 'worker.platform'
   | 'worker.gpu'
+  | 'worker.relay'
   | 'worker.host-data'
   | 'worker.simulated-missing'
   | 'worker.model'
@@ -20,7 +21,8 @@ export type WorkerErrorCode =
 /**
  * The worker cannot do what was asked. What to do: `worker.option`, `worker.port` and `worker.model` mean fix the
  * command; `worker.no-tee` means run in a confidential VM or say `--simulated`; `worker.platform` may pass when tried
- * again; `worker.gpu` means that a GPU is there and must not be used, for the reason given; `worker.host-data` means that this VM was launched for another configuration; `worker.model-key` means
+ * again; `worker.gpu` means that a GPU is there and must not be used, for the reason given; `worker.relay` means that no
+ * relay gave endorsements, and passes when one does; `worker.host-data` means that this VM was launched for another configuration; `worker.model-key` means
  * that a release was not the model owner's for this boot; `worker.busy` means try later.
  */
 export class WorkerError extends SubrosaError {

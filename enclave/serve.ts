@@ -19,7 +19,7 @@ import { loadModelPackage, modelClaims } from './inference/package.js'
 import { loadSealedPackage } from './inference/sealed-package.js'
 import { openHostConfiguration } from './launch-configuration.js'
 import { createLogger, errorCode, type Logger, type LogLevel } from './log.js'
-import { detectPlatform } from './platforms/detect.js'
+import { type Machine, openMachine } from './machine.js'
 import type { Platform } from './platforms/platform.js'
 import { loadSimulatedPlatform } from './platforms/simulated.js'
 import { extendRuntimeRegister } from './platforms/tdx-registers.js'
@@ -49,6 +49,11 @@ export interface ServeOptions {
    * register cannot be taken back: a worker that starts a second time in one boot extends it a second time.
    */
   readonly extendRuntimeRegister?: boolean
+  /**
+   * Relays for endorsements, `unix:PATH`, `tcp:HOST:PORT` or `vsock:CID:PORT`, asked in this order. What comes is stapled unread
+   * and trusted by nobody; a machine's GPUs are not admitted without it.
+   */
+  readonly endorsementRelays?: readonly string[]
   /** 0 takes any free port. Default 8080. */
   readonly port?: number
   /** Default 127.0.0.1. */
@@ -75,6 +80,8 @@ export interface RunningWorker {
   readonly padding: PaddingMode
   /** Only of a simulated machine: its throw-away roots, in PEM. */
   readonly rootsPem?: string
+  /** Takes no new prompts and waits up to that long for the answers in progress; whether all of them ended. */
+  drain(timeoutMs?: number): Promise<boolean>
   /** Ends running answers, forgets the keys, closes the socket. */
   close(): Promise<void>
 }
@@ -82,12 +89,13 @@ export interface RunningWorker {
 export const DEFAULT_PORT = 8080
 const REFRESH_INTERVAL_MS = 5000
 const CLOSE_GRACE_MS = 2000
+/** Longer than almost every answer takes. */
+const DEFAULT_DRAIN_MS = 60_000
 /** Longer than an unstreamed answer may take, because nothing is written until it is whole. */
 const IDLE_TIMEOUT_MS = 330_000
 
 /** @throws WorkerError, one sentence for whoever typed the command. */
 export async function serve(options: ServeOptions = {}): Promise<RunningWorker> {
-  const { host = '127.0.0.1', port = DEFAULT_PORT } = options
   const now = (): Date => new Date()
   const monotonicMs = (): number => performance.now()
   const log = createLogger({
@@ -96,8 +104,29 @@ export async function serve(options: ServeOptions = {}): Promise<RunningWorker> 
     now,
   })
   // Without a TEE nothing is loaded: the refusal should not take the time of a model.
-  const real = options.simulated === true ? undefined : await detectPlatform()
-  const choices = hostChoices(options, real)
+  const machine =
+    options.simulated === true ? undefined : await openMachine({ relays: options.endorsementRelays ?? [], now, log })
+  try {
+    return await serveOn(machine, options, { now, monotonicMs, log })
+  } catch (error) {
+    await machine?.close()
+    throw error
+  }
+}
+
+interface World {
+  readonly now: () => Date
+  readonly monotonicMs: () => number
+  readonly log: Logger
+}
+
+async function serveOn(
+  real: Machine | undefined,
+  options: ServeOptions,
+  { now, monotonicMs, log }: World,
+): Promise<RunningWorker> {
+  const { host = '127.0.0.1', port = DEFAULT_PORT } = options
+  const choices = hostChoices(options, real?.platform)
   const directory = options.modelDirectory ?? defaultModelDirectory()
   const loaded: LoadedModel = options.engine ?? (await loadModel(directory, choices.modelOwnerKey !== undefined))
   const { engine, model, locked } = loaded
@@ -110,7 +139,7 @@ export async function serve(options: ServeOptions = {}): Promise<RunningWorker> 
           ...(options.simulatedGpus === undefined ? {} : { gpus: options.simulatedGpus }),
           ...(options.simulatedLaunchDigest === undefined ? {} : { launchDigest: options.simulatedLaunchDigest }),
         })
-  const machine = real ?? simulated
+  const machine = real?.platform ?? simulated
   if (machine === undefined) throw new WorkerError('worker.no-tee', 'no platform')
   const platform =
     options.extendRuntimeRegister === true ? await withRuntimeEvents(machine, model.weightsRoot) : machine
@@ -144,8 +173,13 @@ export async function serve(options: ServeOptions = {}): Promise<RunningWorker> 
     model: { id: model.id, title: engine.info.manifest.title, sealed: locked !== undefined },
     padding: choices.padding,
     ...(simulated === undefined ? {} : { rootsPem: simulated.rootsPem }),
+    async drain(timeoutMs = DEFAULT_DRAIN_MS) {
+      const ended = await worker.drain(timeoutMs)
+      log.info('worker.drained')
+      return ended
+    },
     close() {
-      closing ??= shutDown(server, worker, timer, log)
+      closing ??= shutDown(server, worker, timer, log).finally(() => real?.close())
       return closing
     },
   }

@@ -9,6 +9,7 @@ import { createApp } from './app.js'
 import { createAttester } from './attester.js'
 import { createGateway, type GatewayLimits } from './channel.js'
 import { configurationDigest, encodeHostConfiguration, SOFTWARE_NAME, SOFTWARE_VERSION } from './config.js'
+import { createDrain } from './drain.js'
 import { WorkerError } from './errors.js'
 import type { Engine } from './inference/engine.js'
 import type { LockedEngine } from './inference/locked.js'
@@ -55,6 +56,11 @@ export interface Worker {
   fetch(request: Request): Promise<Response>
   /** To be called every few seconds: rotates keys and drops expired ones even when nobody asks for any (P-5.3). */
   refresh(): Promise<void>
+  /**
+   * Turns new requests away and waits for the answers in progress: whether all of them ended within `timeoutMs`. The worker stays
+   * attested and keeps its keys; `close` is still the caller's to call.
+   */
+  drain(timeoutMs: number): Promise<boolean>
   /** Stops answering, ends running answers, forgets every key. */
   close(): Promise<void>
 }
@@ -130,6 +136,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
       ? undefined
       : createModelLock({ engine: locked, ownerKey: modelOwnerKey, now: nowS })
   let open = true
+  const drain = createDrain()
   const gateway = createGateway({
     keys: keys.ring,
     now: options.now,
@@ -153,7 +160,8 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     attester,
     keys,
     gateway,
-    ready: () => open && lock?.locked() !== true,
+    enter: drain.enter,
+    ready: () => open && !drain.draining() && lock?.locked() !== true,
     metrics,
     log,
     monotonicMs: options.monotonicMs,
@@ -161,6 +169,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
   return {
     fetch: async (request) => app.fetch(request),
     refresh: () => keys.refresh(),
+    drain: (timeoutMs) => drain.drain(timeoutMs),
     async close() {
       open = false
       attester.close()

@@ -37,6 +37,8 @@ export interface EndorsementFetcherOptions extends FetchLimits {
   readonly store?: EndorsementStore
   /** Waits that many milliseconds. */
   readonly sleep: (ms: number) => Promise<void>
+  /** In [0, 1): lengthens waits by up to half, so that many who were told to wait do not come back at once. Default: none. */
+  readonly random?: () => number
   /** Told before each request that is really made, for progress. */
   readonly onRequest?: (url: URL) => void
 }
@@ -83,7 +85,7 @@ async function getOnce(address: EndorsementAddress, options: EndorsementFetcherO
     if ((status !== 429 && status !== 503) || attempt === MAX_ATTEMPTS) {
       throw new UnavailableError('endorsement.status', `${url.host} answered ${status} to ${url.pathname}`)
     }
-    await options.sleep(backOff(headers.get('retry-after'), attempt))
+    await options.sleep(backOff(headers.get('retry-after'), attempt) * (1 + 0.5 * (options.random?.() ?? 0)))
   }
 }
 

@@ -1,8 +1,15 @@
 /** Making a saved bundle self-contained: the evidence as it came, plus the endorsements its verdict used. */
 
-import { sortEndorsements } from './endorsements.js'
+import { type EndorsementFile, sortEndorsements } from './endorsements.js'
 import { UsageError } from './errors.js'
-import { type Bundle, type EndorsementType, encodeBundle, MAX_ENDORSEMENTS, parseBundle } from './protocol/bundle.js'
+import {
+  type Bundle,
+  type EndorsementType,
+  encodeBundle,
+  MAX_ENDORSEMENTS,
+  parseBundle,
+  type StapledEndorsement,
+} from './protocol/bundle.js'
 import { type Bytes, equalBytes } from './protocol/bytes.js'
 import {
   MEDIA_TYPE_CERTIFICATE,
@@ -44,6 +51,16 @@ const DOCUMENT_TYPES = {
   'tlog-proof': MEDIA_TYPE_TLOG_PROOF,
   'sigstore-bundle': MEDIA_TYPE_SIGSTORE,
 } as const
+
+/** Whatever files hold, in the forms bundles carry: PEM and containers taken apart, each item once. Unrecognised files are left out. */
+export function asStapled(files: readonly EndorsementFile[]): readonly StapledEndorsement[] {
+  const { certificates, crls, documents } = sortEndorsements(files)
+  return [
+    ...certificates.map(({ der }) => ({ type: MEDIA_TYPE_CERTIFICATE, bytes: der }) as const),
+    ...crls.map(({ der }) => ({ type: MEDIA_TYPE_CRL, bytes: der }) as const),
+    ...documents.map(({ kind, bytes }) => ({ type: DOCUMENT_TYPES[kind], bytes })),
+  ]
+}
 
 /** By content, as every endorsement is told from the others. */
 function typeOf(bytes: Bytes): EndorsementType {

@@ -42,6 +42,15 @@ const ENDORSEMENT_TYPES: readonly EndorsementType[] = [
   constants.MEDIA_TYPE_TLOG_PROOF,
   constants.MEDIA_TYPE_SIGSTORE,
 ]
+
+export function isCpuType(value: unknown): value is CpuType {
+  return CPU_TYPES.some((type) => type === value)
+}
+
+export function isEndorsementType(value: unknown): value is EndorsementType {
+  return ENDORSEMENT_TYPES.some((type) => type === value)
+}
+
 const MAX_DEVICES = 32
 /** Most endorsements one bundle carries. */
 export const MAX_ENDORSEMENTS = 256

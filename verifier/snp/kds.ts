@@ -19,13 +19,13 @@ export interface KdsAddresses {
   readonly crl: string
 }
 
-const ORIGIN = 'https://kdsintf.amd.com'
+export const AMD_KDS = 'https://kdsintf.amd.com'
 
 /** One entry for each product the report may be of: a version 2 report does not say, and has the older layout. */
 export function kdsAddresses(report: SnpReport): readonly KdsAddresses[] {
   const vlek = report.signingKey === 1
   return candidateProducts(report).map((product) => {
-    const base = `${ORIGIN}/${vlek ? 'vlek' : 'vcek'}/v1/${product.name}`
+    const base = `${AMD_KDS}/${vlek ? 'vlek' : 'vcek'}/v1/${product.name}`
     const certificate = vlek || isZero(report.chipId) ? {} : { vek: `${base}/${vcekQuery(report, product)}` }
     return { product: product.name, ...certificate, chain: `${base}/cert_chain`, crl: `${base}/crl` }
   })

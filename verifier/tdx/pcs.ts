@@ -11,7 +11,8 @@ import type { PckChain } from './chain.js'
 import type { PckClaims } from './pck.js'
 
 export const INTEL_PCS = 'https://api.trustedservices.intel.com'
-const INTEL_ROOT_CRL = 'https://certificates.trustedservices.intel.com/IntelSGXRootCA.der'
+export const INTEL_CERTIFICATES = 'https://certificates.trustedservices.intel.com'
+const INTEL_ROOT_CRL = `${INTEL_CERTIFICATES}/IntelSGXRootCA.der`
 
 export interface PcsAddresses {
   /** JSON; the issuer chain is in the response header `tcbInfoChainHeader`. */

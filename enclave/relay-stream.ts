@@ -1,0 +1,90 @@
+/**
+ * One question to a relay and its answer, over a Unix socket, TCP or vsock. The relay is the host's: it may be absent, slow,
+ * endless or wrong, and all of these are the same failure after the same bounded wait.
+ */
+import { connect, type Socket } from 'node:net'
+import { type Bytes, toBytes } from '../verifier/protocol/bytes.js'
+import { FRAME_HEAD_BYTES, framed, frameLength, MAX_ANSWER_BYTES } from '../verifier/protocol/endorsement-exchange.js'
+import { within } from './deadline.js'
+import { WorkerError } from './errors.js'
+import { exchangeNative, unixAddress, vsockAddress } from './platforms/native-stream.js'
+
+export type RelayAddress =
+  | { readonly kind: 'unix'; readonly path: string }
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
+  | { readonly kind: 'vsock'; readonly cid: number; readonly port: number }
+  /** A Unix socket by the calls vsock takes; for tests of those calls. */
+  | { readonly kind: 'native-unix'; readonly path: string }
+
+/** `unix:PATH`, `tcp:HOST:PORT` or `vsock:CID:PORT`. @throws WorkerError `worker.option` on anything else. */
+export function parseRelayAddress(text: string): RelayAddress {
+  const [, path] = /^unix:(\/.{1,100})$/.exec(text) ?? []
+  if (path !== undefined) return { kind: 'unix', path }
+  const [, kind, host = '', port] = /^(tcp|vsock):([^\s/]{1,253}):(\d{1,10})$/.exec(text) ?? []
+  if (kind === 'tcp' && Number(port) >= 1 && Number(port) <= 65_535) {
+    return { kind, host: host.replace(/^\[(.*)\]$/, '$1'), port: Number(port) }
+  }
+  if (kind === 'vsock' && /^\d{1,10}$/.test(host) && Number(host) < 2 ** 32 && Number(port) < 2 ** 32) {
+    return { kind, cid: Number(host), port: Number(port) }
+  }
+  throw new WorkerError(
+    'worker.option',
+    `expected unix:/PATH, tcp:HOST:PORT or vsock:CID:PORT, got ${text.slice(0, 80)}`,
+  )
+}
+
+/** The payload of the answer, untrusted. @throws WorkerError `worker.relay` */
+export async function askRelay(address: RelayAddress, question: Bytes, timeoutMs: number): Promise<Bytes> {
+  const late = (): WorkerError => new WorkerError('worker.relay', `the relay gave no answer within ${timeoutMs} ms`)
+  try {
+    switch (address.kind) {
+      case 'vsock':
+        return await exchangeNative(vsockAddress(address.cid, address.port), framed(question), timeoutMs)
+      case 'native-unix':
+        return await exchangeNative(unixAddress(address.path), framed(question), timeoutMs)
+      default:
+        return await exchangeSocket(address, framed(question), timeoutMs, late)
+    }
+  } catch (cause) {
+    if (cause instanceof WorkerError) throw cause
+    throw new WorkerError('worker.relay', 'the relay cannot be reached, or its answer is none', { cause })
+  }
+}
+
+async function exchangeSocket(
+  address: Extract<RelayAddress, { kind: 'unix' | 'tcp' }>,
+  frame: Bytes,
+  timeoutMs: number,
+  late: () => WorkerError,
+): Promise<Bytes> {
+  const socket = address.kind === 'unix' ? connect(address.path) : connect(address.port, address.host)
+  try {
+    const answer = readFrame(socket)
+    answer.catch(() => undefined)
+    socket.write(frame)
+    return await within(answer, timeoutMs, late)
+  } finally {
+    socket.destroy()
+  }
+}
+
+async function readFrame(socket: Socket): Promise<Bytes> {
+  let pieces: Buffer[] = []
+  let size = 0
+  let wanted = FRAME_HEAD_BYTES
+  let head = true
+  for await (const piece of socket as AsyncIterable<Buffer>) {
+    pieces.push(piece)
+    size += piece.length
+    if (head && size >= FRAME_HEAD_BYTES) {
+      // The length is checked before anything of it is waited for.
+      const all = Buffer.concat(pieces)
+      wanted = frameLength(all, MAX_ANSWER_BYTES)
+      pieces = [all.subarray(FRAME_HEAD_BYTES)]
+      size -= FRAME_HEAD_BYTES
+      head = false
+    }
+    if (!head && size >= wanted) return toBytes(new Uint8Array(Buffer.concat(pieces).subarray(0, wanted)))
+  }
+  throw new WorkerError('worker.relay', `the relay ended after ${size} of ${wanted} bytes`)
+}

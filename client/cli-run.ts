@@ -7,6 +7,7 @@ import { SubrosaError } from '../verifier/errors.js'
 import { addVerificationOptions } from '../verifier/options.js'
 import { VERSION } from '../verifier/version.js'
 import type { ChatFlags } from './chat.js'
+import type { GpuFacts } from './doctor-guest.js'
 import type { RelayFlags } from './endorsement-relay.js'
 import type { ExplorerFlags } from './explorer/server.js'
 import type { ReleaseFlags } from './model-release.js'
@@ -24,6 +25,7 @@ interface ImageCommands {
 
 /** What the enclave workspace offers the dispatcher; typed here so that neither side imports the other. */
 interface WorkerCommands {
+  readGpuFacts(): Promise<GpuFacts | undefined>
   registerServe(program: Command): void
   registerModel(model: Command): void
 }
@@ -102,7 +104,7 @@ export async function runSubrosa(argv: readonly string[], streams: CommandStream
     .option('--json', 'print one JSON object')
     .action(async (flags: { json?: boolean }) => {
       const { runDoctor } = await import('./doctor.js')
-      status = await runDoctor(flags, streams)
+      status = await runDoctor(flags, streams, async () => (await loadWorkerCommands()).readGpuFacts())
     })
   program
     .command('endorsements')

@@ -5,7 +5,9 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { delimiter, join } from 'node:path'
+import { SubrosaError } from '../verifier/errors.js'
 import type { CommandStreams } from './cli-run.js'
+import { examineGpu, examineGuest, type GpuAnswer, type GpuFacts, mayAskGpu } from './doctor-guest.js'
 
 /** What is looked at, so that a test can show any machine. */
 export interface Machine {
@@ -34,8 +36,13 @@ const BUILD_PROGRAMS: readonly (readonly [program: string, debianPackage: string
 ]
 
 /** Prints the findings; 0 when this machine is a confidential guest or can host one, 4 otherwise. */
-export async function runDoctor({ json }: { readonly json?: boolean }, { stdout }: CommandStreams): Promise<number> {
-  const findings = examine(thisMachine())
+export async function runDoctor(
+  { json }: { readonly json?: boolean },
+  { stdout }: CommandStreams,
+  readGpuFacts: () => Promise<GpuFacts | undefined>,
+): Promise<number> {
+  const machine = thisMachine()
+  const findings = examine(machine, await askGpu(machine, readGpuFacts))
   stdout.write(
     json === true ? `${JSON.stringify({ schema: 'subrosa-doctor/1', findings }, null, 2)}\n` : text(findings),
   )
@@ -43,30 +50,24 @@ export async function runDoctor({ json }: { readonly json?: boolean }, { stdout 
   return able ? 0 : 4
 }
 
-export function examine(machine: Machine): readonly Finding[] {
-  return [guest(machine), ...hosts(machine), gpu(machine), ...building(machine)]
+export function examine(machine: Machine, gpu: GpuAnswer = 'unavailable'): readonly Finding[] {
+  return [
+    ...examineGuest(machine),
+    ...hosts(machine),
+    ...relaying(machine),
+    ...examineGpu(machine, gpu),
+    ...building(machine),
+  ]
 }
 
-function guest({ exists, release: kernel }: Machine): Finding {
-  const device = ['/dev/sev-guest', '/dev/tdx_guest'].find((path) => exists(path))
-  const reports = exists('/sys/kernel/config/tsm/report')
-  const base = { about: 'guest', name: 'confidential guest' } as const
-  if (device !== undefined && reports)
-    return { ...base, state: 'yes', detail: `${device}, reports through configfs-tsm` }
-  if (device !== undefined) {
-    return {
-      ...base,
-      state: 'no',
-      detail: `${device}, but no configfs-tsm (kernel ${kernel})`,
-      advice: 'load the module tsm and mount configfs on /sys/kernel/config; it takes Linux 6.7 or newer',
-    }
-  }
-  return {
-    ...base,
-    state: 'no',
-    detail: `neither /dev/sev-guest nor /dev/tdx_guest (kernel ${kernel})`,
-    advice:
-      'a worker here refuses to serve prompts: boot the image in an SEV-SNP or TDX VM, or try things out with --simulated',
+async function askGpu(machine: Machine, readGpuFacts: () => Promise<GpuFacts | undefined>): Promise<GpuAnswer> {
+  if (!machine.exists('/proc/driver/nvidia/version')) return 'unavailable'
+  if (!mayAskGpu(machine)) return 'unasked'
+  try {
+    return (await readGpuFacts()) ?? 'unavailable'
+  } catch (error) {
+    if (!(error instanceof SubrosaError)) throw error
+    return error.code === 'serve.not-installed' ? 'unavailable' : { failure: error.message }
   }
 }
 
@@ -98,20 +99,19 @@ function hosts({ read, exists }: Machine): readonly Finding[] {
   })
 }
 
-function gpu({ read }: Machine): Finding {
-  const base = { about: 'gpu', name: 'NVIDIA driver' } as const
-  const version = read('/proc/driver/nvidia/version')?.split('\n')[0]
-  if (version === undefined) {
-    return {
+/** How guests of this host reach a relay. Only of interest where guests run. */
+function relaying({ exists }: Machine): readonly Finding[] {
+  if (!exists('/dev/kvm')) return []
+  const base = { about: 'host', name: 'vsock to guests' } as const
+  if (exists('/dev/vhost-vsock')) return [{ ...base, state: 'yes', detail: '/dev/vhost-vsock' }]
+  return [
+    {
       ...base,
       state: 'no',
-      detail: 'no driver loaded',
-      advice: 'this release’s image has none either: CPU inference only',
-    }
-  }
-  return /open/i.test(version)
-    ? { ...base, state: 'unknown', detail: `${version}; whether it runs in confidential mode is not read here` }
-    : { ...base, state: 'no', detail: version, advice: 'confidential mode takes the open kernel modules' }
+      detail: 'no /dev/vhost-vsock',
+      advice: 'load the module vhost_vsock, or give guests a relay by TCP',
+    },
+  ]
 }
 
 function building({ hasProgram, exists }: Machine): readonly Finding[] {

@@ -25,6 +25,7 @@ interface ServeFlags {
 }
 
 export { registerModel } from './cli-model.js'
+export { readGpuFacts } from './gpu-facts.js'
 
 /** Adds `serve` to the dispatcher. */
 export function registerServe(program: Command): void {

@@ -1,6 +1,7 @@
 /** `subrosa doctor` on machines of every kind, and on this one. */
 import { describe, expect, it } from 'vitest'
 import { examine, type Machine } from '../../client/doctor.js'
+import { type GpuAnswer, type GpuFacts, mayAskGpu } from '../../client/doctor-guest.js'
 import { subrosa } from '../support/command.js'
 
 const machine = (files: Readonly<Record<string, string>>, programs: readonly string[] = []): Machine => ({
@@ -16,11 +17,91 @@ describe('subrosa doctor', () => {
   it('knows a guest that can make reports from one that cannot', () => {
     const device = { '/dev/sev-guest': '' }
     expect(stateOf({ ...device, '/sys/kernel/config/tsm/report': '' }, 'confidential guest')?.state).toBe('yes')
-    expect(stateOf(device, 'confidential guest')).toMatchObject({ state: 'no', advice: expect.stringMatching(/tsm/) })
+    // The ioctl makes reports too; a TDX guest has no other way.
+    expect(stateOf(device, 'confidential guest')).toMatchObject({ state: 'yes', advice: expect.stringMatching(/tsm/) })
+    const tdx = { '/dev/tdx_guest': '' }
+    expect(stateOf(tdx, 'confidential guest')).toMatchObject({ state: 'no', advice: expect.stringMatching(/tsm/) })
+    expect(stateOf({ ...tdx, '/sys/kernel/config/tsm/report': '' }, 'confidential guest')?.state).toBe('yes')
     expect(stateOf({}, 'confidential guest')).toMatchObject({
       state: 'no',
       advice: expect.stringMatching(/--simulated/),
     })
+  })
+
+  it('tells a guest without its driver, and one under a paravisor, from no guest', () => {
+    const flags = { '/proc/cpuinfo': 'flags\t\t: fpu hypervisor tdx_guest\n' }
+    expect(stateOf(flags, 'confidential guest')).toMatchObject({
+      state: 'no',
+      advice: expect.stringMatching(/tdx-guest/),
+    })
+    const azure = { '/sys/class/dmi/id/chassis_asset_tag': '7783-7084-3265-9085-8269-3286-77\n', '/dev/tpmrm0': '' }
+    expect(stateOf(azure, 'confidential guest')).toMatchObject({
+      state: 'unknown',
+      detail: expect.stringMatching(/paravisor/),
+    })
+  })
+
+  it('knows what the kernel of a guest offers', () => {
+    const tdx = { '/dev/tdx_guest': '' }
+    const names = ['kernel lockdown', 'relay for endorsements', 'TDX event log', 'TDX runtime registers']
+    const bare = names.map((name) => stateOf(tdx, name)?.state)
+    expect(bare).toEqual(['unknown', 'unknown', 'no', 'no'])
+    const full = {
+      ...tdx,
+      '/sys/kernel/security/lockdown': 'none integrity [confidentiality]\n',
+      '/dev/vsock': '',
+      '/sys/firmware/acpi/tables/data/CCEL': '',
+      '/sys/devices/virtual/misc/tdx_guest/measurements': '',
+    }
+    expect(names.map((name) => stateOf(full, name)?.state)).toEqual(['yes', 'yes', 'yes', 'yes'])
+    expect(stateOf({ ...full, '/sys/kernel/security/lockdown': '[none] integrity\n' }, 'kernel lockdown')?.state).toBe(
+      'no',
+    )
+    // On a machine that is no guest they are nobody's business.
+    expect(names.map((name) => stateOf({}, name))).toEqual(names.map(() => undefined))
+  })
+
+  it('says whether guests reach a relay by vsock', () => {
+    expect(stateOf({ '/dev/kvm': '', '/dev/vhost-vsock': '' }, 'vsock to guests')?.state).toBe('yes')
+    expect(stateOf({ '/dev/kvm': '' }, 'vsock to guests')?.state).toBe('no')
+  })
+
+  const DRIVER = {
+    '/proc/driver/nvidia/version':
+      'NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.90.07  Release Build\n',
+  }
+  const facts: GpuFacts = {
+    driver: '550.90.07',
+    count: 2,
+    mode: { environment: 'production', confidential: true, devTools: false, multiGpu: 'none' },
+    ready: false,
+    persistent: true,
+  }
+  const gpuOf = (answer: GpuAnswer) => {
+    const findings = examine(machine(DRIVER), answer)
+    return findings.find(({ name }) => name === 'confidential GPU')
+  }
+
+  it('tells what the GPU driver says, and what to do about it', () => {
+    expect(stateOf(DRIVER, 'NVIDIA driver')?.state).toBe('yes')
+    const closed = { '/proc/driver/nvidia/version': 'NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.90.07\n' }
+    expect(stateOf(closed, 'NVIDIA driver')).toMatchObject({ state: 'no', advice: expect.stringMatching(/open/) })
+    expect(stateOf({}, 'confidential GPU')).toBeUndefined()
+    expect(gpuOf(facts)).toMatchObject({
+      state: 'yes',
+      detail: expect.stringMatching(/2 GPUs, driver 550.90.07.*not ready/),
+    })
+    expect(gpuOf({ ...facts, persistent: false })?.advice).toMatch(/nvidia-persistenced/)
+    expect(gpuOf({ ...facts, mode: { ...facts.mode, confidential: false } })).toMatchObject({ state: 'no' })
+    expect(gpuOf({ ...facts, mode: { ...facts.mode, devTools: true } })).toMatchObject({ state: 'no' })
+    expect(gpuOf({ ...facts, mode: { ...facts.mode, environment: 'simulation' } })).toMatchObject({ state: 'no' })
+    expect(gpuOf({ failure: 'driver and library are of different versions' })).toMatchObject({ state: 'no' })
+    expect(gpuOf('unasked')).toMatchObject({ state: 'unknown', advice: expect.stringMatching(/nvidia-persistenced/) })
+  })
+
+  it('asks no GPU that the question could end', () => {
+    expect(mayAskGpu(machine(DRIVER))).toBe(false)
+    expect(mayAskGpu(machine({ ...DRIVER, '/run/nvidia-persistenced/socket': '' }))).toBe(true)
   })
 
   it.each([

@@ -1,5 +1,8 @@
 /** The management library's binding against a stand-in that replays recorded evidence (fake-nvml.c). */
 import { readFileSync } from 'node:fs'
+import { mkdtemp, rm, symlink } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { openNvml } from '../../enclave/platforms/nvml.js'
 import { fromHex, toHex } from '../../verifier/protocol/bytes.js'
@@ -94,6 +97,18 @@ describe.skipIf(absent)(`NVML${absent ? reason : ''}`, () => {
     expect(none).toMatchObject({ error: 'worker.gpu', message: expect.stringMatching(/counts 0 GPUs/) })
     const broken = await inGuest<Seen>(EVERYTHING, gpus({ FAKE_NVML_FAULT: 'not-loaded' }))
     expect(broken).toMatchObject({ error: 'worker.gpu', message: expect.stringMatching(/driver is not loaded/) })
+  })
+})
+
+describe.skipIf(absent)(`what doctor is told of GPUs${absent ? reason : ''}`, () => {
+  const facts = `return (await (await load('enclave/gpu-facts.js')).readGpuFacts()) ?? { count: 0 }`
+
+  it('comes from the library the system would load', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'subrosa-nvml-'))
+    await symlink(compile('fake-nvml.c'), join(folder, 'libnvidia-ml.so.1'))
+    const seen = await inGuest<Seen>(facts, gpus({ LD_LIBRARY_PATH: folder }))
+    expect(seen).toMatchObject({ count: 1, driver: '550.90.07', ready: false, persistent: false })
+    await rm(folder, { recursive: true })
   })
 })
 

@@ -13,6 +13,7 @@ import { computeMrTd, type PassOrder } from './measure/mrtd.js'
 import { type InitrdArgument, rtmr1, rtmr2 } from './measure/rtmr.js'
 import { asLoadedByQemu } from './measure/setup-header.js'
 import { MAX_VCPUS, sevFacts, snpLaunchDigest } from './measure/snp-digest.js'
+import { parseUki, ukiRtmr1, ukiRtmr2 } from './measure/uki.js'
 import { type Hypervisor, VCPU_TYPES, vcpuSignature } from './measure/vmsa.js'
 import type { Output } from './print.js'
 import { type Bytes, toHex } from './protocol/bytes.js'
@@ -89,7 +90,7 @@ export function registerMeasure(program: Command, output: Output, done: (status:
 function bootOptions(command: Command): Command {
   return command
     .requiredOption('--firmware <file>', 'firmware file, as launched')
-    .option('--kernel <file>', 'kernel, as given to the VMM')
+    .option('--kernel <file>', 'kernel or unified kernel image, as given to the VMM')
     .option('--initrd <file>', 'initrd, as given to the VMM')
     .option('--append <text>', 'kernel command line')
     .addOption(
@@ -150,7 +151,18 @@ function measureTdx(flags: TdxFlags, file: FirmwareFile, boot: BootFiles | undef
   const { passes, initrdArgument, patchedMemory } = flags
   const mrTd = toHex(computeMrTd(file, passes))
   if (boot === undefined) return [{ platform: 'tdx', name: `firmware only, ${passes}`, values: { mrTd }, also: {} }]
-  const { kernel, initrd } = boot
+  const { kernel, initrd, commandLine } = boot
+  const uki = parseUki(kernel)
+  if (uki !== undefined) {
+    if (initrd !== undefined || commandLine !== '' || patchedMemory !== undefined) {
+      throw new UsageError(
+        'measure.uki',
+        '--initrd, --append and --patched-memory do not go with a unified kernel image: it has its own, and no VMM writes into it',
+      )
+    }
+    const registers = { rtmr1: toHex(ukiRtmr1(uki)), rtmr2: toHex(ukiRtmr2(uki)), rtmr3: '00'.repeat(48) }
+    return [{ platform: 'tdx', name: `unified kernel image, ${passes}`, values: { mrTd, ...registers }, also: {} }]
+  }
   const load = { memoryBytes: (patchedMemory ?? 0) * 1024 * 1024, initrdBytes: initrd?.length ?? 0 }
   const loaded = patchedMemory === undefined ? kernel : asLoadedByQemu(kernel, load)
   const values = {

@@ -76,6 +76,8 @@ export function buildPe(
   view.setUint16(pe + 6, 1, true) // sections
   view.setUint16(pe + 20, 0xf0, true) // optional header size
   view.setUint16(optional, 0x20b, true)
+  view.setUint32(optional + 32, 0x1000, true) // SectionAlignment
+  view.setUint32(optional + 36, 0x200, true) // FileAlignment
   view.setUint32(optional + 60, headers.length, true)
   view.setUint32(optional + 64, checksum, true)
   view.setUint32(optional + 108, 16, true)
@@ -83,6 +85,9 @@ export function buildPe(
     view.setUint32(optional + 144, headers.length + padded, true)
     view.setUint32(optional + 148, signature.length, true)
   }
+  headers.set(utf8('.text'), optional + 0xf0)
+  view.setUint32(optional + 0xf0 + 8, code.length, true) // VirtualSize
+  view.setUint32(optional + 0xf0 + 12, 0x1000, true) // VirtualAddress
   view.setUint32(optional + 0xf0 + 16, padded, true) // SizeOfRawData
   view.setUint32(optional + 0xf0 + 20, headers.length, true) // PointerToRawData
   return concat(headers, code, new Uint8Array(padded - code.length), signature)

@@ -1,5 +1,5 @@
 /**
- * RTMR1 and RTMR2 of a TD that boots a kernel directly (QEMU `-kernel`): what edk2 and the kernel's EFI stub extend (TCG PC
+ * RTMR1 and RTMR2 of a TD that boots a kernel directly (QEMU `-kernel`; a unified image: `uki.ts`): what edk2 and the kernel's EFI stub extend (TCG PC
  * Client Platform Firmware Profile, EV_EFI_BOOT_SERVICES_APPLICATION and EV_EFI_ACTION; Linux EFI stub, command line and
  * initrd). Checked against machines booted with a TPM, whose PCR 4 and 9 have the same events; not against a TDX CPU.
  *
@@ -18,15 +18,18 @@ import type { BootFiles } from './kernel-hashes.js'
  */
 export type InitrdArgument = 'prefix' | 'suffix'
 
+/** Events that are the same in every boot, 48 bytes each. */
+export const FIXED_EVENTS = {
+  called: sha384(utf8('Calling EFI Application from Boot Option')),
+  separator: sha384(new Uint8Array(4)),
+  exiting: sha384(utf8('Exit Boot Services Invocation')),
+  exited: sha384(utf8('Exit Boot Services Returned with Success')),
+} as const
+
 /** 48 bytes. */
 export function rtmr1(kernel: Uint8Array): Bytes {
-  return extendAll([
-    authenticodeSha384(kernel),
-    sha384(utf8('Calling EFI Application from Boot Option')),
-    sha384(new Uint8Array(4)), // separator
-    sha384(utf8('Exit Boot Services Invocation')),
-    sha384(utf8('Exit Boot Services Returned with Success')),
-  ])
+  const { called, separator, exiting, exited } = FIXED_EVENTS
+  return extendAll([authenticodeSha384(kernel), called, separator, exiting, exited])
 }
 
 /** 48 bytes. @throws FormatError on a command line with a NUL or outside the Basic Multilingual Plane. */
@@ -35,7 +38,7 @@ export function rtmr2(
   placed: InitrdArgument,
 ): Bytes {
   const text = measuredCommandLine(commandLine, initrd !== undefined, placed)
-  const events = [sha384(utf16(`${text}\0`))]
+  const events = [commandLineEvent(text)]
   if (initrd !== undefined) events.push(sha384(initrd))
   return extendAll(events)
 }
@@ -47,7 +50,12 @@ export function measuredCommandLine(given: string, hasInitrd: boolean, placed: I
   return placed === 'prefix' ? `initrd=initrd ${given}` : `${given} initrd=initrd`
 }
 
-function extendAll(digests: readonly Bytes[]): Bytes {
+/** What the kernel's EFI stub measures of the command line it runs with. */
+export function commandLineEvent(text: string): Bytes {
+  return sha384(utf16(`${text}\0`))
+}
+
+export function extendAll(digests: readonly Bytes[]): Bytes {
   return digests.reduce((register, digest) => extend(register, digest), new Uint8Array(48))
 }
 

@@ -1,6 +1,6 @@
 /** Looks at the guest from where the worker is: what can be written, run, reached, and what listens. Test flavour only. */
 import { spawnSync } from 'node:child_process'
-import { closeSync, openSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 
 export interface GuestProbe {
   readonly userId: number | undefined
@@ -13,6 +13,8 @@ export interface GuestProbe {
   readonly setuid: readonly string[]
   /** A line for each thing tried: its name, and the error it met or ALLOWED. */
   readonly denied: readonly string[]
+  /** Device nodes there are. */
+  readonly devices: readonly string[]
   readonly mounts: readonly string[]
   readonly processes: readonly string[]
 }
@@ -28,6 +30,7 @@ export async function probeGuest(): Promise<GuestProbe> {
     shells: SHELLS.filter((path) => spawnSync(path, ['-c', ':']).error === undefined),
     setuid: folders.flatMap(setuidIn),
     denied: spawnSync('/app/probe', [], { encoding: 'utf8' }).stdout?.trim().split('\n') ?? [],
+    devices: readdirSync('/dev').sort(),
     mounts: readFileSync('/proc/self/mounts', 'utf8').trim().split('\n'),
     processes: readdirSync('/proc').filter((name) => /^\d+$/.test(name)),
   }
@@ -57,7 +60,10 @@ function isWritable(folder: string): boolean {
 }
 
 function boundPorts(protocol: string): string[] {
-  const lines = readFileSync(`/proc/net/${protocol}`, { encoding: 'utf8' }).trim().split('\n').slice(1)
+  const file = `/proc/net/${protocol}`
+  // A kernel without IPv6 has no list of its ports.
+  if (!existsSync(file)) return []
+  const lines = readFileSync(file, { encoding: 'utf8' }).trim().split('\n').slice(1)
   return lines.flatMap((line) => {
     const [, local = '', , state] = line.trim().split(/\s+/)
     // 0A is LISTEN; a bound UDP socket is 07.

@@ -3,6 +3,7 @@
  * system calls that change the machine, look into other processes or load code into the kernel are refused.
  */
 #define _GNU_SOURCE
+#include "denied.h"
 #include "guest.h"
 
 #include <errno.h>
@@ -20,21 +21,8 @@
 #define WORKER_ID 1000
 #define X32_BIT 0x40000000u
 
-static const unsigned DENIED[] = {
-    /* the machine */
-    SYS_mount, SYS_umount2, SYS_pivot_root, SYS_chroot, SYS_swapon, SYS_swapoff, SYS_reboot, SYS_kexec_load,
-    SYS_kexec_file_load, SYS_init_module, SYS_finit_module, SYS_delete_module, SYS_iopl, SYS_ioperm, SYS_settimeofday,
-    SYS_clock_settime, SYS_adjtimex, SYS_clock_adjtime, SYS_sethostname, SYS_setdomainname, SYS_acct, SYS_quotactl,
-    SYS_syslog, SYS_mknod, SYS_mknodat, SYS_open_tree, SYS_move_mount, SYS_fsopen, SYS_fsconfig, SYS_fsmount,
-    SYS_fspick, SYS_mount_setattr,
-    /* other processes, and this one from outside */
-    SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev, SYS_process_madvise, SYS_kcmp, SYS_pidfd_getfd,
-    SYS_setns, SYS_unshare,
-    /* large kernel interfaces that inference has no use for */
-    SYS_bpf, SYS_perf_event_open, SYS_userfaultfd, SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register,
-    SYS_keyctl, SYS_add_key, SYS_request_key, SYS_fanotify_init, SYS_name_to_handle_at, SYS_open_by_handle_at,
-    SYS_lookup_dcookie, SYS_vhangup, SYS_personality, SYS_memfd_secret,
-};
+#define NUMBER(name) SYS_##name,
+static const unsigned DENIED[] = {DENIED_CALLS(NUMBER)};
 #define DENIED_COUNT (sizeof DENIED / sizeof *DENIED)
 
 static void filter_system_calls(void) {

@@ -1,5 +1,5 @@
 /**
- * The base of Dockerfile.enclave: everything that is not ours, unpacked from the packages the lock names. No maintainer script
+ * The bases of Dockerfile.enclave: everything that is not ours, unpacked from the packages the lock names. No maintainer script
  * runs, and nothing is in it that no package put there but the links of a merged /usr. Kept by the hash of what went in.
  */
 import { createHash } from 'node:crypto'
@@ -8,8 +8,8 @@ import { mkdir, rename, rm, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fetchDebs } from './archive.js'
 import { run } from './command.js'
-import type { ImageLock } from './lock.js'
-import { fetchNpmPackages, lockedDependencies } from './npm-packages.js'
+import type { ImageLock, LockedDeb } from './lock.js'
+import { fetchNpmPackages, lockedDependencies, type PlacedPackage } from './npm-packages.js'
 import { cacheFolder } from './places.js'
 
 export interface Base {
@@ -18,13 +18,22 @@ export interface Base {
   readonly folder: string
 }
 
-/** Changes when the layout of the base does. */
+/** Changes when the layout of a base does. */
 const LAYOUT = 'base/1'
 const MERGED = ['bin', 'sbin', 'lib', 'lib64']
 
+/** Debian's compiler, kernel and libraries, Node, and the worker's dependencies. */
 export async function prepareBase(lock: ImageLock): Promise<Base> {
-  const debs = [...lock.debs.build, ...lock.debs.kernel]
   const npm = [...lock.npm.map((item) => ({ ...item, path: '' })), ...(await lockedDependencies())]
+  return unpackBase([...lock.debs.build, ...lock.debs.kernel], npm)
+}
+
+/** Debian's kernel source, and what compiles it. */
+export async function prepareKernelBase({ debs }: ImageLock): Promise<Base> {
+  return unpackBase([...debs.kernelBuild, ...debs.kernelSource], [])
+}
+
+async function unpackBase(debs: readonly LockedDeb[], npm: readonly PlacedPackage[]): Promise<Base> {
   const inputs = [
     LAYOUT,
     ...debs.map(({ sha256 }) => sha256),
@@ -36,7 +45,7 @@ export async function prepareBase(lock: ImageLock): Promise<Base> {
 
   const files = await fetchDebs(debs)
   const tarballs = await fetchNpmPackages(npm)
-  process.stderr.write(`image: unpacking the base, ${files.length} Debian and ${tarballs.length} npm packages\n`)
+  process.stderr.write(`image: unpacking a base, ${files.length} Debian and ${tarballs.length} npm packages\n`)
   const scratch = `${folder}.part`
   await rm(scratch, { recursive: true, force: true })
   for (const name of MERGED) {

@@ -1,24 +1,34 @@
 /** `npm run image:boot`: boots what was built, in emulation, and asserts what must run and what must not. */
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { bootAml } from './boot-aml.js'
 import { bootPlain, bootUnderFirmware } from './boot-plain.js'
 import { bootTest } from './boot-test.js'
+import { bootTpm } from './boot-tpm.js'
 import { buildImage } from './build.js'
 import { createGuestMaker } from './guests.js'
 import { createLane } from './lane.js'
 import { loadLock } from './lock.js'
-import { artifactFolder, cacheFolder, type Flavour, repository } from './places.js'
+import { artifactFolder, cacheFolder, FLAVOURS, type Flavour, repository } from './places.js'
 import { prepareQemu } from './qemu.js'
 
-/** Which boots: the image as it is, under the SEV firmware, and the test flavour. */
-export const BOOT_SUITES = ['plain', 'firmware', 'test'] as const
+/** Which boots, and of what: Debian's kernel, ours, ours under the SEV firmware, both with a hostile table, ours with a TPM, the test flavour. */
+export const BOOT_SUITES = ['plain', 'production', 'firmware', 'aml', 'tpm', 'test'] as const
 export type BootSuite = (typeof BOOT_SUITES)[number]
+
+const NEEDS: Readonly<Record<BootSuite, readonly Flavour[]>> = {
+  plain: ['developer'],
+  production: ['production'],
+  firmware: ['production'],
+  aml: ['production', 'developer'],
+  tpm: ['production'],
+  test: ['test'],
+}
 
 export async function bootLane(suites: readonly BootSuite[] = BOOT_SUITES): Promise<number> {
   const lock = await loadLock()
   const lane = createLane('image-boot')
-  const flavours: readonly Flavour[] = suites.some((suite) => suite !== 'test') ? ['developer'] : []
-  for (const flavour of suites.includes('test') ? [...flavours, 'test' as const] : flavours) {
+  for (const flavour of FLAVOURS.filter((name) => suites.some((suite) => NEEDS[suite].includes(name)))) {
     // What lies there may be of other sources: what is booted is what was just built.
     await lane.check(`${flavour} image builds, and holds what is listed and nothing else`, async () => {
       const { artifacts } = await buildImage({ flavour, lock, out: artifactFolder(flavour) })
@@ -30,8 +40,11 @@ export async function bootLane(suites: readonly BootSuite[] = BOOT_SUITES): Prom
   const modelFolder = join(repository, 'enclave', 'models', 'demo')
   try {
     const maker = (flavour: Flavour) => createGuestMaker(qemu, artifactFolder(flavour), scratch)
-    if (suites.includes('plain')) await bootPlain(lane, await maker('developer'))
-    if (suites.includes('firmware')) await bootUnderFirmware(lane, await maker('developer'))
+    if (suites.includes('plain')) await bootPlain(lane, await maker('developer'), 'developer')
+    if (suites.includes('production')) await bootPlain(lane, await maker('production'), 'production')
+    if (suites.includes('firmware')) await bootUnderFirmware(lane, await maker('production'))
+    if (suites.includes('aml')) await bootAml(lane, await maker('production'), await maker('developer'), qemu, scratch)
+    if (suites.includes('tpm')) await bootTpm(lane, await maker('production'), qemu, scratch, modelFolder)
     if (suites.includes('test')) await bootTest(lane, await maker('test'), scratch, modelFolder)
     return lane.finish()
   } finally {

@@ -1,17 +1,19 @@
 /** One image: the trees of Dockerfile.enclave turned into what a host boots, and a manifest of it. */
 import { createHash } from 'node:crypto'
-import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Base, prepareBase, runFromBase } from './base.js'
 import { buildTrees } from './container.js'
 import { cpioArchive } from './cpio.js'
-import { fetchFirmware } from './firmware.js'
+import { fetchBootCode } from './firmware.js'
 import { inventoryOf } from './inventory.js'
 import { expectListedFiles } from './inventory-rules.js'
+import { ownKernel, requireOwnKernel } from './kernel.js'
 import type { ImageLock } from './lock.js'
 import { copyModel } from './model-tree.js'
 import { type Flavour, repository } from './places.js'
 import { ensureTools } from './tools.js'
+import { unifiedKernelImage } from './uki.js'
 import { VERITY_BLOCK_BYTES, verityTree } from './verity.js'
 
 export interface Artifact {
@@ -48,16 +50,21 @@ export const ARTIFACTS = [
   'initrd.cpio',
   'vmlinuz',
   'OVMF.amdsev.fd',
+  'OVMF.tdx.fd',
   'cmdline',
+  'uki.efi',
 ] as const
 
 const ROOT_UUID = '5b2005a0-0000-4000-8000-000000000001'
 const MODEL_UUID = '5b2005a0-0000-4000-8000-000000000002'
 
 /** Measured words that decide how the guest starts; the root hashes come behind them. */
-const COMMAND_LINE = 'console=ttyS0 quiet panic=-1 lockdown=confidentiality init_on_alloc=1 vsyscall=none'
+const COMMAND_LINE = 'quiet panic=-1 lockdown=confidentiality init_on_alloc=1 vsyscall=none'
+/** The serial port is the host's: what goes to production's console goes nowhere. */
+const CONSOLES: Readonly<Record<Flavour, string>> = { production: 'ttynull', developer: 'ttyS0', test: 'ttyS0' }
 
 const NOTES: Readonly<Record<Flavour, string>> = {
+  production: 'our own kernel, which denies AML access to memory; not yet run on a confidential CPU',
   developer:
     'stock Debian kernel: it runs AML of ACPI tables that the host wrote, so these digests are for development and enter no release',
   test: 'SIMULATED machine inside: it protects nothing, and its digests enter no policy',
@@ -72,8 +79,11 @@ export async function buildImage(options: BuildOptions): Promise<ImageManifest> 
     onStep('packages')
     await ensureTools()
     const base = await prepareBase(lock)
+    // Before the recipe, which empties its folder: this may take minutes.
+    const kernel = flavour === 'developer' ? undefined : await ownKernel({ lock, context, env })
     onStep('recipe')
-    await buildTrees({ base, flavour, epoch, context, out: trees, env })
+    await buildTrees({ bases: { BASE: base }, target: flavour, epoch, context, out: trees, env })
+    if (kernel !== undefined) await addKernel(kernel, trees)
     onStep('disks')
     const inventory = await inventoryOf(trees)
     await expectListedFiles(inventory, flavour)
@@ -91,11 +101,16 @@ export async function buildImage(options: BuildOptions): Promise<ImageManifest> 
       epoch,
     })
     onStep('initrd')
-    await writeFile(join(out, 'initrd.cpio'), await cpioArchive(join(trees, 'initrd'), epoch))
-    await writeFile(join(out, 'vmlinuz'), await readFile(join(trees, 'vmlinuz')))
-    await writeFile(join(out, 'OVMF.amdsev.fd'), await fetchFirmware(lock))
-    const commandLine = `${COMMAND_LINE} subrosa.root=${root} subrosa.model=${model}`
+    const initrd = await cpioArchive(join(trees, 'initrd'), epoch)
+    const vmlinuz = await readFile(join(trees, 'vmlinuz'))
+    const { snpFirmware, tdxFirmware, stub } = await fetchBootCode(lock)
+    await writeFile(join(out, 'initrd.cpio'), initrd)
+    await writeFile(join(out, 'vmlinuz'), vmlinuz)
+    await writeFile(join(out, 'OVMF.amdsev.fd'), snpFirmware)
+    await writeFile(join(out, 'OVMF.tdx.fd'), tdxFirmware)
+    const commandLine = `console=${CONSOLES[flavour]} ${COMMAND_LINE} subrosa.root=${root} subrosa.model=${model}`
     await writeFile(join(out, 'cmdline'), commandLine)
+    await writeFile(join(out, 'uki.efi'), unifiedKernelImage(stub, { commandLine, initrd, kernel: vmlinuz }))
     const artifacts = await Promise.all(ARTIFACTS.map((name) => describe(out, name)))
     const manifest: ImageManifest = { schema: 'subrosa-image/1', flavour, note: NOTES[flavour], commandLine, artifacts }
     await writeFile(join(out, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`)
@@ -103,6 +118,13 @@ export async function buildImage(options: BuildOptions): Promise<ImageManifest> 
   } finally {
     await rm(trees, { recursive: true, force: true })
   }
+}
+
+async function addKernel(folder: string, trees: string): Promise<void> {
+  const kernel = await readFile(join(folder, 'vmlinuz'))
+  requireOwnKernel(kernel)
+  await writeFile(join(trees, 'vmlinuz'), kernel)
+  await chmod(join(trees, 'vmlinuz'), 0o444)
 }
 
 interface Disk {

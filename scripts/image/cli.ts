@@ -2,15 +2,16 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Command, Option } from 'commander'
-import { exportBase, prepareBase } from './base.js'
+import { exportBase, prepareBase, prepareKernelBase } from './base.js'
 import { BOOT_SUITES, bootLane } from './boot.js'
 import { type BuildOptions, buildImage, type ImageManifest } from './build.js'
 import { ImageError, run } from './command.js'
 import { hostConfigurationFor } from './host-configuration.js'
+import { buildKernel, ownKernel } from './kernel.js'
 import { loadLock, saveLock } from './lock.js'
 import { createLock } from './lock-refresh.js'
 import { type ImageMeasurements, measureImage, policyText, releaseManifestText } from './measurements.js'
-import { artifactFolder, type Flavour, repository } from './places.js'
+import { artifactFolder, FLAVOURS, type Flavour, repository } from './places.js'
 
 /** Returns the exit status. */
 export async function runImageCommand(argv: readonly string[]): Promise<number> {
@@ -58,12 +59,23 @@ export function registerImageCommands(program: Command): void {
       if ((await bootLane(wanted)) !== 0) throw new ImageError('boot: a check failed; see above')
     })
   program
-    .command('base')
-    .description('write the base of Dockerfile.enclave as a tar, for docker import or podman import')
-    .argument('<file>')
-    .action(async (file: string) => {
+    .command('kernel')
+    .description('build our own kernel, unless it is at hand')
+    .option('--out <folder>', 'build it anew, into this folder')
+    .action(async ({ out }: { out?: string }) => {
       const lock = await loadLock()
-      await exportBase(await prepareBase(lock), file, lock.sourceDateEpoch)
+      if (out !== undefined) await buildKernel({ lock, out })
+      process.stdout.write(`${out ?? (await ownKernel({ lock }))}\n`)
+    })
+  program
+    .command('base')
+    .description('write a base of Dockerfile.enclave as a tar, for docker import or podman import')
+    .argument('<file>')
+    .option('--kernel', 'the base that our own kernel is built in')
+    .action(async (file: string, { kernel = false }: { kernel?: boolean }) => {
+      const lock = await loadLock()
+      const base = await (kernel ? prepareKernelBase(lock) : prepareBase(lock))
+      await exportBase(base, file, lock.sourceDateEpoch)
     })
   program
     .command('lock')
@@ -83,9 +95,12 @@ async function releaseText(measured: ImageMeasurements, version: string): Promis
 }
 
 function flavourOption(): Option {
-  return new Option('--flavour <name>', 'test has a SIMULATED machine in it and protects nothing')
-    .choices(['developer', 'test'])
-    .default('developer')
+  return new Option(
+    '--flavour <name>',
+    'developer has Debian’s kernel and enters no release; test has a SIMULATED machine in it and protects nothing',
+  )
+    .choices([...FLAVOURS])
+    .default('production')
 }
 
 /** Builds, and says what came out: sizes, hashes, seconds. */
@@ -105,7 +120,7 @@ async function buildAndPrint(options: BuildOptions): Promise<ImageManifest> {
     ({ name, bytes, sha256 }) => `${name.padEnd(16)}${String(bytes).padStart(11)}  ${sha256}`,
   )
   process.stdout.write(
-    `${options.flavour} image in ${options.out}, ${seconds()} s\n${manifest.note}\n\n${lines.join('\n')}\n\ncommand line: ${manifest.commandLine}\nlaunch digest, 1 x EPYC-Genoa: ${expected?.digest}\nbefore the vCPUs: ${measured.beforeVcpus}\nHOST_DATA: ${measured.hostConfiguration.hostData}\n`,
+    `${options.flavour} image in ${options.out}, ${seconds()} s\n${manifest.note}\n\n${lines.join('\n')}\n\ncommand line: ${manifest.commandLine}\nlaunch digest, 1 x EPYC-Genoa: ${expected?.digest}\nbefore the vCPUs: ${measured.beforeVcpus}\n${measured.tdx.map(({ boot, rtmr1, rtmr2 }) => `TDX, ${boot}: RTMR1 ${rtmr1}, RTMR2 ${rtmr2}\n`).join('')}HOST_DATA: ${measured.hostConfiguration.hostData}\n`,
   )
   return manifest
 }

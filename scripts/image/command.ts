@@ -3,6 +3,7 @@
  * What a build prints depends on locale, time zone and umask; none of them is taken from the caller's shell.
  */
 import { spawn } from 'node:child_process'
+import { createInterface } from 'node:readline'
 import { SubrosaError } from '../../verifier/errors.js'
 
 /**
@@ -21,6 +22,10 @@ export interface CommandOptions {
   readonly timeoutMs?: number
   /** Also counts as success. */
   readonly accept?: readonly number[]
+  /** Told each line of standard output as it comes. */
+  readonly onLine?: (line: string) => void
+  /** Show standard error as it comes. */
+  readonly echo?: boolean
 }
 
 const DEFAULT_TIMEOUT_MS = 600_000
@@ -28,7 +33,7 @@ const TAIL_CHARACTERS = 2000
 
 /** Runs a program and returns its standard output. @throws ImageError with the end of what it printed. */
 export async function run(program: string, args: readonly string[], options: CommandOptions = {}): Promise<string> {
-  const { timeoutMs = DEFAULT_TIMEOUT_MS, accept = [] } = options
+  const { timeoutMs = DEFAULT_TIMEOUT_MS, accept = [], onLine, echo = false } = options
   const child = spawn(program, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
     // mkfs.erofs takes SOURCE_DATE_EPOCH over its own option: a caller's must not reach it.
@@ -38,7 +43,11 @@ export async function run(program: string, args: readonly string[], options: Com
   const out: Buffer[] = []
   const err: Buffer[] = []
   child.stdout.on('data', (piece: Buffer) => out.push(piece))
-  child.stderr.on('data', (piece: Buffer) => err.push(piece))
+  child.stderr.on('data', (piece: Buffer) => {
+    err.push(piece)
+    if (echo) process.stderr.write(piece)
+  })
+  if (onLine !== undefined) createInterface({ input: child.stdout }).on('line', onLine)
   let late = false
   const timer = setTimeout(() => {
     late = true

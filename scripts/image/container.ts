@@ -6,21 +6,30 @@ import { run } from './command.js'
 import { cacheFolder, type Flavour, repository } from './places.js'
 
 export interface Recipe {
-  readonly base: Base
-  readonly flavour: Flavour
+  /** What the recipe's argument of that name stands for. */
+  readonly bases: Readonly<Partial<Record<'BASE' | 'KERNEL_BASE', Base>>>
+  readonly target: Flavour | 'kernel'
   readonly epoch: number
   /** The checkout to build from. Default: this one. */
   readonly context?: string
   /** Where the trees go; emptied first. */
   readonly out: string
   readonly env?: Readonly<Record<string, string>>
+  readonly timeoutMs?: number
+  /** Told every line that the recipe prints. */
+  readonly onLine?: (line: string) => void
 }
 
-export async function buildTrees({ base, flavour, epoch, context = repository, out, env = {} }: Recipe): Promise<void> {
+export async function buildTrees(recipe: Recipe): Promise<void> {
+  const { bases, target, epoch, context = repository, out, env = {}, timeoutMs, onLine } = recipe
   const storage = await storageOptions()
-  const image = `subrosa-image-base:${base.id}`
-  if ((await run('buildah', [...storage, 'images', '-q', image], { accept: [125] })).trim() === '') {
-    await importBase(storage, base, image, epoch)
+  const bound: string[] = []
+  for (const [argument, base] of Object.entries(bases)) {
+    const image = `subrosa-image-base:${base.id}`
+    if ((await run('buildah', [...storage, 'images', '-q', image], { accept: [125] })).trim() === '') {
+      await importBase(storage, base, image, epoch)
+    }
+    bound.push(`--build-arg=${argument}=localhost/${image}`)
   }
   await rm(out, { recursive: true, force: true })
   await mkdir(out, { recursive: true })
@@ -37,15 +46,15 @@ export async function buildTrees({ base, flavour, epoch, context = repository, o
       '--no-cache',
       '--pull-never',
       `--timestamp=${epoch}`,
-      `--build-arg=BASE=localhost/${image}`,
+      ...bound,
       `--build-arg=SOURCE_DATE_EPOCH=${epoch}`,
-      `--target=${flavour}`,
+      `--target=${target}`,
       `--file=${join(context, 'Dockerfile.enclave')}`,
       `--output=type=local,dest=${out}`,
       `--iidfile=${idFile}`,
       context,
     ],
-    { env },
+    { env, ...(timeoutMs === undefined ? {} : { timeoutMs }), ...(onLine === undefined ? {} : { onLine }) },
   )
   // The trees are what was wanted; the image they were taken from would stay in the store with every build.
   await run('buildah', [...storage, 'rmi', '--force', (await readFile(idFile, 'utf8')).trim()])

@@ -1,4 +1,4 @@
-/** The guest firmware, out of its Debian package: AMD's build of OVMF, which refuses what its hash table does not name. */
+/** What runs before the kernel, out of its Debian packages. */
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -6,13 +6,26 @@ import { fetchDebs } from './archive.js'
 import { unpackDeb } from './base.js'
 import type { ImageLock } from './lock.js'
 
-const FIRMWARE_PATH = 'usr/share/ovmf/OVMF.amdsev.fd'
+export interface BootCode {
+  /** AMD's build of OVMF, which refuses what its hash table does not name. */
+  readonly snpFirmware: Buffer
+  /** The generic build of OVMF, which a TD can be made of, and which measures into a TPM where there is one. */
+  readonly tdxFirmware: Buffer
+  /** systemd's EFI stub, for a unified kernel image. */
+  readonly stub: Buffer
+}
 
-export async function fetchFirmware({ debs }: ImageLock): Promise<Buffer> {
+export async function fetchBootCode({ debs }: ImageLock): Promise<BootCode> {
   const folder = await mkdtemp(join(tmpdir(), 'subrosa-firmware-'))
   try {
-    for (const file of await fetchDebs(debs.firmware)) await unpackDeb(file, folder)
-    return await readFile(join(folder, FIRMWARE_PATH))
+    for (const file of await fetchDebs([...debs.firmware, ...debs.stub])) await unpackDeb(file, folder)
+    const read = (path: string): Promise<Buffer> => readFile(join(folder, path))
+    const [snpFirmware, tdxFirmware, stub] = await Promise.all([
+      read('usr/share/ovmf/OVMF.amdsev.fd'),
+      read('usr/share/ovmf/OVMF.fd'),
+      read('usr/lib/systemd/boot/efi/linuxx64.efi.stub'),
+    ])
+    return { snpFirmware, tdxFirmware, stub }
   } finally {
     await rm(folder, { recursive: true, force: true })
   }

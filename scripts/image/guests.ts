@@ -7,6 +7,8 @@ import { type Guest, type RunningGuest, startGuest } from './qemu.js'
 export interface GuestMaker {
   /** Starts a guest of the image; `changes` replaces what it is started with. */
   start(name: string, changes?: Partial<Guest>): Promise<RunningGuest>
+  /** The same from the unified kernel image. */
+  startUnified(name: string, changes?: Partial<Guest>): Promise<RunningGuest>
   readonly folder: string
 }
 
@@ -17,19 +19,24 @@ const REQUEST_TIMEOUT_MS = 60_000
 export async function createGuestMaker(qemu: string, folder: string, scratch: string): Promise<GuestMaker> {
   const { commandLine } = await bootFilesOf(folder)
   await mkdir(scratch, { recursive: true })
+  const base = (name: string) => ({
+    root: join(folder, 'root.img'),
+    model: join(folder, 'model.img'),
+    serial: join(scratch, `${name}.serial`),
+    deadlineMs: DEADLINE_MS,
+  })
   return {
     folder,
     start: (name, changes = {}) =>
       startGuest(qemu, {
+        ...base(name),
         kernel: join(folder, 'vmlinuz'),
         initrd: join(folder, 'initrd.cpio'),
-        root: join(folder, 'root.img'),
-        model: join(folder, 'model.img'),
         commandLine,
-        serial: join(scratch, `${name}.serial`),
-        deadlineMs: DEADLINE_MS,
         ...changes,
       }),
+    startUnified: (name, changes = {}) =>
+      startGuest(qemu, { ...base(name), kernel: join(folder, 'uki.efi'), ...changes }),
   }
 }
 

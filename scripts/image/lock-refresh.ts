@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { archiveAddress } from './archive.js'
 import { ImageError, run } from './command.js'
-import type { DebSet, ImageLock, LockedDeb } from './lock.js'
+import { DEB_SETS, type DebSet, type ImageLock, type LockedDeb } from './lock.js'
 
 interface WantedSet {
   readonly suites: readonly string[]
@@ -19,6 +19,12 @@ interface WantedSet {
 }
 
 const KERNEL = 'linux-image-6.12.117+deb13-cloud-amd64'
+const KERNEL_SOURCE = 'linux-source-6.12'
+/** What its Makefiles call. */
+const KERNEL_TOOLS = [
+  ...['gcc', 'libc6-dev', 'make', 'bc', 'flex', 'bison', 'libelf-dev', 'perl-base', 'patch', 'tar', 'xz-utils', 'gzip'],
+  ...['dash', 'coreutils', 'findutils', 'diffutils', 'sed', 'grep', 'mawk'],
+]
 
 const WANTED: Readonly<Record<DebSet, WantedSet>> = {
   build: {
@@ -28,11 +34,14 @@ const WANTED: Readonly<Record<DebSet, WantedSet>> = {
     closure: true,
   },
   kernel: { suites: ['trixie'], target: 'trixie', packages: [KERNEL], closure: false },
-  firmware: { suites: ['sid'], target: 'sid', packages: ['ovmf-amdsev'], closure: false },
+  kernelSource: { suites: ['trixie'], target: 'trixie', packages: [KERNEL_SOURCE], closure: false },
+  kernelBuild: { suites: ['trixie'], target: 'trixie', packages: KERNEL_TOOLS, closure: true },
+  firmware: { suites: ['sid'], target: 'sid', packages: ['ovmf-amdsev', 'ovmf-generic'], closure: false },
+  stub: { suites: ['trixie'], target: 'trixie', packages: ['systemd-boot-efi'], closure: false },
   qemu: {
     suites: ['bookworm', 'bookworm-backports'],
     target: 'bookworm-backports',
-    packages: ['qemu-system-x86', 'seabios'],
+    packages: ['qemu-system-x86', 'seabios', 'swtpm', 'acpica-tools'],
     closure: true,
   },
 }
@@ -45,8 +54,8 @@ const NODE_VERSION = '24.22.3'
 const SOURCE_DATE_EPOCH = 1_767_225_600
 
 export async function createLock(): Promise<ImageLock> {
-  const debs = { build: [], kernel: [], firmware: [], qemu: [] } as Record<DebSet, readonly LockedDeb[]>
-  for (const [name, wanted] of Object.entries(WANTED)) debs[name as DebSet] = await resolve(wanted)
+  const debs: Partial<Record<DebSet, readonly LockedDeb[]>> = {}
+  for (const name of DEB_SETS) debs[name] = await resolve(WANTED[name])
   const integrity = (
     await run('npm', ['view', `${NODE_PACKAGE}@${NODE_VERSION}`, 'dist.integrity'], { timeoutMs: 120_000 })
   ).trim()

@@ -8,8 +8,11 @@ import * as v from 'valibot'
 import { ImageError } from './command.js'
 import { repository } from './places.js'
 
-/** `build` compiles, `kernel` and `firmware` are one file each, `qemu` boots; only files of the first three reach a guest. */
-export const DEB_SETS = ['build', 'kernel', 'firmware', 'qemu'] as const
+/**
+ * `build` compiles our programs, `kernel` is Debian's, `kernelSource` and `kernelBuild` make our own, `firmware` and `stub` come
+ * before the kernel; `qemu` boots, and nothing of it reaches a guest.
+ */
+export const DEB_SETS = ['build', 'kernel', 'kernelSource', 'kernelBuild', 'firmware', 'stub', 'qemu'] as const
 export type DebSet = (typeof DEB_SETS)[number]
 
 const deb = v.strictObject({
@@ -32,7 +35,10 @@ const schema = v.strictObject({
   debs: v.strictObject({
     build: v.array(deb),
     kernel: v.array(deb),
+    kernelSource: v.array(deb),
+    kernelBuild: v.array(deb),
     firmware: v.array(deb),
+    stub: v.array(deb),
     qemu: v.array(deb),
   }),
   npm: v.array(npmPackage),

@@ -1,6 +1,7 @@
 /**
  * Launch digests of a built image, computed from its files: reference values for a policy, and what a release manifest needs.
- * Developer and test images give values to try things out with; a release manifest is refused for them.
+ * Developer and test images give values to try things out with; a release manifest is refused for them, and so is a kernel that
+ * is not our own in what calls itself production.
  */
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
@@ -9,15 +10,28 @@ import { stringify } from 'yaml'
 import { parseFirmware } from '../../verifier/measure/firmware.js'
 import type { BootFiles } from '../../verifier/measure/kernel-hashes.js'
 import { requireEnforcement } from '../../verifier/measure/known-firmware.js'
+import { computeMrTd } from '../../verifier/measure/mrtd.js'
 import { rtmr1, rtmr2 } from '../../verifier/measure/rtmr.js'
 import { sevFacts, snpLaunchDigest } from '../../verifier/measure/snp-digest.js'
+import { parseUki, ukiRtmr1, ukiRtmr2 } from '../../verifier/measure/uki.js'
 import { vcpuSignature } from '../../verifier/measure/vmsa.js'
 import { toBytes, toHex } from '../../verifier/protocol/bytes.js'
 import { type ReleaseManifest, releaseText } from '../../verifier/release/manifest.js'
 import type { ImageManifest } from './build.js'
 import { ImageError } from './command.js'
 import { hostConfigurationFor } from './host-configuration.js'
+import { requireOwnKernel } from './kernel.js'
 import type { Flavour } from './places.js'
+
+export interface TdxLaunch {
+  /** What `-kernel` is given. */
+  readonly boot: 'vmlinuz' | 'uki.efi'
+  readonly vmm: string
+  readonly mrTd: string
+  readonly rtmr1: string
+  readonly rtmr2: string
+  readonly rtmr3: string
+}
 
 export interface ImageMeasurements {
   readonly schema: 'subrosa-image-measurements/1'
@@ -28,8 +42,8 @@ export interface ImageMeasurements {
   /** The SNP chain before the first vCPU: the same for every shape, 48 bytes. */
   readonly beforeVcpus: string
   readonly snp: readonly { readonly vcpus: number; readonly vcpuType: string; readonly digest: string }[]
-  /** What a TD that boots these files directly has; MRTD and RTMR0 depend on its firmware and its VMM. */
-  readonly tdx: { readonly rtmr1: string; readonly rtmr2: string }
+  /** A TD with these files; RTMR0, which depends on the VMM's ACPI tables, is not among them. */
+  readonly tdx: readonly TdxLaunch[]
   readonly hostConfiguration: { readonly hostData: string; readonly mrConfigId: string }
   readonly models: ReleaseManifest['models']
 }
@@ -55,6 +69,7 @@ export async function measureImage(folder: string, modelFolder: string): Promise
   const manifest = JSON.parse(manifestBytes.toString('utf8')) as ImageManifest
   await expectArtifacts(folder, manifest)
   const boot = await bootFilesOf(folder)
+  if (manifest.flavour === 'production') requireOwnKernel(boot.kernel)
   const file = parseFirmware(toBytes(new Uint8Array(await read(folder, 'OVMF.amdsev.fd'))))
   requireEnforcement(file, 'refused')
   const firmware = sevFacts(file)
@@ -80,18 +95,33 @@ export async function measureImage(folder: string, modelFolder: string): Promise
     imageDigest: createHash('sha256').update(manifestBytes).digest('hex'),
     beforeVcpus: toHex((launches[0] as (typeof launches)[number]).beforeVcpus),
     snp: launches.map(({ vcpus, vcpuType, measurement }) => ({ vcpus, vcpuType, digest: toHex(measurement) })),
-    tdx: { rtmr1: toHex(rtmr1(boot.kernel)), rtmr2: toHex(rtmr2(boot, 'prefix')) },
+    tdx: await tdxLaunches(folder, boot),
     hostConfiguration: { hostData: hostDataHex, mrConfigId: mrConfigIdHex },
     models: [{ id: model.id, weights: toHex(model.weightsRoot) }],
   }
 }
 
+/** QEMU from which on the pages of a TD are added and measured one by one, and the kernel's header is left alone. */
+const TDX_VMM = 'QEMU 10.2 or later'
+
+async function tdxLaunches(folder: string, boot: BootFiles): Promise<readonly TdxLaunch[]> {
+  const firmware = parseFirmware(toBytes(new Uint8Array(await read(folder, 'OVMF.tdx.fd'))))
+  const uki = parseUki(await read(folder, 'uki.efi'))
+  if (uki === undefined) throw new ImageError(`${join(folder, 'uki.efi')}: expected a unified kernel image`)
+  // What a workload extends later is its own to publish.
+  const common = { vmm: TDX_VMM, mrTd: toHex(computeMrTd(firmware, 'single-pass')), rtmr3: '00'.repeat(48) }
+  return [
+    { boot: 'vmlinuz', ...common, rtmr1: toHex(rtmr1(boot.kernel)), rtmr2: toHex(rtmr2(boot, 'prefix')) },
+    { boot: 'uki.efi', ...common, rtmr1: toHex(ukiRtmr1(uki)), rtmr2: toHex(ukiRtmr2(uki)) },
+  ]
+}
+
 /** A policy's `measurements`, with what they are worth on every line. */
-export function policyText({ snp, flavour }: ImageMeasurements): string {
-  const entries = snp.map(({ vcpus, vcpuType, digest }) => ({
-    digest,
-    name: `${flavour} image, ${vcpus} x ${vcpuType}`,
-  }))
+export function policyText({ snp, tdx, flavour }: ImageMeasurements): string {
+  const entries = [
+    ...snp.map(({ vcpus, vcpuType, digest }) => ({ digest, name: `${flavour} image, ${vcpus} x ${vcpuType}` })),
+    ...tdx.map(({ boot, vmm, ...registers }) => ({ ...registers, name: `${flavour} image, TDX, ${boot}, ${vmm}` })),
+  ]
   return stringify({ measurements: entries }, { lineWidth: 0 })
 }
 
@@ -101,11 +131,11 @@ export interface ReleaseFacts {
   readonly revision: string
 }
 
-/** @throws ImageError for every flavour there is today: none has a kernel that a release may name. */
+/** @throws ImageError for every flavour but production: only its kernel is one a release may name. */
 export function releaseManifestText(measured: ImageMeasurements, { version, date, revision }: ReleaseFacts): string {
-  if (measured.flavour === 'developer' || measured.flavour === 'test') {
+  if (measured.flavour !== 'production') {
     throw new ImageError(
-      `a release manifest was asked for the ${measured.flavour} image: ${measured.note}; only an image whose kernel denies AML access to private memory may be released, and there is none yet`,
+      `a release manifest was asked for the ${measured.flavour} image: ${measured.note}; only the production image may be released: npm run image -- measure --flavour production --format release`,
     )
   }
   return releaseText({
@@ -114,7 +144,14 @@ export function releaseManifestText(measured: ImageMeasurements, { version, date
     date,
     source: { revision },
     image: { digest: measured.imageDigest },
-    launch: measured.snp.map((launch) => ({ platform: 'snp', ...launch })),
+    launch: [
+      ...measured.snp.map((launch) => ({ platform: 'snp' as const, ...launch })),
+      ...measured.tdx.map(({ boot, vmm, ...registers }) => ({
+        platform: 'tdx' as const,
+        vmm: `${vmm}, ${boot}`,
+        ...registers,
+      })),
+    ],
     models: measured.models,
   })
 }

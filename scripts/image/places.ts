@@ -11,7 +11,9 @@ export const repository: string = [join('..', '..'), join('..', '..', '..')]
 
 export const cacheFolder: string = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'subrosa')
 
-export type Flavour = 'developer' | 'test'
+/** `production` and `test` run our own kernel, `developer` Debian's; `test` has a SIMULATED machine in it. */
+export const FLAVOURS = ['production', 'developer', 'test'] as const
+export type Flavour = (typeof FLAVOURS)[number]
 
 /** Artifacts of a build, in the checkout but not in version control. */
 export function artifactFolder(flavour: Flavour): string {

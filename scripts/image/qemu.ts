@@ -16,12 +16,21 @@ import { cacheFolder } from './places.js'
 
 export interface Guest {
   readonly kernel: string
-  readonly initrd: string
-  readonly commandLine: string
+  /** A unified kernel image has its own, and its own command line. */
+  readonly initrd?: string
+  readonly commandLine?: string
   readonly root: string
   readonly model: string
-  /** SEV firmware and its hash table, 176 bytes, put where a launch of a real SNP guest would have it. */
-  readonly firmware?: { readonly file: string; readonly hashTable: Buffer }
+  /** SEV firmware has a hash table, 176 bytes, put where a launch of a real SNP guest would have it. */
+  readonly firmware?: { readonly file: string; readonly hashTable?: Buffer }
+  /** Control socket of a software TPM. */
+  readonly tpm?: string
+  /** Compiled tables that the guest gets beside QEMU's own. */
+  readonly acpiTables?: readonly string[]
+  /** File of the size of the guest's memory that is its memory: what is in it at first stays until the guest writes there. */
+  readonly memoryFile?: string
+  /** File for what the guest writes to I/O port 0xE9. */
+  readonly debugPort?: string
   /** Items for the guest, by name below opt/org.subrosa/. */
   readonly hostItems?: Readonly<Record<string, string>>
   /** File for the serial port's output. */
@@ -63,22 +72,24 @@ export async function prepareQemu(lock: ImageLock): Promise<string> {
   return folder
 }
 
+/** A program of the lock's QEMU set, run by that set's own loader and libraries. */
+export function toolCommand(qemu: string, program: string, args: readonly string[]): readonly [string, ...string[]] {
+  const libraries = ['usr/lib/x86_64-linux-gnu', 'lib/x86_64-linux-gnu']
+  const inner = ['pulseaudio', 'swtpm'].map((name) => `usr/lib/x86_64-linux-gnu/${name}`)
+  const loader = ['lib64', 'lib/x86_64-linux-gnu', 'usr/lib64']
+    .map((place) => join(qemu, place, 'ld-linux-x86-64.so.2'))
+    .find(existsSync)
+  const path = [...libraries, ...inner].map((place) => join(qemu, place)).join(':')
+  return [loader ?? 'ld-linux-x86-64.so.2', '--library-path', path, join(qemu, 'usr/bin', program), ...args]
+}
+
 export async function startGuest(qemu: string, guest: Guest): Promise<RunningGuest> {
   const port = await freePort()
   const scratch = `${guest.serial}.d`
   await mkdir(scratch, { recursive: true })
   await rm(guest.serial, { force: true })
-  const libraries = ['usr/lib/x86_64-linux-gnu', 'lib/x86_64-linux-gnu', 'usr/lib/x86_64-linux-gnu/pulseaudio']
-  const loader = ['lib64', 'lib/x86_64-linux-gnu', 'usr/lib64']
-    .map((place) => join(qemu, place, 'ld-linux-x86-64.so.2'))
-    .find(existsSync)
-  const args = [
-    '--library-path',
-    libraries.map((place) => join(qemu, place)).join(':'),
-    join(qemu, 'usr/bin/qemu-system-x86_64'),
-    ...(await qemuArguments(qemu, guest, port, scratch)),
-  ]
-  const child = spawn(loader ?? 'ld-linux-x86-64.so.2', args, { stdio: ['ignore', 'ignore', 'pipe'] })
+  const [program, ...words] = toolCommand(qemu, 'qemu-system-x86_64', await qemuArguments(qemu, guest, port, scratch))
+  const child = spawn(program, words, { stdio: ['ignore', 'ignore', 'pipe'] })
   let errors = ''
   child.stderr.on('data', (piece: Buffer) => {
     errors += piece.toString()
@@ -124,11 +135,18 @@ async function qemuArguments(qemu: string, guest: Guest, port: number, scratch: 
     `name=opt/org.subrosa/${name},file=${file}`,
   ])
   const boot: string[] = []
-  if (firmware !== undefined) {
+  if (firmware !== undefined) boot.push('-bios', firmware.file)
+  if (firmware?.hashTable !== undefined) {
     const table = join(scratch, 'hash-table.bin')
     await writeFile(table, firmware.hashTable)
-    boot.push('-bios', firmware.file, '-device')
-    boot.push(`loader,file=${table},addr=0x${HASH_TABLE_GPA.toString(16)},force-raw=on`)
+    boot.push('-device', `loader,file=${table},addr=0x${HASH_TABLE_GPA.toString(16)},force-raw=on`)
+  }
+  boot.push('-kernel', guest.kernel)
+  if (guest.initrd !== undefined) boot.push('-initrd', guest.initrd)
+  if (guest.commandLine !== undefined) boot.push('-append', guest.commandLine)
+  if (guest.tpm !== undefined) {
+    boot.push('-chardev', `socket,id=tpm-control,path=${guest.tpm}`, '-tpmdev', 'emulator,id=tpm,chardev=tpm-control')
+    boot.push('-device', 'tpm-crb,tpmdev=tpm')
   }
   return [
     ...['-L', join(qemu, 'usr/share/qemu'), '-L', join(qemu, 'usr/share/seabios')],
@@ -136,10 +154,19 @@ async function qemuArguments(qemu: string, guest: Guest, port: number, scratch: 
     ...['-display', 'none', '-monitor', 'none', '-nodefaults', '-no-user-config', '-no-reboot'],
     ...['-serial', `file:${guest.serial}`],
     ...boot,
-    ...['-kernel', guest.kernel, '-initrd', guest.initrd, '-append', guest.commandLine],
     ...disk('root', guest.root),
     ...disk('model', guest.model),
     ...items,
+    ...(guest.acpiTables ?? []).flatMap((file) => ['-acpitable', `file=${file}`]),
+    ...(guest.debugPort === undefined ? [] : ['-debugcon', `file:${guest.debugPort}`]),
+    ...(guest.memoryFile === undefined
+      ? []
+      : [
+          '-object',
+          `memory-backend-file,id=ram,size=${memoryMiB}M,mem-path=${guest.memoryFile},share=on`,
+          '-machine',
+          'memory-backend=ram',
+        ]),
     ...['-netdev', `user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:${port}-:8080`],
     ...['-device', 'virtio-net-pci,netdev=net,romfile='],
     ...(guest.capture === undefined ? [] : ['-object', `filter-dump,id=dump,netdev=net,file=${guest.capture}`]),

@@ -5,6 +5,7 @@ import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { ARTIFACTS } from '../../scripts/image/build.js'
 import { firstDifference } from '../../scripts/image/compare.js'
 import { cpioArchive } from '../../scripts/image/cpio.js'
 import { inventoryOf } from '../../scripts/image/inventory.js'
@@ -75,7 +76,7 @@ describe('comparison of two builds', () => {
     const write = async (name: string, inventory: string, root: string): Promise<string> => {
       const out = join(folder, name)
       await mkdir(out, { recursive: true })
-      const files = ['model.img', 'initrd.cpio', 'vmlinuz', 'OVMF.amdsev.fd', 'cmdline', 'manifest.json']
+      const files = [...ARTIFACTS.filter((artifact) => !/^(inventory.txt|root.img)$/.test(artifact)), 'manifest.json']
       for (const file of files) await writeFile(join(out, file), 'same')
       await writeFile(join(out, 'inventory.txt'), inventory)
       await writeFile(join(out, 'root.img'), root)

@@ -1,6 +1,6 @@
 /*
  * The guest's first program, and its only one beside the worker. In order, each step or nothing: kernel interfaces, modules
- * from a fixed list, lockdown as measured, the two verified disks, a small writable scratch in memory, sysctls, network,
+ * from a fixed list (our own kernel has none), lockdown as measured, the two verified disks, a small writable scratch in memory, sysctls, network,
  * the host's configuration as bytes, then the worker, confined. It parses nothing but the measured command line.
  */
 #define _GNU_SOURCE
@@ -22,11 +22,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#ifndef OWN_KERNEL
 /* In order of need; the optional ones are absent or refuse where the machine has no such device. */
 static const char *const MODULES[] = {"failover", "net_failover", "virtio_net", "virtio_blk", "libcrc32c", "netfs",
                                       "erofs",    "reed_solomon", "dm-mod",     "dm-bufio",   "dm-verity", "configfs",
                                       "tsm"};
 static const char *const OPTIONAL_MODULES[] = {"sev-guest", "tdx-guest", "qemu_fw_cfg"};
+#endif
 
 static const char *const SYSCTLS[][2] = {
     {"kernel/modules_disabled", "1"},         {"kernel/kexec_load_disabled", "1"},
@@ -84,6 +86,7 @@ void argument(const char *name, char *out, size_t size) {
   stop(name);
 }
 
+#ifndef OWN_KERNEL
 static int load_module(const char *name) {
   char path[96];
   snprintf(path, sizeof path, "/modules/%s.ko", name);
@@ -102,6 +105,7 @@ static void load_modules(void) {
   }
   for (size_t i = 0; i < sizeof OPTIONAL_MODULES / sizeof *OPTIONAL_MODULES; i++) load_module(OPTIONAL_MODULES[i]);
 }
+#endif
 
 /* The command line asks for it and is measured; that the kernel obeyed is checked all the same. */
 static void require_lockdown(void) {
@@ -226,7 +230,9 @@ int main(void) {
 #ifdef TEST_FLAVOUR
   say("SIMULATED flavour: it protects nothing");
 #endif
+#ifndef OWN_KERNEL
   load_modules();
+#endif
   require_lockdown();
   prepare_root();
   start_network();

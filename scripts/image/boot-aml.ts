@@ -1,0 +1,113 @@
+/**
+ * A host that hands the guest a table whose code reads and writes memory ("BadAML"): under our own kernel it gets nothing, and
+ * under Debian's it gets everything, which shows that the table does what it says.
+ */
+import { randomBytes } from 'node:crypto'
+import { open, readFile, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { run } from './command.js'
+import { ask, type GuestMaker, untilAnswering, withGuest } from './guests.js'
+import { expect, type Lane } from './lane.js'
+import { repository } from './places.js'
+import { type RunningGuest, toolCommand } from './qemu.js'
+
+const MEMORY_MIB = 1024
+/** As `aml/memory.asl` has them. */
+const SECRET_ADDRESS = 0x30000000
+const WRITTEN_ADDRESS = SECRET_ADDRESS + 0x20
+const WRITTEN = Buffer.from('5aa55aa5535542524f5341a55aa55aa5', 'hex')
+/** The code's last device has begun, and may have ended. */
+const LAST_LETTER = 'T'
+const LETTERS_DEADLINE_MS = 120_000
+const POLL_MS = 20
+
+interface Seen {
+  /** What the code had sent to the host when its last attempt was made. */
+  readonly sent: Buffer
+  /** Memory of the guest at that time, 16 bytes each. */
+  readonly secret: Buffer
+  readonly written: Buffer
+}
+
+/** Kernels of both: `own` of the production or the test flavour, `debian` of the developer flavour. */
+export async function bootAml(
+  lane: Lane,
+  own: GuestMaker,
+  debian: GuestMaker,
+  qemu: string,
+  scratch: string,
+): Promise<void> {
+  const table = join(scratch, 'memory.aml')
+  const source = join(repository, 'scripts', 'image', 'aml', 'memory.asl')
+  const [program, ...words] = toolCommand(qemu, 'iasl', ['-p', join(scratch, 'memory'), source])
+  await run(program, words)
+
+  // None of the letters, so that the end of what was sent can be seen.
+  const secret = Buffer.from(randomBytes(16).map((byte) => byte | 0x80))
+  const shown = await lane.check('control: on Debian’s kernel a host’s table reads and writes the guest’s memory', () =>
+    withTable(debian, 'aml-debian', table, scratch, secret, async (_, { sent, written }) => {
+      expect(sent.includes(secret), 'the secret at the host', JSON.stringify(sent.toString('latin1')))
+      expect(written.equals(WRITTEN), `${WRITTEN.toString('hex')} in memory`, written.toString('hex'))
+      return 'the developer flavour, which enters no release'
+    }),
+  )
+  const name = 'our own kernel denies a host’s table every access to memory, and the worker runs on'
+  if (!shown) return lane.skip(name, 'the control did not show what would be denied')
+  await lane.check(name, () =>
+    withTable(own, 'aml-own', table, scratch, secret, async (guest, seen) => {
+      // Each attempt has begun and none has come to its end.
+      expect(
+        seen.sent.toString('latin1') === 'RWT',
+        'RWT alone at the host',
+        JSON.stringify(seen.sent.toString('latin1')),
+      )
+      expect(seen.secret.equals(secret), 'the secret where it was', seen.secret.toString('hex'))
+      expect(!seen.written.equals(WRITTEN), 'memory that was not written', seen.written.toString('hex'))
+      await untilAnswering(guest)
+      const { status } = await ask(guest, '/healthz')
+      expect(status === 200, '/healthz 200', String(status))
+      return 'read, write and a table region'
+    }),
+  )
+}
+
+async function withTable(
+  maker: GuestMaker,
+  name: string,
+  table: string,
+  scratch: string,
+  secret: Buffer,
+  work: (guest: RunningGuest, seen: Seen) => Promise<string>,
+): Promise<string> {
+  const [memoryFile, debugPort] = [join(scratch, `${name}.memory`), join(scratch, `${name}.port`)]
+  await rm(debugPort, { force: true })
+  const memory = await open(memoryFile, 'w+')
+  try {
+    await memory.truncate(MEMORY_MIB * 2 ** 20)
+    await memory.write(secret, 0, secret.length, SECRET_ADDRESS)
+    const at = async (address: number): Promise<Buffer> =>
+      (await memory.read(Buffer.alloc(WRITTEN.length), 0, WRITTEN.length, address)).buffer
+    const changes = { acpiTables: [table], memoryFile, debugPort, memoryMiB: MEMORY_MIB }
+    return await withGuest(maker.start(name, changes), async (guest) => {
+      const sent = await lettersOf(guest, debugPort)
+      return work(guest, { sent, secret: await at(SECRET_ADDRESS), written: await at(WRITTEN_ADDRESS) })
+    })
+  } finally {
+    await memory.close()
+    await rm(memoryFile, { force: true })
+  }
+}
+
+/** What came out of the port by the time the last attempt had been made. */
+async function lettersOf(guest: RunningGuest, file: string): Promise<Buffer> {
+  const until = performance.now() + LETTERS_DEADLINE_MS
+  while (performance.now() < until && !guest.ended()) {
+    const sent = await readFile(file).catch(() => Buffer.alloc(0))
+    if (sent.includes(LAST_LETTER)) {
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+      return readFile(file)
+    }
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+  }
+  throw new Error(`expected the table’s code to run, got ${(await guest.serialText()).slice(-300)}`)
+}

@@ -1,0 +1,85 @@
+/**
+ * Two sets of conditions to build under: here, as one does, and as somebody else would: another checkout, umask, time zone,
+ * locale, host name and number of cores; another clock, where faketime is installed.
+ */
+import { existsSync } from 'node:fs'
+import { cp, mkdir, symlink } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { run } from './command.js'
+import { cacheFolder, repository } from './places.js'
+
+export interface Conditions {
+  readonly checkout: string
+  readonly cache: string
+  readonly umask: string
+  readonly env: Readonly<Record<string, string>>
+  /** Words in front of the build: other cores, another host name, another clock. */
+  readonly wrapper: readonly string[]
+}
+
+const DAYS_AHEAD = '+400d'
+
+export function here(): Conditions {
+  return { checkout: repository, cache: cacheFolder, umask: '022', env: {}, wrapper: [] }
+}
+
+/** @param keep folders of the cache that both share: downloads are what their hashes say, the rest is made again. */
+export async function elsewhere(folder: string, keep: readonly string[]): Promise<Conditions> {
+  const checkout = join(folder, 'a path that is longer', 'checkout')
+  await copyCheckout(checkout)
+  const cache = join(folder, 'cache', 'subrosa')
+  await mkdir(cache, { recursive: true })
+  for (const name of keep) await mkdir(join(cacheFolder, name), { recursive: true })
+  for (const name of keep) await symlink(join(cacheFolder, name), join(cache, name))
+  const faketime = (await run('sh', ['-c', 'command -v faketime || true'])).trim()
+  return {
+    checkout,
+    cache,
+    umask: '077',
+    env: {
+      TZ: 'Pacific/Kiritimati',
+      LC_ALL: 'tr_TR.UTF-8',
+      LANG: 'tr_TR.UTF-8',
+      SOURCE_DATE_EPOCH: '1',
+      XDG_CACHE_HOME: dirname(cache),
+      TMPDIR: folder,
+    },
+    wrapper: [
+      ...['taskset', '-c', '0', 'unshare', '--uts', 'sh', '-c', 'hostname elsewhere; exec "$@"', 'sh'],
+      ...(faketime === '' ? [] : [faketime, '-f', DAYS_AHEAD]),
+    ],
+  }
+}
+
+export function described({ wrapper }: Pick<Conditions, 'wrapper'>): string {
+  const clock = wrapper.includes(DAYS_AHEAD)
+    ? `, clock ${DAYS_AHEAD}`
+    : ', clock as it went on: faketime is not installed'
+  return `own base, umask 077, TZ, locale, path, host name, one core${clock}`
+}
+
+/** What version control knows or would take, so that nothing a build left behind comes along; and the compiled scripts. */
+async function copyCheckout(to: string): Promise<void> {
+  const list = await run('git', ['-C', repository, 'ls-files', '-z', '--cached', '--others', '--exclude-standard'])
+  for (const path of list.split('\0').filter((name) => name !== '' && existsSync(join(repository, name)))) {
+    await mkdir(dirname(join(to, path)), { recursive: true })
+    await cp(join(repository, path), join(to, path))
+  }
+  await cp(join(repository, 'dist'), join(to, 'dist'), { recursive: true })
+  await symlink(join(repository, 'node_modules'), join(to, 'node_modules'))
+}
+
+/** Runs `image COMMAND…` of the checkout under the conditions. */
+export async function runUnder(
+  { checkout, umask, env, wrapper }: Conditions,
+  command: readonly string[],
+  timeoutMs: number,
+): Promise<void> {
+  const words = [process.execPath, join(checkout, 'dist', 'scripts', 'image.js'), ...command]
+  await run('sh', ['-c', `umask ${umask}; exec "$@"`, 'sh', ...wrapper, ...words], {
+    cwd: checkout,
+    env,
+    timeoutMs,
+    echo: true,
+  })
+}

@@ -9,6 +9,7 @@
  */
 
 export { type AppraisalPolicy, POLICY_SCHEMA, type PolicyDocument } from '../verifier/policy.js'
+export type { SigstoreVerifier } from '../verifier/release/logged.js'
 export type { AcceptedResult, AttestationResult, NotProven, VerifiedWorker } from '../verifier/result.js'
 export * from './errors.js'
 export type { ReceivedReceipt } from './receipts.js'

@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { subrosa } from '../support/command.js'
+import { runtimes } from '../support/runtimes.js'
 import { policyFor, type RunningWorker, startWorker } from '../support/worker.js'
 
 const program = fileURLToPath(new URL('../../dist/client/cli.js', import.meta.url))
@@ -94,14 +95,24 @@ describe('examples', () => {
     expect(stdout).toContain('Paris')
   })
 
-  it('direct.mjs, which also checks the receipt; and refuses what it should', async () => {
-    const { stdout, stderr } = await run(process.execPath, [example('direct.mjs'), worker.url, policyFile])
+  it.each(runtimes)(
+    'direct.mjs under %s, which also checks the receipt; and refuses what it should',
+    async (_, program, ...flags) => {
+      const { stdout, stderr } = await run(program, [...flags, example('direct.mjs'), worker.url, policyFile])
+      expect(stdout).toContain('Paris')
+      expect(stderr).toContain('receipt accepted')
+      const strict = join(folder, 'strict.yaml')
+      await writeFile(strict, 'schema: subrosa-policy/1\n')
+      const refused = run(program, [...flags, example('direct.mjs'), worker.url, strict])
+      await expect(refused).rejects.toMatchObject({ code: 1, stderr: expect.stringContaining('not sent:') })
+    },
+  )
+
+  it('langchain.mjs', async () => {
+    const { stdout } = await run(process.execPath, [example('langchain.mjs')], {
+      env: { ...env, SUBROSA_MODEL: worker.model.id },
+    })
     expect(stdout).toContain('Paris')
-    expect(stderr).toContain('receipt accepted')
-    const strict = join(folder, 'strict.yaml')
-    await writeFile(strict, 'schema: subrosa-policy/1\n')
-    const refused = run(process.execPath, [example('direct.mjs'), worker.url, strict])
-    await expect(refused).rejects.toMatchObject({ code: 1, stderr: expect.stringContaining('not sent:') })
   })
 
   it.skipIf(!has('python3'))('chat.py', async () => {

@@ -14,6 +14,8 @@ import { fromUtf8 } from '../protocol/bytes.js'
 import type { SigstoreVerdict } from './logged.js'
 import type { SigstorePolicy } from './policy.js'
 
+export type { SigstorePolicy, SigstoreVerdict }
+
 /** Holds one bundle over `artifact` to the policy. Never throws: whatever is wrong with hostile bytes is a reason. */
 export function verifySigstoreBundle(
   bundle: Uint8Array,

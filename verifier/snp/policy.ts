@@ -6,12 +6,13 @@
  */
 import * as v from 'valibot'
 import { UsageError } from '../errors.js'
+import type { Pin } from '../pin.js'
 import { parseTcbText, type Tcb } from './tcb.js'
 
-type Permission = 'allowed' | 'forbidden'
-type Restriction = 'optional' | 'required'
-/** `any`: your policy expects no particular value. Otherwise lower-case hex, one of which must be met exactly. */
-type Pin = 'any' | readonly string[]
+/** Whether a freedom of the guest policy may be there. */
+export type Permission = 'allowed' | 'forbidden'
+/** Whether a restriction of the guest policy must be there. */
+export type Restriction = 'optional' | 'required'
 
 /** The SNP part of a policy with every member in place. JSON-ready. */
 export interface SnpPolicy {

@@ -5,12 +5,13 @@
  * for passes saying that any value is accepted.
  */
 import { type Detail, type Finding, fail, pass, type Transcript, unavailable, waived } from '../checks.js'
+import type { Pin } from '../pin.js'
 import { type Bytes, equalBytes, fromHex, isZero, toHex } from '../protocol/bytes.js'
 import { parseTdAttributes, TUD_BITS, wordText, xfamFault } from './attributes.js'
 import { PCK_PINS, type PckPin, REPORT_PINS, type ReportPin } from './checks-appraisal.js'
 import { digestsOf, type EventLog, eventName, parseEventLog, replayDigests } from './event-log.js'
 import type { PckClaims } from './pck.js'
-import type { Pin, TdxPolicy } from './policy.js'
+import type { TdxPolicy } from './policy.js'
 import { rtmrsOf, type TdReport } from './td-report.js'
 
 const ANY = 'any: your policy names none'

@@ -5,6 +5,7 @@
  * members, empty lists and empty values are errors: an expectation of nothing would accept anything.
  */
 import * as v from 'valibot'
+import type { Pin } from '../pin.js'
 
 /** Statuses a policy may accept. `Revoked` is not among them, and never will be. */
 export const ACCEPTABLE_STATUSES = [
@@ -20,8 +21,6 @@ export const ACCEPTABLE_STATUSES = [
 ] as const
 export type AcceptableStatus = (typeof ACCEPTABLE_STATUSES)[number]
 
-/** Values accepted, lower-case hex. `any` is the default: whoever launches the TD chooses them. */
-export type Pin = 'any' | readonly string[]
 /** An RTMR is pinned by the values it may have, or by every digest extended into it, in order. */
 export type RtmrPin = Pin | { readonly events: readonly string[] }
 

@@ -2,6 +2,7 @@
  * `format` of JSON Schema as patterns: for each, texts that every reader takes for one, and not all there are. Dates leave
  * out 29 February and leap seconds, addresses leave out what is rare.
  */
+import type { PatternBudget } from './json.js'
 import { type Length, patternCharacters } from './pattern.js'
 import { stringTerminal } from './string-terminal.js'
 import type { Terminal } from './terminal.js'
@@ -28,13 +29,15 @@ export const FORMATS: readonly string[] = [...PATTERNS.keys()]
 
 const made = new Map<string, Terminal>()
 
-/** Undefined for a format that is not one of these, or has no text of such a length. */
-export function formatTerminal(format: string, length: Length): Terminal | undefined {
+/** Undefined for a format that is not one of these, has no text of such a length, or costs more than is left of `budget`. */
+export function formatTerminal(format: string, length: Length, budget: PatternBudget): Terminal | undefined {
   const known = made.get(format)
   const whole = length.min === 0 && length.max === undefined
   if (whole && known !== undefined) return known
   const pattern = PATTERNS.get(format)
-  const characters = pattern === undefined ? undefined : patternCharacters(pattern, length)
+  // A format as it stands is read once in the life of the process.
+  const spent = whole ? { count: 1, steps: Number.POSITIVE_INFINITY } : budget
+  const characters = pattern === undefined ? undefined : patternCharacters(pattern, length, spent)
   if (characters === undefined || !whole) return characters && stringTerminal(characters)
   const terminal: Terminal = { ...stringTerminal(characters), shared: true }
   made.set(format, terminal)

@@ -34,12 +34,24 @@ export interface Networks {
   reserve(): number
   fill(number: number, network: Network): void
   readonly all: readonly Network[]
+  /** What patterns may still cost in this grammar, all tools' together: reading one stops every other request meanwhile. */
+  readonly patterns: PatternBudget
 }
+
+export interface PatternBudget {
+  count: number
+  /** Of automata, one for each range of characters that leads from one state to another. */
+  steps: number
+}
+
+const MAX_PATTERNS = 16
+const MAX_PATTERN_STEPS = 100_000
 
 export function createNetworks(): Networks {
   const all: Network[] = []
   return {
     all,
+    patterns: { count: MAX_PATTERNS, steps: MAX_PATTERN_STEPS },
     add: (network) => all.push(network) - 1,
     reserve: () => all.push([]) - 1,
     fill(number, network) {

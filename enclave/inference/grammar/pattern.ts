@@ -7,6 +7,7 @@
  */
 import { CharSet, DFA, JS, NFA, type Node, type NoParent } from 'refa'
 import { type Characters, MAX_CODE_POINT } from './characters.js'
+import type { PatternBudget } from './json.js'
 import { DEAD } from './terminal.js'
 
 const MAX_STATES = 600
@@ -23,11 +24,16 @@ export interface Length {
   readonly max: number | undefined
 }
 
-/** Undefined where the pattern is not one of those above, or matches no text of such a length. */
-export function patternCharacters(source: string, length: Length): Characters | undefined {
-  if (source.length > MAX_PATTERN_CHARACTERS) return undefined
+/**
+ * Undefined where the pattern is not one of those above, matches no text of such a length, or costs more than is left of
+ * `budget`, from which it is taken.
+ */
+export function patternCharacters(source: string, length: Length, budget: PatternBudget): Characters | undefined {
+  if (source.length > MAX_PATTERN_CHARACTERS || --budget.count < 0) return undefined
   try {
-    return tableCharacters(withLength(toTable(source), length))
+    const table = toTable(source)
+    budget.steps -= table.steps.reduce((sum, own) => sum + own.length, 0)
+    return budget.steps < 0 ? undefined : tableCharacters(withLength(table, length))
   } catch {
     // The library's messages quote the pattern.
     return undefined

@@ -33,7 +33,6 @@ const MAX_CHOICES = 500
 const MAX_CHOICE_CHARACTERS = 50_000
 const MAX_COUNT = 1000
 const MAX_TEXT = 10_000
-const MAX_PATTERNS = 16
 
 /** The schema cannot be followed. Thrown before anything was computed. What to do: take out the keyword, or simplify. */
 export class SchemaError extends EngineError {
@@ -103,7 +102,6 @@ export function schemaGrammar(root: unknown, networks: Networks): Via {
   /** By the schema itself, so that a reference leads back to where it was and recursion ends. */
   const made = new Map<object, number>()
   let schemas = 0
-  let patterns = 0
 
   function compile(schema: unknown, depth: number): Via {
     if (schema === true) return any.value
@@ -225,19 +223,20 @@ export function schemaGrammar(root: unknown, networks: Networks): Via {
     const format = schema['format']
     if (pattern !== undefined && format !== undefined) throw new SchemaError('format', 'expected no pattern beside it')
     if (format !== undefined) {
-      const terminal = typeof format === 'string' ? formatTerminal(format, { min, max }) : undefined
-      if (terminal === undefined) throw new SchemaError('format', `expected one of ${FORMATS.join(', ')}`)
+      const terminal = typeof format === 'string' ? formatTerminal(format, { min, max }, networks.patterns) : undefined
+      if (terminal === undefined)
+        throw new SchemaError('format', `expected one of ${FORMATS.join(', ')}, and few with lengths`)
       return terminal
     }
     if (pattern === undefined) {
       return min === 0 && max === undefined ? ANY_STRING : stringTerminal(countedCharacters(min, max))
     }
-    if (++patterns > MAX_PATTERNS) throw new SchemaError('pattern', `more than ${MAX_PATTERNS} in one schema`)
-    const characters = typeof pattern === 'string' ? patternCharacters(pattern, { min, max }) : undefined
+    const characters =
+      typeof pattern === 'string' ? patternCharacters(pattern, { min, max }, networks.patterns) : undefined
     if (characters === undefined) {
       throw new SchemaError(
         'pattern',
-        'expected a regular expression, not too large, that some text of that length matches, without lookaround, word boundaries and references',
+        'expected a regular expression, not too large (nor with the others of this request), that some text of that length matches, without lookaround, word boundaries and references',
       )
     }
     return stringTerminal(characters)

@@ -246,6 +246,16 @@ describe('what is not followed is refused, by name', () => {
       { anyOf: Array.from({ length: 17 }, (_, i) => ({ type: 'string', pattern: `^a{${i + 1}}$` })) },
       'pattern',
     ],
+    [
+      'patterns that together take too long to read',
+      { prefixItems: Array.from({ length: 8 }, (_, i) => ({ type: 'string', pattern: `^\\p{L}{1,50}${i}$` })) },
+      'pattern',
+    ],
+    [
+      'formats of too many lengths',
+      { prefixItems: Array.from({ length: 17 }, (_, i) => ({ type: 'string', format: 'email', maxLength: 20 + i })) },
+      'format',
+    ],
   ])('%s', (_, schema, keyword) => {
     const error = (() => {
       try {

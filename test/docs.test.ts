@@ -15,7 +15,7 @@ import { startWorker } from './support/worker.js'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const read = (name: string) => readFileSync(join(root, name), 'utf8')
-const documents = ['README.md', 'PROTOCOL.md', 'SECURITY.md', 'CONTRIBUTING.md', 'CHANGELOG.md']
+const documents = ['README.md', 'PROTOCOL.md', 'SECURITY.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'docs/providers.md']
 
 /** What differs from run to run: ports, digests, instants, seeds, signatures. Line breaks move with them. */
 function steady(transcript: string): string {

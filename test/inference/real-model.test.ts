@@ -14,10 +14,7 @@ const gguf = await findSmolLm2()
 const atHand = gguf !== undefined && findExtra('llama.cpp') !== undefined && findExtra('the Brown corpus') !== undefined
 
 describe.skipIf(!atHand)('SmolLM2 as llama.cpp has it (skipped where they are not in the cache)', () => {
-  it.each([
-    { format: 'int8', percent: 1, share: 0.9 },
-    { format: 'pr8', percent: 3, share: 0.9 },
-  ] as const)(
+  it.each([{ format: 'int8', percent: 1, share: 0.9 }] as const)(
     '$format: perplexity within $percent %, and answers it would give too',
     async ({ format, percent, share }) => {
       const path = gguf ?? ''

@@ -15,6 +15,7 @@ interface ServeFlags {
   readonly simulated: boolean
   readonly model?: string
   readonly modelOwner?: string
+  readonly server?: string
   readonly port: number
   readonly host: string
   readonly padding: PaddingMode
@@ -35,6 +36,7 @@ export function registerServe(program: Command): void {
     .option('--simulated', 'simulate a confidential VM: for trying things out, protects nothing', false)
     .option('--model <dir>', 'model package to serve (default: the demo model)')
     .option('--model-owner <file>', "its owner's public key (PEM): the weights are sealed, and wait for model release")
+    .option('--server <file>', 'an OpenAI-compatible server to launch and compute with, described in JSON')
     .option('--port <n>', 'port to listen on, 0 for any free one', parsePort, DEFAULT_PORT)
     .option('--host <host>', 'address to listen on', '127.0.0.1')
     .addOption(
@@ -63,6 +65,7 @@ async function run(flags: ServeFlags): Promise<void> {
       ...(flags.endorsementsFrom === undefined ? {} : { endorsementRelays: flags.endorsementsFrom }),
       ...(flags.extendRtmr3 ? { extendRuntimeRegister: true } : {}),
       ...(flags.model === undefined ? {} : { modelDirectory: flags.model }),
+      ...(flags.server === undefined ? {} : { server: await loadServerConfig(flags.server) }),
       ...(flags.modelOwner === undefined ? {} : { modelOwnerKey: await loadOwnerKey(flags.modelOwner) }),
     })
     try {
@@ -94,6 +97,14 @@ export function banner(worker: Pick<RunningWorker, 'url' | 'platform' | 'model' 
     ...(model.sealed ? ['  waiting      for the owner of the model: subrosa model release'] : []),
     '',
   ].join('\n')
+}
+
+async function loadServerConfig(file: string): Promise<unknown> {
+  try {
+    return JSON.parse(await readFile(file, 'utf8'))
+  } catch (cause) {
+    throw new WorkerError('worker.option', `--server: expected ${file} to be readable JSON`, { cause })
+  }
 }
 
 /** The raw Ed25519 key, 32 bytes, of a PEM file. */

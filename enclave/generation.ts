@@ -19,7 +19,7 @@ export interface GenerationRequest {
   /** Absent: as much as fits. */
   readonly maxTokens: number | undefined
   /** What else the engine is told. */
-  readonly options: Pick<GenerateOptions, 'grammar' | 'calls' | 'logprobs'>
+  readonly options: Pick<GenerateOptions, 'chat' | 'grammar' | 'calls' | 'logprobs'>
   readonly shape: AnswerShape
 }
 
@@ -28,7 +28,7 @@ export function readChat(engine: Engine, body: Bytes): GenerationRequest {
   const request = parseChatRequest(body)
   expectModel(engine, request.model)
   const { model, maxTokens, topLogprobs, constraint, messages } = request
-  const { tools, grammar } = constraint
+  const { tools, choice, parallel, format, grammar } = constraint
   return {
     model,
     sampling: request,
@@ -36,6 +36,7 @@ export function readChat(engine: Engine, body: Bytes): GenerationRequest {
     field: 'messages',
     maxTokens,
     options: {
+      chat: { messages, tools, choice, parallel, format },
       ...(grammar === undefined ? {} : { grammar, calls: tools.length > 0 }),
       ...(topLogprobs === undefined ? {} : { logprobs: topLogprobs }),
     },

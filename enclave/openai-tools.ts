@@ -3,20 +3,14 @@
  * answer must follow. Schemas are always followed, whether `strict` says so or not; one that cannot be is refused.
  */
 import * as v from 'valibot'
+import type { Chat } from './inference/engine.js'
 import { type AnswerFormat, callGrammar, formatGrammar, type Tool } from './inference/grammar/answers.js'
 import type { Grammar } from './inference/grammar/network.js'
 import { SchemaError } from './inference/grammar/schema.js'
 import { OpenAIError } from './openai-error.js'
 import { optional } from './openai-fields.js'
 
-export interface Constraint {
-  /** Those the model is told about: none where it must not call any. */
-  readonly tools: readonly Tool[]
-  /** Undefined: it may or may not call one. */
-  readonly choice: 'required' | { readonly name: string } | undefined
-  readonly parallel: boolean
-  /** What an answer outside of calls is; undefined: any text. */
-  readonly format: AnswerFormat | undefined
+export interface Constraint extends Omit<Chat, 'messages'> {
   readonly grammar: Grammar | undefined
 }
 

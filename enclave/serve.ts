@@ -17,6 +17,8 @@ import { createLockedEngine, type LockedEngine } from './inference/locked.js'
 import { createOrtEngine, describeOrtEngine } from './inference/ort/engine.js'
 import { loadModelPackage, modelClaims } from './inference/package.js'
 import { loadSealedPackage } from './inference/sealed-package.js'
+import { createServerEngine } from './inference/server/engine.js'
+import { launchServer } from './inference/server/launch.js'
 import { openHostConfiguration } from './launch-configuration.js'
 import { createLogger, errorCode, type Logger, type LogLevel } from './log.js'
 import { type Machine, openMachine } from './machine.js'
@@ -42,6 +44,11 @@ export interface ServeOptions {
   readonly configuration?: Bytes
   /** Model package; by default the one that comes with the worker. */
   readonly modelDirectory?: string
+  /**
+   * An OpenAI-compatible server to launch, which computes the answers in the place of the engine on ONNX Runtime; its
+   * configuration as `inference/server/config.ts` has it. It must be given the model package's folder.
+   */
+  readonly server?: unknown
   /** Raw Ed25519 public key of the model's owner, 32 bytes: the package is sealed, and answers wait for the owner's release. */
   readonly modelOwnerKey?: Bytes
   /**
@@ -128,7 +135,11 @@ async function serveOn(
   const { host = '127.0.0.1', port = DEFAULT_PORT } = options
   const choices = hostChoices(options, real?.platform)
   const directory = options.modelDirectory ?? defaultModelDirectory()
-  const loaded: LoadedModel = options.engine ?? (await loadModel(directory, choices.modelOwnerKey !== undefined))
+  const loaded: LoadedModel =
+    options.engine ??
+    (options.server === undefined
+      ? await loadModel(directory, choices.modelOwnerKey !== undefined)
+      : await loadServer(options.server, directory, options.simulated === true))
   const { engine, model, locked } = loaded
   const simulated =
     real !== undefined
@@ -248,6 +259,25 @@ async function loadModel(directory: string, sealed: boolean): Promise<LoadedMode
     throw new WorkerError('worker.model', `the model package in ${directory} cannot be used: ${cause.message}`, {
       cause,
     })
+  }
+}
+
+/** The package is checked whole, and only its tokenizer and template are kept: the server has read the weights. */
+async function loadServer(config: unknown, directory: string, simulated: boolean): Promise<LoadedModel> {
+  try {
+    const { manifest, manifestDigest, files } = await loadModelPackage(directory)
+    const kept = manifest.files.filter(({ role }) => role !== 'graph' && role !== 'weights').map(({ path }) => path)
+    const small = new Map([...files].filter(([path]) => kept.includes(path)))
+    const server = await launchServer(config, { simulated })
+    if (!server.config.arguments.some((argument) => argument.includes(directory))) {
+      await server.close()
+      throw new EngineError('server.config', `arguments: expected the folder of the model, ${directory}`)
+    }
+    const engine = createServerEngine({ manifest, manifestDigest, files: small }, server)
+    return { engine, model: modelClaims({ manifest, manifestDigest }) }
+  } catch (cause) {
+    if (!(cause instanceof EngineError)) throw cause
+    throw new WorkerError('worker.model', `the inference server cannot be used: ${cause.message}`, { cause })
   }
 }
 

@@ -161,7 +161,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     keys,
     gateway,
     enter: drain.enter,
-    ready: () => open && !drain.draining() && lock?.locked() !== true,
+    ready: () => open && !drain.draining() && lock?.locked() !== true && engine.healthy?.() !== false,
     metrics,
     log,
     monotonicMs: options.monotonicMs,

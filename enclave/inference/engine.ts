@@ -4,7 +4,7 @@
  *
  * An engine holds prompts in memory only, and logs nothing.
  */
-import type { Tool } from './grammar/answers.js'
+import type { AnswerFormat, Tool } from './grammar/answers.js'
 import type { Grammar } from './grammar/network.js'
 import type { ModelManifest } from './package.js'
 
@@ -24,6 +24,18 @@ export interface ToolCall {
   readonly name: string
   /** A JSON object, as text. */
   readonly arguments: string
+}
+
+/** A chat, and what may be answered to it. */
+export interface Chat {
+  readonly messages: readonly ChatMessage[]
+  /** Those the model is told about: none where it must not call any. */
+  readonly tools: readonly Tool[]
+  /** Undefined: it may or may not call one. */
+  readonly choice: 'required' | { readonly name: string } | undefined
+  readonly parallel: boolean
+  /** What an answer outside of calls is; undefined: any text. */
+  readonly format: AnswerFormat | undefined
 }
 
 export interface GenerateOptions {
@@ -47,6 +59,8 @@ export interface GenerateOptions {
   readonly stop: readonly string[]
   /** Report log-probabilities: of the chosen token, and of this many likeliest ones (0 to 20). Absent: none. */
   readonly logprobs?: number
+  /** What the prompt was made of, for engines that make prompts themselves. Absent: the tokens are all there is. */
+  readonly chat?: Chat
   /** What the answer must follow, token by token. Absent: nothing. */
   readonly grammar?: Grammar
   /** Whether calls in the answer's text are told apart from it; the grammar then writes them as `grammar/answers.ts` does. */
@@ -74,6 +88,7 @@ export interface TokenEvent {
   readonly type: 'token'
   /** Whole characters only. Empty where a token's text came out with a later one, as with the bytes of one character. */
   readonly text: string
+  /** -1 where the engine does not say. */
   readonly tokenId: number
   readonly logprobs?: { readonly chosen: TokenLogprob; readonly top: readonly TokenLogprob[] }
   /** What the token added to calls; no part of `text`. */
@@ -107,8 +122,11 @@ export interface RuntimeInfo {
 }
 
 export interface EngineInfo extends RuntimeInfo {
-  /** `batch-invariant`: an answer's bits do not depend on what else runs. `single`: holds only because no two rows share a run. */
-  readonly determinism: 'batch-invariant' | 'single'
+  /**
+   * `batch-invariant`: an answer's bits do not depend on what else runs. `single`: holds only because no two rows share a
+   * run. `none`: nothing is promised.
+   */
+  readonly determinism: 'batch-invariant' | 'single' | 'none'
   readonly manifest: ModelManifest
   /** Tokens the model can hold: prompt and answer together. */
   readonly contextLength: number
@@ -138,6 +156,8 @@ export interface Engine {
    * `engine.failed`.
    */
   readonly embed?: ((promptTokens: readonly number[], options: EmbedOptions) => Promise<Float32Array>) | undefined
+  /** Whether it can answer now. Absent: as long as it is not closed. */
+  readonly healthy?: () => boolean
   /** Ends running requests with `closed`, waits for the step in progress, and frees the model. */
   close(): Promise<void>
 }

@@ -34,11 +34,13 @@ export type EngineErrorCode =
   | 'aborted'
   /** The engine was closed. */
   | 'closed'
+  /** The configuration of an inference server is not one that may serve. */
+  | 'server.config'
   /** The runtime failed. */
   | 'engine.failed'
 
 /**
- * What to do, by prefix: `package.` stop and replace the package; `chat.`, `schema.`, `options.` and `context.` fix the request;
+ * What to do, by prefix: `package.` stop and replace the package; `server.` correct its configuration; `chat.`, `schema.`, `options.` and `context.` fix the request;
  * `overloaded` try again after `retryAfterS`, or elsewhere; `aborted` nothing; `locked` wait for the model's owner; `closed`
  * and `engine.failed` try another worker.
  */

@@ -7,13 +7,15 @@ import type { AddressInfo } from 'node:net'
 import { serve } from '@hono/node-server'
 import type { Channel } from '../../enclave/channel.js'
 import { complete } from '../../enclave/completion.js'
-import { readChat } from '../../enclave/generation.js'
+import { embed, readEmbeddings } from '../../enclave/embeddings.js'
+import { readChat, readCompletion } from '../../enclave/generation.js'
 import type { Engine } from '../../enclave/inference/engine.js'
 import { createOrtEngine } from '../../enclave/inference/ort/engine.js'
 import { loadModelPackage, modelClaims } from '../../enclave/inference/package.js'
 import { createKeyLadder } from '../../enclave/keys.js'
 import { createLogger } from '../../enclave/log.js'
 import { createMetrics } from '../../enclave/metrics.js'
+import { errorBody, openAIErrorOf } from '../../enclave/openai-error.js'
 import type { Platform } from '../../enclave/platforms/platform.js'
 import { createReceiptBook } from '../../enclave/receipts.js'
 import { defaultModelDirectory } from '../../enclave/serve.js'
@@ -85,8 +87,11 @@ export async function createBenchWorker(
   return { worker, configuration, reports: () => reports }
 }
 
-/** The same parsing, engine, padding and receipts with nothing around them, for one side of a comparison. */
-export async function createPlainChat(
+/**
+ * The same parsing, engine, padding and receipts with nothing around them: for one side of a comparison, and to be asked
+ * by a worker as if it were another's server.
+ */
+export async function createPlainServer(
   { engine, model }: DemoModel,
   padding: PaddingMode,
 ): Promise<(request: Request) => Promise<Response>> {
@@ -106,18 +111,31 @@ export async function createPlainChat(
     configuration: new Uint8Array(32),
   }
   const deps = { engine, padding, metrics: createMetrics(monotonicMs), log, now: nowS, timeoutMs: 300_000 }
-  return async (request) => {
+  const answer = async (request: Request): Promise<Response> => {
+    const { pathname } = new URL(request.url)
+    if (pathname === '/health') return new Response('{}')
     const body = toBytes(new Uint8Array(await request.arrayBuffer()))
     const receipt = await receipts.open(channel, boot, body)
     const { statementDigest } = boot
     const { signal } = request
+    if (pathname === '/v1/embeddings') {
+      return embed(deps, { request: readEmbeddings(engine, body), receipt, session: undefined, signal })
+    }
     return complete(deps, {
-      request: readChat(engine, body),
+      request: (pathname === '/v1/completions' ? readCompletion : readChat)(engine, body),
       receipt,
       statementDigest,
       signal,
       release: () => undefined,
     })
+  }
+  return async (request) => {
+    try {
+      return await answer(request)
+    } catch (error) {
+      const refusal = openAIErrorOf(error)
+      return Response.json(errorBody(refusal), { status: refusal.status })
+    }
   }
 }
 

@@ -5,7 +5,7 @@ import { toBase64Url, utf8 } from '../../verifier/protocol/bytes.js'
 import { sealRequest } from '../../verifier/protocol/ohttp.js'
 import type { PaddingMode } from '../../verifier/protocol/statement.js'
 import { StreamReader, streamOf } from '../../verifier/protocol/streams.js'
-import { createBenchWorker, createPlainChat, type DemoModel, loadDemoModel, onLoopback } from './channel-worker.js'
+import { createBenchWorker, createPlainServer, type DemoModel, loadDemoModel, onLoopback } from './channel-worker.js'
 import { type Leak, leakOf } from './leak.js'
 import { type Contest, type Figure, measure, median } from './measure.js'
 
@@ -156,7 +156,7 @@ async function overLoopback(tokens: number): Promise<Streams> {
   const model = await demoModel()
   const { worker, configuration } = await createBenchWorker(model, 'off')
   const sealed = new URL('/ohttp', await onLoopback((request) => worker.fetch(request)))
-  const plain = new URL('/v1/chat/completions', await onLoopback(await createPlainChat(model, 'off')))
+  const plain = new URL('/v1/chat/completions', await onLoopback(await createPlainServer(model, 'off')))
   const transport = createTransport({
     endpoint: sealed,
     fetch: globalThis.fetch,

@@ -32,7 +32,7 @@ export interface ReceiptPayload {
   }
   readonly sampling: Readonly<Record<string, number | readonly string[] | null>>
   readonly seed: number | null
-  readonly determinism: 'batch-invariant' | 'single'
+  readonly determinism: 'batch-invariant' | 'single' | 'none'
   readonly usage: { readonly prompt_tokens: number; readonly completion_tokens: number; readonly total_tokens: number }
   readonly price: { readonly amount: string; readonly currency: string } | null
   readonly session: string | null
@@ -48,7 +48,7 @@ export function parseReceiptPayload(value: unknown): ReceiptPayload {
   const model = object(root['model'], 'receipt: model')
   const usage = object(root['usage'], 'receipt: usage')
   const determinism = text(root['determinism'], 'determinism')
-  if (determinism !== 'batch-invariant' && determinism !== 'single') {
+  if (determinism !== 'batch-invariant' && determinism !== 'single' && determinism !== 'none') {
     throw new FormatError('receipt.member', 'receipt: determinism: unknown class')
   }
   if (typeof res['final'] !== 'boolean')

@@ -7,6 +7,7 @@ import addFormats from 'ajv-formats'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { formatGrammar } from '../../../enclave/inference/grammar/answers.js'
+import { followsSchema } from '../../../enclave/inference/grammar/check.js'
 import { FORMATS } from '../../../enclave/inference/grammar/formats.js'
 import { createMatcherFactory } from '../../../enclave/inference/grammar/matcher.js'
 import { SchemaError } from '../../../enclave/inference/grammar/schema.js'
@@ -156,6 +157,27 @@ describe('JSON schemas', () => {
     )
     // Few are so deep that random choices do not finish them.
     expect(whole).toBeGreaterThan(tried * 0.9)
+  })
+
+  it('judges values as ajv does', () => {
+    let followed = 0
+    let refused = 0
+    fc.assert(
+      fc.property(schemas, fc.integer(), fc.jsonValue({ maxDepth: 2 }), (schema, seed, other) => {
+        const valid = oracle(schema)
+        const { text: own, whole } = write(schema, seed)
+        for (const value of whole ? [JSON.parse(own), other] : [other]) {
+          const follows = followsSchema(schema, value)
+          if (follows) followed += 1
+          else refused += 1
+          // Formats are a note to the one, and more than that to the other.
+          if (JSON.stringify(schema).includes('"format"')) continue
+          expect(follows, `${JSON.stringify(schema)} ${JSON.stringify(value)}`).toBe(valid(value))
+        }
+      }),
+      { numRuns: 150 },
+    )
+    expect(Math.min(followed, refused)).toBeGreaterThan(20)
   })
 
   it.each(FORMATS)('writes the format %s so that others read it', (format) => {

@@ -167,7 +167,7 @@ function failed({ log }: AppDeps, error: unknown): Response {
   if (error instanceof WorkerError && (code === 'worker.busy' || code === 'worker.closed')) {
     return problem(503, 'busy, try again shortly', { 'retry-after': '1' })
   }
-  if (error instanceof WorkerError && code === 'worker.platform') {
+  if (error instanceof WorkerError && (code === 'worker.platform' || code === 'worker.gpu')) {
     return problem(503, 'this machine gave no attestation report, try again shortly', { 'retry-after': '5' })
   }
   return problem(500, 'internal error')

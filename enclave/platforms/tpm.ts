@@ -28,6 +28,10 @@ const ALG_NULL = 0x0010
 const ALG_SHA256 = 0x000b
 const ALG_RSASSA = 0x0014
 
+/** TPM_RC_YIELDED, TPM_RC_TESTING and TPM_RC_RETRY: the command was not started, and is to be sent again. */
+const NOT_STARTED: readonly number[] = [0x908, 0x90a, 0x922]
+const ATTEMPTS = 20
+
 const MAX_RESPONSE_BYTES = 4096
 /** What any TPM returns in one NV_Read. */
 const NV_PIECE_BYTES = 512
@@ -150,11 +154,14 @@ async function expectSuccess(tpm: Tpm, tag: number, command: number, rest: Bytes
 }
 
 async function run(tpm: Tpm, tag: number, command: number, rest: Bytes): Promise<{ code: number; body: ByteReader }> {
-  const response = await tpm.transmit(concat(u16(tag), u32(10 + rest.length), u32(command), rest))
-  const body = new ByteReader(response, 'TPM response')
-  body.take(2)
-  if (body.u32be() !== response.length) throw new FormatError('tpm.size', 'TPM response: its size is not its length')
-  return { code: body.u32be(), body }
+  for (let attempt = 1; ; attempt++) {
+    const response = await tpm.transmit(concat(u16(tag), u32(10 + rest.length), u32(command), rest))
+    const body = new ByteReader(response, 'TPM response')
+    body.take(2)
+    if (body.u32be() !== response.length) throw new FormatError('tpm.size', 'TPM response: its size is not its length')
+    const code = body.u32be()
+    if (!NOT_STARTED.includes(code) || attempt === ATTEMPTS) return { code, body }
+  }
 }
 
 function range(from: number, to: number): number[] {

@@ -1,5 +1,6 @@
 /** What anyone can reach outside the encryption. */
 import { describe, expect, it } from 'vitest'
+import { WorkerError } from '../../enclave/errors.js'
 import { createMetrics } from '../../enclave/metrics.js'
 import { parseBundle } from '../../verifier/protocol/bundle.js'
 import { toBase64Url } from '../../verifier/protocol/bytes.js'
@@ -63,6 +64,19 @@ describe('/.well-known/attestation', () => {
     const response = await worker.fetch(new Request(`${BASE}/.well-known/attestation`))
     expect(response.status).toBe(500)
     expect(`${await response.text()}${lines.join('')}`).not.toContain('secret')
+  })
+
+  it.each(['worker.platform', 'worker.gpu'] as const)('says that %s may pass, and when to come back', async (code) => {
+    let fail = false
+    const { worker } = await testWorker({
+      attest: async () => {
+        if (fail) throw new WorkerError(code, 'secret detail')
+      },
+    })
+    fail = true
+    const response = await worker.fetch(new Request(`${BASE}/.well-known/attestation`))
+    expect([response.status, response.headers.get('retry-after')]).toEqual([503, '5'])
+    expect(await response.text()).not.toContain('secret')
   })
 })
 

@@ -10,6 +10,7 @@ export type WorkerErrorCode =
   | 'worker.gpu'
   | 'worker.relay'
   | 'worker.host-data'
+  | 'worker.image'
   | 'worker.simulated-missing'
   | 'worker.model'
   | 'worker.model-key'
@@ -22,8 +23,9 @@ export type WorkerErrorCode =
  * The worker cannot do what was asked. What to do: `worker.option`, `worker.port` and `worker.model` mean fix the
  * command; `worker.no-tee` means run in a confidential VM or say `--simulated`; `worker.platform` may pass when tried
  * again; `worker.gpu` means that a GPU is there and must not be used, for the reason given; `worker.relay` means that no
- * relay gave endorsements, and passes when one does; `worker.host-data` means that this VM was launched for another configuration; `worker.model-key` means
- * that a release was not the model owner's for this boot; `worker.busy` means try later.
+ * relay gave endorsements, and passes when one does; `worker.host-data` means that this VM was launched for another configuration;
+ * `worker.image` that its command line names no root file system, so that it is no image of ours; `worker.model-key` means that a
+ * release was not the model owner's for this boot; `worker.busy` means try later.
  */
 export class WorkerError extends SubrosaError {
   declare readonly code: WorkerErrorCode

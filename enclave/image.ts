@@ -4,7 +4,7 @@
  */
 import { readFile } from 'node:fs/promises'
 import { createAdaptorServer } from '@hono/node-server'
-import { type Bytes, toBytes } from '../verifier/protocol/bytes.js'
+import { type Bytes, fromHex, toBytes } from '../verifier/protocol/bytes.js'
 import { WorkerError } from './errors.js'
 import { createLogger } from './log.js'
 import { createRefusalApp } from './refusal-app.js'
@@ -12,6 +12,9 @@ import { DEFAULT_PORT, type RunningWorker, type ServeOptions, serve } from './se
 
 /** Where init puts what it was handed by the host, unread. */
 export const HOST_ITEMS_FOLDER = '/run/subrosa'
+
+/** Measured at launch, as is the init that mounts by it. */
+const COMMAND_LINE = '/proc/cmdline'
 
 const MODEL_FOLDER = '/model'
 const ANY_ADDRESS = '0.0.0.0'
@@ -23,11 +26,13 @@ export async function runImageWorker(extra: ServeOptions = {}): Promise<RunningW
   const log = createLogger({ write: (line) => void process.stderr.write(line), now: () => new Date() })
   try {
     const configuration = await hostItem('configuration')
+    const imageDigest = imageDigestOf(await readFile(COMMAND_LINE, 'utf8'))
     return await serve({
       host: ANY_ADDRESS,
       port: DEFAULT_PORT,
       modelDirectory: MODEL_FOLDER,
       endorsementRelays: HOST_RELAYS,
+      imageDigest,
       ...(configuration === undefined ? {} : { configuration }),
       ...extra,
     })
@@ -40,6 +45,17 @@ export async function runImageWorker(extra: ServeOptions = {}): Promise<RunningW
     )
     return undefined
   }
+}
+
+/**
+ * Root hash of the root file system that init mounted, 32 bytes: the first `subrosa.root=HASH,BLOCKS` of the command line, as for
+ * init. @throws WorkerError `worker.image` when there is none, which no guest of ours gets to.
+ */
+export function imageDigestOf(commandLine: string): Bytes {
+  const word = commandLine.split(/[ \n]+/).find((other) => other.startsWith('subrosa.root='))
+  const hash = /^subrosa\.root=([0-9a-f]{64}),[0-9]+$/.exec(word ?? '')?.[1]
+  if (hash === undefined) throw new WorkerError('worker.image', 'expected subrosa.root=HASH,BLOCKS on the command line')
+  return fromHex(hash)
 }
 
 /** Bytes the host handed over; undefined when it handed over none. */

@@ -42,6 +42,8 @@ export interface ServeOptions {
    * then decides padding and operator.
    */
   readonly configuration?: Bytes
+  /** Root hash of the measured root file system the worker was booted from, 32 bytes; the statement names it. */
+  readonly imageDigest?: Bytes
   /** Model package; by default the one that comes with the worker. */
   readonly modelDirectory?: string
   /**
@@ -161,6 +163,7 @@ async function serveOn(
     engine,
     model,
     ...(locked === undefined ? {} : { locked }),
+    ...(options.imageDigest === undefined ? {} : { imageDigest: options.imageDigest }),
     now,
     monotonicMs,
     log,

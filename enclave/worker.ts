@@ -31,6 +31,8 @@ export interface HostChoices {
 }
 
 export interface WorkerOptions extends HostChoices {
+  /** Root hash of the measured root file system the worker was booted from, 32 bytes. */
+  readonly imageDigest?: Bytes
   readonly platform: Platform
   readonly engine: Engine
   /** Where the weights are encrypted: how they are opened. It needs `modelOwnerKey`. */
@@ -103,7 +105,12 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     now: nowS,
     statement: {
       model,
-      runtime: { name: SOFTWARE_NAME, version: SOFTWARE_VERSION, engine: engineLabel(engine) },
+      runtime: {
+        name: SOFTWARE_NAME,
+        version: SOFTWARE_VERSION,
+        engine: engineLabel(engine),
+        ...(options.imageDigest === undefined ? {} : { imageDigest: options.imageDigest }),
+      },
       serving: {
         padding,
         retention: 'none',

@@ -3,12 +3,14 @@ import { randomBytes } from 'node:crypto'
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { connect } from '../../client/index.js'
+import { imageDigestOf } from '../../enclave/image.js'
 import { toHex } from '../../verifier/protocol/bytes.js'
 import type { GuestProbe } from '../simulated/guest-probe.js'
 import { SIMULATED_LAUNCH_DIGEST } from '../simulated/snp-platform.js'
 import { ask, type GuestMaker, untilAnswering, withGuest } from './guests.js'
 import { type HostConfigurationFile, hostConfigurationFor } from './host-configuration.js'
 import { expect, type Lane } from './lane.js'
+import { bootFilesOf } from './measurements.js'
 import { repository } from './places.js'
 import type { RunningGuest } from './qemu.js'
 
@@ -18,6 +20,7 @@ export async function bootTest(lane: Lane, maker: GuestMaker, scratch: string, m
   const configuration = await hostConfigurationFor(modelFolder)
   const hostItems = await writeHostItems(scratch, configuration)
   const capture = join(scratch, 'network.pcap')
+  const imageDigest = toHex(imageDigestOf((await bootFilesOf(maker.folder)).commandLine))
   await withGuest(maker.start('test', { hostItems, capture }), async (guest) => {
     const up = await lane.check('test flavour: ready, with a configuration whose digest is the launch’s', async () => {
       const ms = await untilAnswering(guest)
@@ -28,7 +31,7 @@ export async function bootTest(lane: Lane, maker: GuestMaker, scratch: string, m
     if (!up) return
     const canary = `canary-${randomBytes(12).toString('hex')}`
     await lane.check('the client SDK verifies the booted worker and completes a sealed chat', () =>
-      chat(guest, configuration, canary),
+      chat(guest, configuration, canary, imageDigest),
     )
     await lane.check('in the guest: no shell, no setuid, one writable folder, one port, no dangerous call', () =>
       probe(guest),
@@ -75,7 +78,12 @@ function replaceOnce(bytes: Buffer, from: string, to: string): Buffer {
   return Buffer.concat([bytes.subarray(0, at), Buffer.from(to), bytes.subarray(at + from.length)])
 }
 
-async function chat(guest: RunningGuest, { model }: HostConfigurationFile, canary: string): Promise<string> {
+async function chat(
+  guest: RunningGuest,
+  { model }: HostConfigurationFile,
+  canary: string,
+  imageDigest: string,
+): Promise<string> {
   const session = await connect(guest.url, {
     policy: {
       schema: 'subrosa-policy/1',
@@ -83,6 +91,7 @@ async function chat(guest: RunningGuest, { model }: HostConfigurationFile, canar
       allowNonVendorRoot: true,
       measurements: [{ digest: toHex(SIMULATED_LAUNCH_DIGEST) }],
       model: { digests: [toHex(model.weightsRoot)] },
+      image: { digests: [imageDigest] },
     },
   })
   try {
@@ -104,7 +113,7 @@ async function chat(guest: RunningGuest, { model }: HostConfigurationFile, canar
     )
     const labelled = session.attestation.notProven.some(({ text: words }) => /SIMULATED/i.test(words))
     expect(labelled, 'a verdict that says SIMULATED', 'none')
-    return 'answered, verdict marked SIMULATED'
+    return 'answered, the image named, verdict marked SIMULATED'
   } finally {
     session.close()
   }

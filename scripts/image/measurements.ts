@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { stringify } from 'yaml'
+import { imageDigestOf } from '../../enclave/image.js'
 import { parseFirmware } from '../../verifier/measure/firmware.js'
 import type { BootFiles } from '../../verifier/measure/kernel-hashes.js'
 import { requireEnforcement } from '../../verifier/measure/known-firmware.js'
@@ -37,7 +38,7 @@ export interface ImageMeasurements {
   readonly schema: 'subrosa-image-measurements/1'
   readonly flavour: Flavour
   readonly note: string
-  /** SHA-256 of the image's manifest. */
+  /** Root hash of the root file system: what the statements of its workers say. */
   readonly imageDigest: string
   /** The SNP chain before the first vCPU: the same for every shape, 48 bytes. */
   readonly beforeVcpus: string
@@ -92,7 +93,7 @@ export async function measureImage(folder: string, modelFolder: string): Promise
     schema: 'subrosa-image-measurements/1',
     flavour: manifest.flavour,
     note: manifest.note,
-    imageDigest: createHash('sha256').update(manifestBytes).digest('hex'),
+    imageDigest: toHex(imageDigestOf(boot.commandLine)),
     beforeVcpus: toHex((launches[0] as (typeof launches)[number]).beforeVcpus),
     snp: launches.map(({ vcpus, vcpuType, measurement }) => ({ vcpus, vcpuType, digest: toHex(measurement) })),
     tdx: await tdxLaunches(folder, boot),

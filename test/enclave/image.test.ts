@@ -1,11 +1,14 @@
 /** The worker's answers where it may not serve, and its host configuration: the digest first, the bytes afterwards. */
 import { describe, expect, it } from 'vitest'
+import { connect } from '../../client/index.js'
 import { configurationDigest, encodeHostConfiguration } from '../../enclave/config.js'
 import { WorkerError } from '../../enclave/errors.js'
+import { imageDigestOf } from '../../enclave/image.js'
 import { openHostConfiguration } from '../../enclave/launch-configuration.js'
 import { createRefusalApp } from '../../enclave/refusal-app.js'
 import { serve } from '../../enclave/serve.js'
-import { toBytes } from '../../verifier/protocol/bytes.js'
+import { SIMULATED_LAUNCH_DIGEST } from '../../scripts/simulated/snp-platform.js'
+import { fromHex, toBytes, toHex } from '../../verifier/protocol/bytes.js'
 
 describe('a worker that refuses to serve', () => {
   const app = createRefusalApp(new WorkerError('worker.no-tee', 'no TEE here'))
@@ -28,6 +31,56 @@ describe('a worker that refuses to serve', () => {
     expect(response.status).toBe(503)
     expect(response.headers.get('connection')).toBe('close')
     expect(await response.text()).not.toContain('a prompt')
+  })
+})
+
+describe('the image a worker was booted from (P-4.7)', () => {
+  const hash = 'ab'.repeat(32)
+
+  it('is the first root file system that the command line names, as for init', () => {
+    for (const line of [
+      `quiet subrosa.root=${hash},44256 subrosa.model=${'cd'.repeat(32)},951\n`,
+      `initrd=initrd subrosa.root=${hash},1 subrosa.root=${'ef'.repeat(32)},1`,
+    ]) {
+      expect(toHex(imageDigestOf(line))).toBe(hash)
+    }
+  })
+
+  it.each([
+    ['nothing', ''],
+    ['no root', 'quiet subrosa.model=x'],
+    ['a hash that is too short', `subrosa.root=${hash.slice(2)},1`],
+    ['capitals', `subrosa.root=${hash.toUpperCase()},1`],
+    ['no length', `subrosa.root=${hash}`],
+    ['more behind it', `subrosa.root=${hash},1,2`],
+    ['another name', `xsubrosa.root=${hash},1`],
+    ['a malformed one first', `subrosa.root=x subrosa.root=${hash},1`],
+  ])('is refused when the command line has %s', (_, line) => {
+    expect(() => imageDigestOf(line)).toThrow(expect.objectContaining({ code: 'worker.image' }))
+  })
+
+  it('is in the statement, for a policy to hold it to', async () => {
+    const worker = await serve({ simulated: true, port: 0, imageDigest: fromHex(hash), writeLog: () => undefined })
+    const policy = (digest: string) => ({
+      schema: 'subrosa-policy/1' as const,
+      trustAnchors: [worker.rootsPem ?? ''],
+      allowNonVendorRoot: true,
+      measurements: [{ digest: toHex(SIMULATED_LAUNCH_DIGEST) }],
+      model: 'any' as const,
+      image: { digests: [digest] },
+    })
+    try {
+      const session = await connect(worker.url, { policy: policy(hash) })
+      session.close()
+      const other = connect(worker.url, { policy: policy('cd'.repeat(32)) })
+      await expect(other).rejects.toMatchObject({
+        result: {
+          checks: expect.arrayContaining([expect.objectContaining({ id: 'image.digest', status: 'fail' })]),
+        },
+      })
+    } finally {
+      await worker.close()
+    }
   })
 })
 

@@ -50,7 +50,7 @@ export interface Statement {
     readonly version: string
     /** Inference engine and version, for example `onnxruntime-node 1.30.0 (cpu)`. */
     readonly engine: string
-    /** SHA-256 of the image manifest, 32 bytes; absent where the worker was not booted from a measured image. */
+    /** Root hash of the image's root file system, 32 bytes (P-4.7); absent where the worker was not booted from a measured image. */
     readonly imageDigest?: Bytes
   }
   readonly serving: ServingClaims

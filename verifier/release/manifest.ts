@@ -38,7 +38,7 @@ export interface ReleaseManifest {
   /** RFC 3339 in UTC, whole seconds. */
   readonly date: string
   readonly source: { readonly repository?: string | undefined; readonly revision: string }
-  /** SHA-256 of the image's own manifest. */
+  /** Root hash of the image's root file system, 32 bytes: what its workers' statements say. */
   readonly image: { readonly digest: string }
   readonly launch: readonly ReleasedLaunch[]
   /** Weights roots (PROTOCOL.md §8) the release may serve. */

@@ -27,7 +27,7 @@ interface Seen {
 
 const withNvml = (body: string): string => `
   const nvml = await (await load('enclave/platforms/nvml.js')).openNvml({
-    library: process.env.FAKE_NVML, timeoutMs: 500 })
+    library: process.env.FAKE_NVML, timeoutMs: Number(process.env.FAKE_TIMEOUT_MS ?? 30_000) })
   ${body}`
 
 const EVERYTHING = withNvml(`
@@ -85,7 +85,7 @@ describe.skipIf(absent)(`NVML${absent ? reason : ''}`, () => {
     ['a report over another nonce', '07'.repeat(32), {}, /answered for the nonce 931d8dd0/],
     ['a size beyond the buffer', NONCE, { FAKE_NVML_FAULT: 'oversize' }, /8193 bytes/],
     ['no certificates', NONCE, { FAKE_NVML_DEVICES: '/nonexistent' }, /nvmlDeviceGetConfComputeGpu.*unknown failure/],
-    ['no answer', NONCE, { FAKE_NVML_FAULT: 'hangs' }, /no answer within 500 ms/],
+    ['no answer', NONCE, { FAKE_NVML_FAULT: 'hangs', FAKE_TIMEOUT_MS: '500' }, /no answer within 500 ms/],
   ])('refuses %s', async (_, nonce, more, message) => {
     const seen = await inGuest<Seen>(evidence(nonce), gpus(more))
     expect(seen).toMatchObject({ error: 'worker.gpu' })

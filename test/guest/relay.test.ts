@@ -338,7 +338,7 @@ describe('the stapler', () => {
     const stapler = createStapler({
       relays,
       evidence: async () => ({ gpus: [], switches: [] }),
-      timeoutMs: 2000,
+      timeoutMs: 20_000,
       random: () => 0.5,
       after: (ms, then) => {
         waits.push(ms)

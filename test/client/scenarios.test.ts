@@ -5,7 +5,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible'
-import { APICallError, generateText, streamText } from 'ai'
+import { APICallError, embed, generateObject, generateText, jsonSchema, streamText, tool } from 'ai'
 import OpenAI, { APIError } from 'openai'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { PolicyDocument } from '../../client/index.js'
@@ -23,8 +23,38 @@ const CAPITAL = 'What is the capital of Japan?'
 interface Way {
   chat(proxy: RunningProxy, model: string, question: string): Promise<Outcome>
   stream(proxy: RunningProxy, model: string, question: string): Promise<Outcome>
+  /** Has the model call the tool `clock`; the name and the arguments. */
+  call(proxy: RunningProxy, model: string): Promise<{ readonly name: string; readonly zone: unknown }>
+  /** An answer that follows CITY. */
+  json(proxy: RunningProxy, model: string): Promise<unknown>
+  embed(proxy: RunningProxy, model: string, text: string): Promise<readonly number[]>
   /** Leaves after the first piece; resolves when it has left. */
   leave(proxy: RunningProxy, model: string): Promise<void>
+}
+
+const CITY = {
+  type: 'object' as const,
+  properties: { city: { enum: ['Tokyo', 'Paris'] }, size: { type: 'integer' as const, minimum: 1, maximum: 9 } },
+  required: ['city', 'size'],
+  additionalProperties: false,
+}
+const CLOCK = {
+  type: 'object' as const,
+  properties: { zone: { enum: ['UTC', 'JST'] } },
+  required: ['zone'],
+  additionalProperties: false,
+}
+const CALL_BODY = {
+  messages: [{ role: 'user' as const, content: 'What time is it?' }],
+  tools: [{ type: 'function' as const, function: { name: 'clock', description: 'Tells the time', parameters: CLOCK } }],
+  tool_choice: 'required' as const,
+  parallel_tool_calls: false,
+  temperature: 0,
+}
+const JSON_BODY = {
+  messages: [{ role: 'user' as const, content: CAPITAL }],
+  response_format: { type: 'json_schema' as const, json_schema: { name: 'city', schema: CITY, strict: true } },
+  temperature: 0,
 }
 
 type Outcome = { readonly text: string } | { readonly status: number; readonly code: string }
@@ -44,6 +74,18 @@ const ways: Readonly<Record<string, Way>> = {
         }
         return text
       })
+    },
+    async call(proxy, model) {
+      const { choices } = await openai(proxy).chat.completions.create({ model, ...CALL_BODY })
+      const [called] = choices[0]?.message.tool_calls ?? []
+      if (called?.type !== 'function') throw new Error('no call')
+      return { name: called.function.name, zone: JSON.parse(called.function.arguments).zone }
+    },
+    async json(proxy, model) {
+      return (await openai(proxy).chat.completions.parse({ model, ...JSON_BODY })).choices[0]?.message.parsed
+    },
+    async embed(proxy, model, text) {
+      return (await openai(proxy).embeddings.create({ model, input: text })).data[0]?.embedding ?? []
     },
     async leave(proxy, model) {
       const body = { model, messages: [{ role: 'user' as const, content: 'go on' }], stream: true as const }
@@ -66,6 +108,23 @@ const ways: Readonly<Record<string, Way>> = {
         if (failure !== undefined) throw failure
         return text
       })
+    },
+    async call(proxy, model) {
+      const { toolCalls } = await generateText({
+        ...aiCall(proxy, model, 'What time is it?'),
+        tools: { clock: tool({ description: 'Tells the time', inputSchema: jsonSchema<{ zone: string }>(CLOCK) }) },
+        toolChoice: 'required',
+        providerOptions: { subrosa: { parallel_tool_calls: false } },
+      })
+      const [called] = toolCalls
+      if (called === undefined || called.dynamic === true) throw new Error('no call')
+      return { name: called.toolName, zone: called.input.zone }
+    },
+    async json(proxy, model) {
+      return (await generateObject({ ...aiCall(proxy, model, CAPITAL), schema: jsonSchema(CITY) })).object
+    },
+    async embed(proxy, model, text) {
+      return (await embed({ model: aiProvider(proxy).textEmbeddingModel(model), value: text, maxRetries: 0 })).embedding
     },
     async leave(proxy, model) {
       const controller = new AbortController()
@@ -98,6 +157,17 @@ const ways: Readonly<Record<string, Way>> = {
       if (failed !== undefined) return { status: 200, code: failed.error.code }
       return { text: pieces.map((piece) => piece.choices[0]?.delta.content ?? '').join('') }
     },
+    async call(proxy, model) {
+      const { text } = await curl(proxy, { model, ...CALL_BODY })
+      const [called] = JSON.parse(text).choices[0].message.tool_calls
+      return { name: called.function.name, zone: JSON.parse(called.function.arguments).zone }
+    },
+    async json(proxy, model) {
+      return JSON.parse(JSON.parse((await curl(proxy, { model, ...JSON_BODY })).text).choices[0].message.content)
+    },
+    async embed(proxy, model, input) {
+      return JSON.parse((await curl(proxy, { model, input }, 'embeddings')).text).data[0].embedding
+    },
     async leave(proxy, model) {
       const child = spawn(
         'curl',
@@ -123,9 +193,17 @@ async function openaiOutcome(run: () => Promise<string | null | undefined>): Pro
   }
 }
 
+function aiProvider(proxy: RunningProxy) {
+  return createOpenAICompatible({
+    name: 'subrosa',
+    baseURL: proxy.baseURL,
+    apiKey: proxy.token,
+    supportsStructuredOutputs: true,
+  })
+}
+
 function aiCall(proxy: RunningProxy, model: string, prompt: string) {
-  const provider = createOpenAICompatible({ name: 'subrosa', baseURL: proxy.baseURL, apiKey: proxy.token })
-  return { model: provider(model), prompt, temperature: 0, maxRetries: 0 }
+  return { model: aiProvider(proxy)(model), prompt, temperature: 0, maxRetries: 0 }
 }
 
 async function aiOutcome(run: () => Promise<string>): Promise<Outcome> {
@@ -141,9 +219,9 @@ async function aiOutcome(run: () => Promise<string>): Promise<Outcome> {
   }
 }
 
-function curlArguments(proxy: RunningProxy, body: object): string[] {
+function curlArguments(proxy: RunningProxy, body: object, path = 'chat/completions'): string[] {
   const headers = ['content-type: application/json', `authorization: Bearer ${proxy.token}`]
-  const data = ['--data', JSON.stringify(body), `${proxy.baseURL}/chat/completions`]
+  const data = ['--data', JSON.stringify(body), `${proxy.baseURL}/${path}`]
   return [
     '--silent',
     '--no-buffer',
@@ -154,8 +232,8 @@ function curlArguments(proxy: RunningProxy, body: object): string[] {
   ]
 }
 
-async function curl(proxy: RunningProxy, body: object): Promise<{ status: number; text: string }> {
-  const child = spawn('curl', curlArguments(proxy, body))
+async function curl(proxy: RunningProxy, body: object, path?: string): Promise<{ status: number; text: string }> {
+  const child = spawn('curl', curlArguments(proxy, body, path))
   let out = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
     out += text
@@ -212,6 +290,27 @@ describe.each(Object.entries(ways))('%s', (name, way) => {
     const whole = await way.chat(proxy, DEMO, CAPITAL)
     expect(whole).toEqual({ text: expect.stringContaining('Tokyo') })
     expect(await way.stream(proxy, DEMO, CAPITAL)).toEqual(whole)
+  })
+
+  it.skipIf(absent)('calls a tool, with arguments that follow its schema', async () => {
+    const { name: called, zone } = await way.call(await proxyTo(demo.url), DEMO)
+    expect(called).toBe('clock')
+    expect(['UTC', 'JST']).toContain(zone)
+  })
+
+  it.skipIf(absent)('gets JSON that follows a schema', async () => {
+    const answer = (await way.json(await proxyTo(demo.url), DEMO)) as { city: string; size: number }
+    expect(Object.keys(answer)).toEqual(['city', 'size'])
+    expect(['Tokyo', 'Paris']).toContain(answer.city)
+    expect([1, 2, 3, 4, 5, 6, 7, 8, 9]).toContain(answer.size)
+  })
+
+  it.skipIf(absent)('embeds a text, alike each time', async () => {
+    const proxy = await proxyTo(demo.url)
+    const first = await way.embed(proxy, DEMO, 'What a receipt is')
+    expect(first).toHaveLength(128)
+    expect(Math.hypot(...first)).toBeCloseTo(1, 4)
+    expect(await way.embed(proxy, DEMO, 'What a receipt is')).toEqual(first)
   })
 
   it.skipIf(absent)('carries any script there and back', async () => {

@@ -47,6 +47,7 @@ const INVARIANT: ReadonlySet<string> = new Set([
   'Mul',
   'QuantizeLinear',
   'ReduceMax',
+  'ReduceSum',
   'Reshape',
   'Sigmoid',
   'SimplifiedLayerNormalization',

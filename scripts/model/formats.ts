@@ -2,7 +2,9 @@
  * Weight formats, and how a matrix gets into each. A matrix has `rows` outputs and `columns` inputs, row after row.
  *
  * - fp32: as it is.
- * - int8, int4: blocks of 32 inputs with one fp32 scale each, symmetric (MatMulNBits).
+ * - int8: blocks of 32 inputs with one fp32 scale each, symmetric (MatMulNBits).
+ * - int4: the same with 4 bits, and an offset for each block where it brings the codes closer to the source; the output matrix
+ *   keeps eight bits.
  * - pr8: one scale for each output; inputs are scaled row by row at run time, so that sums are of integers and exact. The
  *   fastest on processors with integer matrix units, and the one that suffers most from outliers among the inputs.
  */
@@ -23,6 +25,8 @@ export interface BlockQuantised {
   /** [rows, columns / 32, 32 × bits / 8]; int4 has two neighbours a byte, the lower first. Offset by 128 or 8. */
   readonly codes: Uint8Array
   readonly scales: Float32Array
+  /** Added to each value of a block. Absent where all are zero. */
+  readonly offsets?: Float32Array
 }
 
 /** `columns` must be a multiple of BLOCK. */
@@ -30,30 +34,72 @@ export function quantiseBlocks({ rows, columns, values }: Matrix, bits: 4 | 8): 
   const zero = 2 ** (bits - 1)
   const blocks = (rows * columns) / BLOCK
   const scales = new Float32Array(blocks)
+  const offsets = new Float32Array(blocks)
   const codes = new Uint8Array((blocks * BLOCK * bits) / 8)
-  const perByte = 8 / bits
+  let shifted = false
+  const coded = new Uint8Array(BLOCK)
   for (let block = 0; block < blocks; block++) {
-    const start = block * BLOCK
-    // The value furthest from zero takes the code furthest from zero, which only one sign has.
-    let furthest = 0
-    for (let i = start; i < start + BLOCK; i++) {
-      const value = values[i] ?? 0
-      if (Math.abs(value) > Math.abs(furthest)) furthest = value
-    }
-    const scale = Math.fround(furthest / -zero)
-    scales[block] = scale
-    if (scale === 0) {
-      for (let i = 0; i < BLOCK / perByte; i++) codes[start / perByte + i] = bits === 8 ? zero : zero | (zero << 4)
-      continue
-    }
-    for (let i = 0; i < BLOCK; i++) {
-      const code = Math.max(0, Math.min(2 * zero - 1, Math.round((values[start + i] ?? 0) / scale) + zero))
-      const at = (start + i) / perByte
-      if (bits === 8) codes[at] = code
-      else codes[Math.floor(at)] = (codes[Math.floor(at)] ?? 0) | (code << (4 * (i & 1)))
+    const source = values.subarray(block * BLOCK, (block + 1) * BLOCK)
+    const symmetric = fitSymmetric(source, zero)
+    const best = bits === 4 ? closest(source, zero, symmetric, fitRange(source, zero)) : symmetric
+    scales[block] = best.scale
+    offsets[block] = best.offset
+    shifted ||= best.offset !== 0
+    encode(source, zero, best, coded)
+    if (bits === 8) codes.set(coded, block * BLOCK)
+    else {
+      const at = (block * BLOCK) / 2
+      for (let i = 0; i < BLOCK / 2; i++) codes[at + i] = (coded[2 * i] ?? 0) | ((coded[2 * i + 1] ?? 0) << 4)
     }
   }
-  return { codes, scales }
+  return shifted ? { codes, scales, offsets } : { codes, scales }
+}
+
+/** A code stands for (code - zero) × scale + offset. */
+interface Fit {
+  readonly scale: number
+  readonly offset: number
+}
+
+function fitSymmetric(source: Float32Array, zero: number): Fit {
+  // The value furthest from zero takes the code furthest from zero, which only one sign has.
+  let furthest = 0
+  for (const value of source) if (Math.abs(value) > Math.abs(furthest)) furthest = value
+  return { scale: Math.fround(furthest / -zero), offset: 0 }
+}
+
+/** From the lowest value to the highest: what is stored with a minimum, as in Q4_1 and Q4_K, comes out as it was. */
+function fitRange(source: Float32Array, zero: number): Fit {
+  let [low, high] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]
+  for (const value of source) {
+    low = Math.min(low, value)
+    high = Math.max(high, value)
+  }
+  const scale = Math.fround((high - low) / (2 * zero - 1))
+  return { scale, offset: Math.fround(low + zero * scale) }
+}
+
+function closest(source: Float32Array, zero: number, a: Fit, b: Fit): Fit {
+  const distance = (fit: Fit): number => {
+    encode(source, zero, fit, TRIAL)
+    let sum = 0
+    for (let i = 0; i < BLOCK; i++) sum += (decode(TRIAL[i] ?? 0, zero, fit) - (source[i] ?? 0)) ** 2
+    return sum
+  }
+  return distance(b) < distance(a) ? b : a
+}
+
+const TRIAL = new Uint8Array(BLOCK)
+
+function encode(source: Float32Array, zero: number, { scale, offset }: Fit, out: Uint8Array): void {
+  for (let i = 0; i < BLOCK; i++) {
+    const code = scale === 0 ? zero : Math.round(((source[i] ?? 0) - offset) / scale) + zero
+    out[i] = Math.max(0, Math.min(2 * zero - 1, code))
+  }
+}
+
+function decode(code: number, zero: number, { scale, offset }: Fit): number {
+  return (code - zero) * scale + offset
 }
 
 export interface RowQuantised {
@@ -79,12 +125,13 @@ export function quantiseRows({ rows, columns, values }: Matrix): RowQuantised {
 }
 
 /** What the codes stand for, to be held against the source. */
-export function dequantiseBlocks({ codes, scales }: BlockQuantised, bits: 4 | 8): Float32Array {
+export function dequantiseBlocks({ codes, scales, offsets }: BlockQuantised, bits: 4 | 8): Float32Array {
   const zero = 2 ** (bits - 1)
   const values = new Float32Array(scales.length * BLOCK)
   for (let i = 0; i < values.length; i++) {
+    const block = Math.floor(i / BLOCK)
     const code = bits === 8 ? (codes[i] ?? 0) : ((codes[i >> 1] ?? 0) >> (4 * (i & 1))) & 15
-    values[i] = (code - zero) * (scales[Math.floor(i / BLOCK)] ?? 0)
+    values[i] = decode(code, zero, { scale: scales[block] ?? 0, offset: offsets?.[block] ?? 0 })
   }
   return values
 }

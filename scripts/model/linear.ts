@@ -25,12 +25,15 @@ export interface Linear {
   readonly reports: readonly LinearReport[]
 }
 
+/** The matrix from which words are chosen: four bits would lose more here than in all layers together. */
+const OUTPUT = 'head'
 /** A pr8 matrix that loses more than this is kept in int8 instead. */
 const MOST_ROW_ERROR = 0.03
 
 export function createLinear(graph: GraphBuilder, format: Format): Linear {
   const reports: LinearReport[] = []
   const scaled = createRowScaler(graph)
+  const summed = createBlockSummer(graph)
 
   const blocks = async (name: string, x: string, matrix: Matrix, bits: 4 | 8): Promise<string> => {
     const quantised = quantiseBlocks(matrix, bits)
@@ -43,7 +46,7 @@ export function createLinear(graph: GraphBuilder, format: Format): Linear {
     const perRow = columns / BLOCK
     const codes = await graph.weight(`${name}.codes`, 'uint8', [rows, perRow, (BLOCK * bits) / 8], quantised.codes)
     const scales = await graph.weight(`${name}.scales`, 'float', [rows * perRow], quantised.scales)
-    return graph.node('MatMulNBits', [x, codes, scales], {
+    const product = graph.node('MatMulNBits', [x, codes, scales], {
       K: columns,
       N: rows,
       bits,
@@ -51,6 +54,15 @@ export function createLinear(graph: GraphBuilder, format: Format): Linear {
       // Inputs in int8 too: the fast kernels. They are scaled block by block, each row by itself.
       accuracy_level: 4,
     })
+    if (quantised.offsets === undefined) return product
+    // An offset counts once for each input of its block: the operator's own float zero points would lose the fast kernels.
+    const offsets = await graph.weight(
+      `${name}.offsets`,
+      'float',
+      [perRow, rows],
+      transpose({ rows, columns: perRow, values: quantised.offsets }),
+    )
+    return graph.node('Add', [product, graph.node('MatMul', [summed(x, columns), offsets])])
   }
 
   return {
@@ -63,7 +75,7 @@ export function createLinear(graph: GraphBuilder, format: Format): Linear {
         reports.push({ name, format: 'fp32', error: 0 })
         return graph.node('MatMul', [x, await graph.weight(name, 'float', [columns, rows], transpose(matrix))])
       }
-      if (format !== 'pr8') return blocks(name, x, matrix, format === 'int8' ? 8 : 4)
+      if (format !== 'pr8') return blocks(name, x, matrix, format === 'int4' && name !== OUTPUT ? 4 : 8)
       const quantised = quantiseRows(matrix)
       const error = relativeError(matrix.values, dequantiseRows(quantised, matrix))
       if (error > MOST_ROW_ERROR && columns % BLOCK === 0) return blocks(name, x, matrix, 8)
@@ -106,5 +118,22 @@ function createRowScaler(graph: GraphBuilder): (x: string) => ScaledInput {
     const scaled: ScaledInput = { input, scale, step: 'row.step', zero: 'row.zero' }
     known.set(x, scaled)
     return scaled
+  }
+}
+
+/** Sums of each block of inputs: [batch, tokens, columns / 32]. */
+function createBlockSummer(graph: GraphBuilder): (x: string, columns: number) => string {
+  const known = new Map<string, string>()
+  return (x, columns) => {
+    const before = known.get(x)
+    if (before !== undefined) return before
+    if (known.size === 0) graph.constant('block.axis', 'int64', [1], BigInt64Array.of(-1n))
+    const blocks = BigInt(columns / BLOCK)
+    const name = `block.split.${known.size}`
+    // Zeros keep batch and tokens as they are.
+    const split = graph.constant(name, 'int64', [4], BigInt64Array.of(0n, 0n, blocks, BigInt(BLOCK)))
+    const sums = graph.node('ReduceSum', [graph.node('Reshape', [x, split]), 'block.axis'], { keepdims: 0 })
+    known.set(x, sums)
+    return sums
   }
 }

@@ -381,6 +381,23 @@ describe('weight formats', () => {
     expect(dequantiseBlocks(quantiseBlocks(zeros, 4), 4).every((value) => value === 0)).toBe(true)
   })
 
+  it('keep what four bits and a minimum, or four bits alone, can say', () => {
+    const matrix = (value: (code: number) => number) => ({
+      rows: 4,
+      columns: 64,
+      // Each block has its lowest and its highest code.
+      values: Float32Array.from({ length: 256 }, (_, i) => value(i % 32 < 2 ? (i % 2) * 15 : (i * 7) % 16)),
+    })
+    const withMinimum = matrix((code) => code * 0.25 - 1.3)
+    const quantised = quantiseBlocks(withMinimum, 4)
+    expect(quantised.offsets).toBeDefined()
+    expect(relativeError(withMinimum.values, dequantiseBlocks(quantised, 4))).toBeLessThan(1e-6)
+    const symmetric = matrix((code) => (code - 8) * 0.25)
+    const plain = quantiseBlocks(symmetric, 4)
+    expect(relativeError(symmetric.values, dequantiseBlocks(plain, 4))).toBeLessThan(1e-6)
+    expect(plain.offsets).toBeUndefined()
+  })
+
   it.each(Object.keys(GGML_TYPES) as GgmlType[])('%s blocks decode to finite numbers of their count', (type) => {
     const { blockBytes, blockElements } = GGML_TYPES[type]
     const values = decodeTensor(type, Buffer.alloc(blockBytes * 3, 0x3c))

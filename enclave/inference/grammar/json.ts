@@ -4,7 +4,7 @@
  */
 import { utf8 } from '../../../verifier/protocol/bytes.js'
 import { countedCharacters, otherCharacters } from './characters.js'
-import type { Arc, Network, Position } from './network.js'
+import { type Arc, MAX_POSITIONS, type Network, type Position } from './network.js'
 import { anyNumberTerminal } from './number-terminal.js'
 import { stringTerminal } from './string-terminal.js'
 import { literalTerminal, type Terminal } from './terminal.js'
@@ -34,6 +34,8 @@ export interface Networks {
   reserve(): number
   fill(number: number, network: Network): void
   readonly all: readonly Network[]
+  /** Whether there are more than a grammar may have: then there is no use in going on. */
+  full(): boolean
   /** What patterns may still cost in this grammar, all tools' together: reading one stops every other request meanwhile. */
   readonly patterns: PatternBudget
 }
@@ -49,12 +51,18 @@ const MAX_PATTERN_STEPS = 100_000
 
 export function createNetworks(): Networks {
   const all: Network[] = []
+  let positions = 0
   return {
     all,
+    full: () => positions > MAX_POSITIONS,
     patterns: { count: MAX_PATTERNS, steps: MAX_PATTERN_STEPS },
-    add: (network) => all.push(network) - 1,
+    add(network) {
+      positions += network.length
+      return all.push(network) - 1
+    },
     reserve: () => all.push([]) - 1,
     fill(number, network) {
+      positions += network.length
       all[number] = network
     },
   }

@@ -15,12 +15,14 @@ import { DEAD, type Terminal } from './terminal.js'
 import type { Vocabulary } from './vocabulary.js'
 
 /** Most alternatives followed at once. */
-const MAX_THREADS = 1024
+const MAX_THREADS = 320
 /** Steps through the vocabulary for one mask, counted as if nothing had been kept from before. */
 const MAX_WORK = 1_000_000
 /** What a step of a set of threads costs more than one of a terminal. */
 const THREAD_WORK = 16
 const MAX_KEPT = 256
+/** Places remembered in one answer; only a grammar that can be read in ever more ways has so many. */
+const MAX_FRAMES = 100_000
 const MAX_KEPT_SHARED = 64
 const MAX_ROWS = 2048
 
@@ -96,6 +98,8 @@ function createMatcher(grammar: Grammar, vocabulary: Vocabulary, shared: Reaches
     const key = network * 2 ** 20 + position
     const known = holder.get(key)
     if (known !== undefined) return known
+    if (frames >= MAX_FRAMES)
+      throw new EngineError('schema.unsupported', 'a schema that can be followed in too many ways')
     const depth = parent === undefined ? 0 : parent.depth + 1
     const made: Frame = { id: frames++, network, position, parent, depth, inner: new Map() }
     holder.set(key, made)
@@ -105,7 +109,7 @@ function createMatcher(grammar: Grammar, vocabulary: Vocabulary, shared: Reaches
   const moved = ({ network, parent }: Frame, position: number): Frame =>
     placeOf(parent?.inner ?? roots, network, position, parent)
 
-  function collector(): { add(thread: Thread): void; enter(from: Frame): void; threads(): Threads } {
+  function collector(): { add(thread: Thread): void; enter(from: Frame): void; full(): boolean; threads(): Threads } {
     const seen = new Set<string>()
     const entered = new Set<number>()
     const list: Thread[] = []
@@ -124,6 +128,7 @@ function createMatcher(grammar: Grammar, vocabulary: Vocabulary, shared: Reaches
       enter(from) {
         const open = [from]
         for (let at = open.pop(); at !== undefined; at = open.pop()) {
+          if (list.length >= MAX_THREADS) return
           if (entered.has(at.id)) continue
           entered.add(at.id)
           const { network, position, parent, depth } = at
@@ -142,6 +147,7 @@ function createMatcher(grammar: Grammar, vocabulary: Vocabulary, shared: Reaches
           open.push(...further.reverse())
         }
       },
+      full: () => list.length >= MAX_THREADS,
       threads: () => ({ list, ended }),
     }
   }
@@ -149,6 +155,7 @@ function createMatcher(grammar: Grammar, vocabulary: Vocabulary, shared: Reaches
   function step({ list }: Threads, byte: number): Threads {
     const after = collector()
     for (const { terminal, state, next } of list) {
+      if (after.full()) break
       const reached = terminal.step(state, byte)
       if (reached === DEAD) continue
       after.add({ terminal, state: reached, next })
@@ -207,8 +214,8 @@ function createMatcher(grammar: Grammar, vocabulary: Vocabulary, shared: Reaches
 
   let threads = begin(placeOf(roots, grammar.root, 0, undefined))
 
-  const follow = (bytes: Uint8Array): boolean => {
-    let after = threads
+  const followFrom = (from: Threads, bytes: Uint8Array): boolean => {
+    let after = from
     for (const byte of bytes) {
       after = step(after, byte)
       if (after.list.length === 0 && !after.ended) return false
@@ -216,6 +223,7 @@ function createMatcher(grammar: Grammar, vocabulary: Vocabulary, shared: Reaches
     threads = after
     return true
   }
+  const follow = (bytes: Uint8Array): boolean => followFrom(threads, bytes)
   return {
     mask() {
       const bits = createBits(vocabulary.size)
@@ -235,7 +243,9 @@ function createMatcher(grammar: Grammar, vocabulary: Vocabulary, shared: Reaches
     },
     accept(token) {
       const bytes = vocabulary.bytesOf[token]
-      if (bytes === undefined || !follow(bytes)) {
+      // Among too many threads the one that allows the token may be left out; by itself it is not.
+      const alone = (thread: Thread): boolean => followFrom({ list: [thread], ended: false }, bytes ?? new Uint8Array())
+      if (bytes === undefined || !(follow(bytes) || threads.list.some(alone))) {
         throw new EngineError('engine.failed', 'a token was chosen that the grammar does not allow')
       }
     },

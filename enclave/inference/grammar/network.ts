@@ -31,7 +31,7 @@ export interface Grammar {
 /** Most networks inside each other in one text; deeper values are not written. */
 export const MAX_DEPTH = 64
 /** Most positions of all networks together. */
-const MAX_POSITIONS = 20_000
+export const MAX_POSITIONS = 20_000
 
 /** Undefined when no text of MAX_DEPTH can follow the grammar, or it is too large. */
 export function createGrammar(networks: readonly Network[], root: number): Grammar | undefined {

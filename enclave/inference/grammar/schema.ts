@@ -30,6 +30,7 @@ const MAX_SCHEMAS = 2000
 const MAX_SCHEMA_DEPTH = 64
 const MAX_PROPERTIES = 256
 const MAX_CHOICES = 500
+const MAX_ALTERNATIVES = 256
 const MAX_CHOICE_CHARACTERS = 50_000
 const MAX_COUNT = 1000
 const MAX_TEXT = 10_000
@@ -109,6 +110,7 @@ export function schemaGrammar(root: unknown, networks: Networks): Via {
     if (!isRecord(schema)) throw new SchemaError(undefined, 'expected each schema to be an object or true')
     const known = made.get(schema)
     if (known !== undefined) return known
+    if (networks.full()) throw new SchemaError(undefined, 'too large')
     if (++schemas > MAX_SCHEMAS) throw new SchemaError(undefined, `more than ${MAX_SCHEMAS} schemas in one`)
     if (depth > MAX_SCHEMA_DEPTH)
       throw new SchemaError(undefined, `more than ${MAX_SCHEMA_DEPTH} schemas inside each other`)
@@ -130,7 +132,7 @@ export function schemaGrammar(root: unknown, networks: Networks): Via {
     }
     if (Object.hasOwn(schema, 'anyOf')) {
       only('anyOf')
-      return list(schema, 'anyOf', 1, MAX_CHOICES).map((one) => compile(one, depth))
+      return list(schema, 'anyOf', 1, MAX_ALTERNATIVES).map((one) => compile(one, depth))
     }
     // Older generators wrap a reference so, to write notes beside it.
     if (Array.isArray(schema['allOf']) && schema['allOf'].length === 1) {

@@ -20,8 +20,8 @@ export interface LinearReport {
 }
 
 export interface Linear {
-  /** Adds `x · matrixᵀ` and returns its output. */
-  add(name: string, x: string, matrix: Matrix): Promise<string>
+  /** Adds `x · matrixᵀ` and returns its output. `sensitive`: in pr8, inputs are scaled block by block too, so in int8. */
+  add(name: string, x: string, matrix: Matrix, sensitive?: boolean): Promise<string>
   readonly reports: readonly LinearReport[]
 }
 
@@ -67,7 +67,7 @@ export function createLinear(graph: GraphBuilder, format: Format): Linear {
 
   return {
     reports,
-    async add(name, x, matrix) {
+    async add(name, x, matrix, sensitive = false) {
       const { rows, columns } = matrix
       // Blocks do not fit every shape; such a matrix is kept as it is.
       const plain = format === 'fp32' || (format !== 'pr8' && columns % BLOCK !== 0)
@@ -76,6 +76,7 @@ export function createLinear(graph: GraphBuilder, format: Format): Linear {
         return graph.node('MatMul', [x, await graph.weight(name, 'float', [columns, rows], transpose(matrix))])
       }
       if (format !== 'pr8') return blocks(name, x, matrix, format === 'int4' && name !== OUTPUT ? 4 : 8)
+      if (sensitive && columns % BLOCK === 0) return blocks(name, x, matrix, 8)
       const quantised = quantiseRows(matrix)
       const error = relativeError(matrix.values, dequantiseRows(quantised, matrix))
       if (error > MOST_ROW_ERROR && columns % BLOCK === 0) return blocks(name, x, matrix, 8)

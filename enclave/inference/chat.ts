@@ -54,7 +54,15 @@ export function createChatEncoder(modelPackage: ModelPackage, tokenizer: TextTok
 }
 
 /** As templates expect it, which write the arguments of a call as JSON by themselves. */
-function asTemplateMessage({ role, content, toolCalls, toolCallId }: ChatMessage): object {
+function asTemplateMessage(message: ChatMessage): object {
+  return asOpenAIMessage(message, parseArguments)
+}
+
+/** A message with OpenAI's field names, `argumentsOf` telling how the arguments of calls are given. */
+export function asOpenAIMessage(
+  { role, content, toolCalls, toolCallId }: ChatMessage,
+  argumentsOf: (text: string) => unknown,
+): object {
   return {
     role,
     content,
@@ -64,7 +72,7 @@ function asTemplateMessage({ role, content, toolCalls, toolCallId }: ChatMessage
           tool_calls: toolCalls.map(({ id, name, arguments: text }) => ({
             id,
             type: 'function',
-            function: { name, arguments: parseArguments(text) },
+            function: { name, arguments: argumentsOf(text) },
           })),
         }),
     ...(toolCallId === undefined ? {} : { tool_call_id: toolCallId }),

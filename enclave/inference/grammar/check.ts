@@ -6,6 +6,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import { type Characters, countedCharacters } from './characters.js'
 import { patternCharacters } from './pattern.js'
+import { isOf } from './schema.js'
 import { DEAD } from './terminal.js'
 
 type Schema = Readonly<Record<string, unknown>>
@@ -72,21 +73,6 @@ export function followsSchema(root: unknown, value: unknown): boolean {
       at = typeof at === 'object' && at !== null && Object.hasOwn(at, name) ? (at as Schema)[name] : undefined
     }
     return at
-  }
-}
-
-function isOf(value: unknown, type: unknown): boolean {
-  switch (type) {
-    case 'object':
-      return typeof value === 'object' && value !== null && !Array.isArray(value)
-    case 'array':
-      return Array.isArray(value)
-    case 'null':
-      return value === null
-    case 'integer':
-      return Number.isInteger(value)
-    default:
-      return typeof value === type
   }
 }
 

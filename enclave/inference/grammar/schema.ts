@@ -309,7 +309,8 @@ function typesOf(schema: Schema): readonly Type[] | undefined {
   return types
 }
 
-function isOf(value: unknown, type: Type): boolean {
+/** Whether the value is of that type of JSON Schema's, by its name; of no other, whatever the name. */
+export function isOf(value: unknown, type: unknown): boolean {
   switch (type) {
     case 'object':
       return isRecord(value)

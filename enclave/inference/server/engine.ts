@@ -8,7 +8,7 @@
  */
 import { createHmac, randomBytes } from 'node:crypto'
 import * as v from 'valibot'
-import { createChatEncoder } from '../chat.js'
+import { asOpenAIMessage, createChatEncoder } from '../chat.js'
 import type { Chat, ChatMessage, EmbedOptions, Engine, EngineEvent, GenerateOptions } from '../engine.js'
 import { ContextOverflowError, closedError, EngineError, OverloadedError } from '../errors.js'
 import type { Tool } from '../grammar/answers.js'
@@ -146,7 +146,7 @@ function chatLogprobs({ logprobs }: GenerateOptions): object {
 
 function chatFields({ messages, tools, choice, parallel, format }: Chat): object {
   return {
-    messages: messages.map(wireMessage),
+    messages: messages.map((message) => asOpenAIMessage(message, (text) => text)),
     ...(tools.length === 0
       ? {}
       : {
@@ -162,23 +162,6 @@ function chatFields({ messages, tools, choice, parallel, format }: Chat): object
               ? format
               : { type: 'json_schema', json_schema: { name: 'answer', schema: format.schema, strict: true } },
         }),
-  }
-}
-
-function wireMessage({ role, content, toolCalls, toolCallId }: ChatMessage): object {
-  return {
-    role,
-    content,
-    ...(toolCalls === undefined
-      ? {}
-      : {
-          tool_calls: toolCalls.map(({ id, name, arguments: text }) => ({
-            id,
-            type: 'function',
-            function: { name, arguments: text },
-          })),
-        }),
-    ...(toolCallId === undefined ? {} : { tool_call_id: toolCallId }),
   }
 }
 

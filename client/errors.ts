@@ -11,19 +11,32 @@ const STALE_CHECKS: ReadonlySet<string> = new Set(['binding.nonce', 'freshness.w
 const TAMPERED_CHECKS = /(^|[.-])(parse|signatures?|report-data|gpu-evidence|bound)$/
 
 /**
- * The worker's evidence was not accepted, and nothing was sent under it. `result.checks` says why.
+ * The worker's evidence was not accepted, and nothing was sent under it. `result.checks` says why. Where `possiblyProcessed` is
+ * true, this request had been sealed before, to a worker that was verified then: it may have been answered.
  * - `client.stale`: a recording, or out of date. Check your clock and try again; if it stays so, someone replays.
  * - `client.tampered`: bytes differ from what was signed. Use another worker, and another network path.
  * - `client.not-trusted`: not acceptable to your policy, or not shown to be. Use another worker, or change your policy if you mean to.
  */
 export class NotTrustedError extends SubrosaError {
   readonly result: AttestationResult
+  readonly possiblyProcessed: boolean
+  readonly #because: string
 
-  constructor(result: AttestationResult, reason?: string) {
+  constructor(result: AttestationResult, reason?: string, possiblyProcessed = false) {
     const first = standingInTheWay(result)[0]
     const because = reason ?? `${first?.reason ?? result.verdict} (${first?.id ?? result.verdict})`
-    super(refusalCode(result), `not sent: ${because}`)
+    super(
+      refusalCode(result),
+      `${possiblyProcessed ? 'not sent again, and may have been processed' : 'not sent'}: ${because}`,
+    )
     this.result = result
+    this.possiblyProcessed = possiblyProcessed
+    this.#because = because
+  }
+
+  /** The same refusal, met after a first attempt. */
+  afterAttempt(): NotTrustedError {
+    return new NotTrustedError(this.result, this.#because, true)
   }
 
   /** Ids of the checks that stood in the way, failures first. */

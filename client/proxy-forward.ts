@@ -84,7 +84,7 @@ async function ask(
       return { worker, answer }
     } catch (error) {
       const again = reachedNobody(error) && attempt <= pool.size
-      if (again || error instanceof UnavailableError) pool.release(worker, error)
+      if (again || error instanceof UnavailableError || error instanceof NotTrustedError) pool.release(worker, error)
       if (!again) throw error
     }
   }
@@ -118,6 +118,9 @@ export function refusalFor(error: unknown): LocalRefusal {
     return { status: 413, code: 'request_too_large', message: 'the request is too large' }
   if (error instanceof NoWorkerError || error instanceof NotTrustedError) {
     const { checks, message } = error
+    if (error instanceof NotTrustedError && error.possiblyProcessed) {
+      return { status: 502, code: 'worker_not_trusted', message, headers: { 'x-should-retry': 'false' }, checks }
+    }
     if (checks.length === 0) return unavailable(`no verified worker, nothing was sent: ${message}`)
     return {
       status: 503,

@@ -20,11 +20,19 @@ import {
 import type { SignedKeyConfiguration } from '../verifier/protocol/key-configuration.js'
 import type { SigstoreVerifier } from '../verifier/release/logged.js'
 import type { AcceptedResult, VerifiedWorker } from '../verifier/result.js'
-import { FormatError, GatewayRefusedError, NotTrustedError, SessionError } from './errors.js'
+import {
+  FormatError,
+  GatewayRefusedError,
+  InvalidResponseError,
+  NotTrustedError,
+  SessionError,
+  TruncatedResponseError,
+} from './errors.js'
 import { acceptedKeys, promptPolicy } from './prompt-policy.js'
 import { type ReceivedReceipt, withReceipt } from './receipts.js'
 import { createSenderStock } from './sender-stock.js'
 import { createTransport } from './transport.js'
+import { UnavailableError } from './transport-errors.js'
 
 export interface ConnectOptions {
   /**
@@ -41,6 +49,7 @@ export interface ConnectOptions {
   readonly now?: () => Date
   /** Bound on each exchange that is not an answer, in milliseconds. */
   readonly timeoutMs?: number
+  /** Ends the wait for `connect` itself; requests have signals of their own. */
   readonly signal?: AbortSignal
   /**
    * Chains the receipts of this session, so that one left out shows: under a random token of 32 bytes, a new one for every
@@ -58,6 +67,11 @@ export interface WorkerSession {
   readonly attestation: AcceptedResult
   /** What is known of the verified worker: its statement, and until when it holds. */
   readonly worker: VerifiedWorker
+  /**
+   * Whether the last exchange ended without an answer from inside the seal. Before anything more is sealed the worker has to
+   * prove itself anew: someone else may have taken its address.
+   */
+  readonly doubted: boolean
   /** The receipt of a response that `fetch` returned; settles when its body has been read to the end. */
   receipt(response: Response): Promise<ReceivedReceipt>
   /**
@@ -83,8 +97,14 @@ const RENEW_AHEAD_MS = 60_000
  */
 export async function connect(url: string | URL, options: ConnectOptions = {}): Promise<WorkerSession> {
   const session = new Session(parseWorkerUrl(String(url)), options)
-  await session.refresh()
+  await session.refresh(options.signal)
   return session
+}
+
+interface CurrentKey {
+  readonly result: AcceptedResult
+  readonly worker: VerifiedWorker
+  readonly configuration: Bytes
 }
 
 class Session implements WorkerSession {
@@ -102,6 +122,7 @@ class Session implements WorkerSession {
   #refreshingKeys: Promise<void> | undefined
   readonly #senders = createSenderStock()
   #closed = false
+  #doubted = false
   #chain: { readonly statementDigest: Bytes; readonly token: string } | undefined
 
   constructor(url: URL, options: ConnectOptions) {
@@ -123,6 +144,10 @@ class Session implements WorkerSession {
     return this.#held().worker
   }
 
+  get doubted(): boolean {
+    return this.#doubted
+  }
+
   receipt(response: Response): Promise<ReceivedReceipt> {
     const receipt = this.#receipts.get(response)
     if (receipt === undefined)
@@ -134,8 +159,8 @@ class Session implements WorkerSession {
     await this.#currentKey()
   }
 
-  refresh(): Promise<void> {
-    this.#refreshing ??= this.#attest().finally(() => {
+  refresh(signal?: AbortSignal): Promise<void> {
+    this.#refreshing ??= this.#attest(signal).finally(() => {
       this.#refreshing = undefined
     })
     return this.#refreshing
@@ -152,11 +177,11 @@ class Session implements WorkerSession {
     return this.#state
   }
 
-  async #attest(): Promise<void> {
+  async #attest(signal?: AbortSignal): Promise<void> {
     if (this.#closed) throw new SessionError('client.closed', 'the session is closed')
     const nonce = crypto.getRandomValues(new Uint8Array(32))
     const sentAt = this.#now()
-    const evidence = await fetchBundle(this.#url, nonce, this.#limits())
+    const evidence = await fetchBundle(this.#url, nonce, this.#limits(signal))
     const result = await verifyEvidence(evidence, {
       policy: this.#policy,
       endorsements: this.#endorsements,
@@ -171,13 +196,14 @@ class Session implements WorkerSession {
     }
     if (this.#closed) throw new SessionError('client.closed', 'the session is closed')
     this.#state = { result, worker: result.worker }
+    this.#doubted = false
   }
 
   /** The key configuration to use now, after whatever renewal is due. */
-  async #currentKey(): Promise<{ worker: VerifiedWorker; configuration: Bytes }> {
+  async #currentKey(): Promise<CurrentKey> {
     if (this.#closed) throw new SessionError('client.closed', 'the session is closed')
     const leftMs = (this.#state?.worker.validUntil.getTime() ?? 0) - this.#now().getTime()
-    if (leftMs <= RENEW_MARGIN_MS) await this.refresh()
+    if (this.#doubted || leftMs <= RENEW_MARGIN_MS) await this.refresh()
     // A refusal drops what was held, and the next request meets it; no answer at all leaves it until it runs out.
     else if (leftMs <= this.#renewAheadMs()) this.refresh().catch(() => undefined)
     let found = this.#usable()
@@ -194,7 +220,7 @@ class Session implements WorkerSession {
     }
     if (found === undefined)
       throw new SessionError('client.no-current-key', 'the worker has no key that is current now')
-    return { worker: this.#held().worker, configuration: found.configuration }
+    return { ...this.#held(), configuration: found.configuration }
   }
 
   #renewAheadMs(): number {
@@ -237,15 +263,21 @@ class Session implements WorkerSession {
     if (request.method === 'POST' && !headers.has(IDEMPOTENCY_HEADER)) {
       headers.set(IDEMPOTENCY_HEADER, crypto.randomUUID())
     }
-    const key = await this.#currentKey()
+    const { signal } = request
+    const key = await unlessAborted(this.#currentKey(), signal)
     try {
       return await this.#send(request, headers, body, key)
     } catch (error) {
-      // An unauthenticated hint that the key is gone: verify anew, seal once more. The first attempt may have been processed.
       if (!(error instanceof GatewayRefusedError) || error.code !== 'transport.key-refused') throw error
-      const held = this.#usable()?.configuration
-      if (held === undefined || equalBytes(held, key.configuration)) await this.refresh()
-      return this.#send(request, headers, body, await this.#currentKey())
+    }
+    // An unauthenticated hint that the key is gone: verify anew, seal once more. The first attempt may have been processed.
+    try {
+      return await this.#send(request, headers, body, await unlessAborted(this.#currentKey(), signal))
+    } catch (error) {
+      if (error instanceof NotTrustedError) throw error.afterAttempt()
+      // That nobody was reached now says nothing of the first attempt.
+      if (signal.aborted || (isAnswerless(error) && !(error instanceof UnavailableError))) throw error
+      throw new GatewayRefusedError('transport.key-refused', 421, { cause: error })
     }
   }
 
@@ -253,7 +285,7 @@ class Session implements WorkerSession {
     request: Request,
     headers: Headers,
     body: Bytes,
-    { worker, configuration }: { worker: VerifiedWorker; configuration: Bytes },
+    { result, worker, configuration }: CurrentKey,
   ): Promise<Response> {
     const transport = createTransport({
       endpoint: workerPath(this.#url, PATH_OHTTP),
@@ -271,7 +303,11 @@ class Session implements WorkerSession {
       signal,
       ...(body.length === 0 ? {} : { body }),
     })
-    const exchange = await transport(inner)
+    const exchange = await transport(inner).catch((error: unknown) => {
+      // A refusal of what was proven before says nothing of what has been proven since.
+      if (isAnswerless(error) && !signal.aborted && this.#state?.result === result) this.#doubted = true
+      throw error
+    })
     const { response, receipt } = await withReceipt(exchange, body, worker)
     this.#receipts.set(response, receipt)
     return response
@@ -284,12 +320,32 @@ class Session implements WorkerSession {
     return this.#chain.token
   }
 
-  #limits(): { fetch: typeof globalThis.fetch; timeoutMs?: number; signal?: AbortSignal } {
-    const { timeoutMs, signal } = this.#options
+  #limits(signal?: AbortSignal): { fetch: typeof globalThis.fetch; timeoutMs?: number; signal?: AbortSignal } {
+    const { timeoutMs } = this.#options
     return {
       fetch: this.#fetch,
       ...(timeoutMs === undefined ? {} : { timeoutMs }),
       ...(signal === undefined ? {} : { signal }),
     }
   }
+}
+
+/** Whether whoever is at the worker's address gave no answer that only the verified worker could have given. */
+function isAnswerless(error: unknown): boolean {
+  return (
+    error instanceof GatewayRefusedError ||
+    error instanceof InvalidResponseError ||
+    error instanceof TruncatedResponseError ||
+    error instanceof UnavailableError
+  )
+}
+
+/** A renewal is shared, so leaving it does not end it. */
+function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted()
+  return new Promise((resolve, reject) => {
+    const leave = (): void => reject(signal.reason)
+    signal.addEventListener('abort', leave, { once: true })
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave))
+  })
 }

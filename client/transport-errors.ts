@@ -28,8 +28,8 @@ export class InvalidResponseError extends SubrosaError {
  */
 export class GatewayRefusedError extends SubrosaError {
   readonly status: number
-  constructor(code: 'transport.key-refused' | 'transport.refused', status: number) {
-    super(code, `the gateway answered ${status} outside the encryption`)
+  constructor(code: 'transport.key-refused' | 'transport.refused', status: number, options?: { cause?: unknown }) {
+    super(code, `the gateway answered ${status} outside the encryption`, options)
     this.status = status
   }
 }

@@ -53,11 +53,11 @@ export class WorkerPool {
     return this.#urls.length
   }
 
-  /** The held worker, if what was proven of it still holds on this machine's clock. */
+  /** The held worker, if what was proven of it still holds on this machine's clock and nothing since has put it in doubt. */
   get held(): HeldWorker | undefined {
     try {
-      const until = this.#held?.session.worker.validUntil
-      return until !== undefined && this.#now() < until ? this.#held : undefined
+      const { worker, doubted } = this.#held?.session ?? {}
+      return worker !== undefined && doubted === false && this.#now() < worker.validUntil ? this.#held : undefined
     } catch {
       return undefined // the session dropped a worker that no longer verifies
     }
@@ -123,7 +123,7 @@ export class WorkerPool {
  * worker without being processed twice: evidence was refused or could not be had, or no connection came about.
  */
 export function reachedNobody(error: unknown): boolean {
-  if (error instanceof NotTrustedError) return true
+  if (error instanceof NotTrustedError) return !error.possiblyProcessed
   if (!(error instanceof SubrosaError)) return false
   if (error.code.startsWith('worker.') || error.code === 'client.no-current-key') return true
   return error.code === 'transport.unavailable' && neverConnected(error.cause)

@@ -10,8 +10,9 @@ import type { Guest } from './qemu.js'
 /** Lines an image may print: of production none; else init's own, and the worker's log, which has a fixed list of fields. */
 const CONSOLE_LINES: Readonly<Record<'production' | 'developer', RegExp>> = {
   production: /^(?!)/,
+  // Debian's kernel also complains about machines that are slow or emulated, within its first second, before anything of ours runs.
   developer:
-    /^(subrosa: [a-z ]+|\{"time":"[^"]+","level":"error","event":"worker\.refused","code":"worker\.no-tee"\})$/,
+    /^(\[ {4}0\.\d{6}\] [ -~]+|subrosa: [a-z ]+|\{"time":"[^"]+","level":"error","event":"worker\.refused","code":"worker\.no-tee"\})$/,
 }
 /** A guest that hangs in its firmware shows nothing: it is given this many times the time of one that boots. */
 const PATIENCE = 2

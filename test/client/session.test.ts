@@ -1,6 +1,7 @@
 /** How a session lives on: many requests on one attestation, renewal ahead of expiry, workers replaced, evidence refused. */
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { connect, NotTrustedError, type PolicyDocument } from '../../client/index.js'
+import { reachedNobody } from '../../client/worker-pool.js'
 import { encodeBundle, parseBundle } from '../../verifier/protocol/bundle.js'
 import { toHex } from '../../verifier/protocol/bytes.js'
 import { MODEL, stubEngine } from '../enclave/stub.js'
@@ -27,7 +28,7 @@ afterAll(async () => {
 type Change = (bytes: Uint8Array) => Uint8Array
 
 /** A session over a network that counts, may lead to another worker, may fail, and may alter evidence. */
-async function world() {
+async function world(signal?: AbortSignal) {
   const network = {
     to: worker.url,
     evidence: 0,
@@ -36,19 +37,23 @@ async function world() {
     down: undefined as 'evidence' | undefined,
     change: undefined as Change | undefined,
     second: undefined as Promise<void> | undefined,
+    answer: undefined as (() => Response) | undefined,
+    hang: false,
   }
   const meddling: typeof fetch = async (input, init) => {
     const { pathname, search } = new URL(String(input))
     const kind = pathname === '/ohttp' ? 'sealed' : pathname.endsWith('/attestation') ? 'evidence' : 'keys'
     network[kind]++
     if (kind === 'sealed' && network.sealed === 2) await network.second
+    if (kind === 'evidence' && network.hang) await new Promise(() => undefined)
+    if (kind === 'sealed' && network.answer !== undefined) return network.answer()
     if (network.down === kind) throw new TypeError('fetch failed')
     const response = await fetch(network.to + pathname + search, init)
     if (kind !== 'evidence' || network.change === undefined) return response
     const changed = network.change(new Uint8Array(await response.arrayBuffer()))
     return new Response(new Uint8Array(changed), { headers: response.headers })
   }
-  const session = await connect(worker.url, { policy, fetch: meddling })
+  const session = await connect(worker.url, { policy, fetch: meddling, ...(signal === undefined ? {} : { signal }) })
   const models = async () => (await session.fetch(`${session.baseURL}/models`)).status
   const leftMs = () => session.worker.validUntil.getTime() - Date.now()
   return { network, session, models, leftMs }
@@ -86,6 +91,66 @@ describe('a session', () => {
     arrive()
     expect(await Promise.all(both)).toEqual([200, 200])
     expect(network).toMatchObject({ evidence: 2, sealed: 4 })
+  })
+
+  it.each([
+    ['an error in plaintext', () => new Response('no', { status: 500 })],
+    ['that it is busy', () => new Response('no', { status: 503 })],
+    ['a page', () => new Response('<html>', { headers: { 'content-type': 'text/html' } })],
+    [
+      'what does not open',
+      () => new Response(new Uint8Array(200), { headers: { 'content-type': 'message/ohttp-chunked-res' } }),
+    ],
+    ['nothing', () => new Response(null, { headers: { 'content-type': 'message/ohttp-chunked-res' } })],
+  ])('seals nothing more to an address that answered %s, until it has proven itself anew', async (_, answer) => {
+    const { network, session, models } = await world()
+    network.answer = answer
+    await expect(models()).rejects.toMatchObject({ code: expect.stringMatching(/^transport\./) })
+    expect(session.doubted).toBe(true)
+    expect(network).toMatchObject({ evidence: 1, sealed: 1 })
+    network.down = 'evidence'
+    await expect(models()).rejects.toMatchObject({ code: 'worker.unreachable' })
+    expect(network).toMatchObject({ evidence: 2, sealed: 1 })
+    network.answer = network.down = undefined
+    expect(await models()).toBe(200)
+    expect(session.doubted).toBe(false)
+    expect(network).toMatchObject({ evidence: 3, sealed: 2 })
+  })
+
+  it('never says that nothing was sent of a request that was refused after one attempt', async () => {
+    const { network, models } = await world()
+    network.answer = () => new Response(null, { status: 421 })
+    network.down = 'evidence'
+    const unproven = await models().catch((error: unknown) => error)
+    expect(unproven).toMatchObject({ code: 'transport.key-refused', cause: { code: 'worker.unreachable' } })
+    expect(reachedNobody(unproven)).toBe(false)
+    network.down = undefined
+    network.answer = undefined
+    expect(await models()).toBe(200)
+    network.answer = () => new Response(null, { status: 421 })
+    network.change = flipReport
+    const refused = await models().catch((error: unknown) => error)
+    expect(refused).toMatchObject({ code: 'client.tampered', possiblyProcessed: true })
+    expect(String(refused)).not.toContain('not sent:')
+    expect(reachedNobody(refused)).toBe(false)
+    const unsent = await models().catch((error: unknown) => error)
+    expect(unsent).toMatchObject({ code: 'client.tampered', possiblyProcessed: false })
+    expect(reachedNobody(unsent)).toBe(true)
+  })
+
+  it('heeds a request’s signal while a renewal hangs, and forgets the one that connect was given', async () => {
+    const before = new AbortController()
+    const { network, session, models, leftMs } = await world(before.signal)
+    before.abort()
+    await session.refresh()
+    vi.setSystemTime(Date.now() + leftMs())
+    network.hang = true
+    const init = { signal: AbortSignal.timeout(100) }
+    const left = await session.fetch(`${session.baseURL}/models`, init).catch((error: unknown) => error)
+    expect(left).toMatchObject({ name: 'TimeoutError' })
+    network.hang = false
+    session.close()
+    await expect(models()).rejects.toMatchObject({ code: 'client.closed' })
   })
 
   it('fetches new keys, not new evidence, when only the keys have run out', async () => {

@@ -18,7 +18,10 @@ import { byId, element, replaceChildren } from './dom.js'
 import { type Inputs, readInputs } from './inputs.js'
 import { createTalk } from './talk.js'
 
-const talk = createTalk()
+const talk = createTalk((reason, result) => {
+  if (result !== undefined) show({ result, locked: `Locked: ${reason}` })
+  else say('none', `Accepted earlier, not any more: ${reason}`)
+})
 
 byId('ask', HTMLFormElement).addEventListener('submit', (event) => {
   event.preventDefault()

@@ -1,6 +1,7 @@
 /** Talking through the seal: locked until a worker is verified, and locked again when what is known of it runs out. */
+import type { AttestationResult } from '../../verifier/result.js'
 import { printable } from '../../verifier/text.js'
-import { SubrosaError } from '../errors.js'
+import { NotTrustedError, SubrosaError } from '../errors.js'
 import { readersOf } from '../readers.js'
 import type { WorkerSession } from '../session.js'
 import { type Message, streamAnswer } from '../streamed-answer.js'
@@ -12,9 +13,11 @@ export interface Talk {
   unlock(session: WorkerSession): void
 }
 
-const MINUTE_MS = 60_000
+const SECOND_MS = 1000
+const MINUTE_MS = 60 * SECOND_MS
 
-export function createTalk(): Talk {
+/** `lost` is told why a worker that was verified is so no longer, with the result that refused it where that is known. */
+export function createTalk(lost: (reason: string, result?: AttestationResult) => void): Talk {
   const padlock = byId('padlock', HTMLElement)
   const prompt = byId('prompt', HTMLTextAreaElement)
   const [send, stop] = [byId('send', HTMLButtonElement), byId('stop', HTMLButtonElement)]
@@ -22,39 +25,58 @@ export function createTalk(): Talk {
   let held: WorkerSession | undefined
   let history: Message[] = []
   let running: AbortController | undefined
-  let timer: ReturnType<typeof setInterval> | undefined
+  let timer: ReturnType<typeof setTimeout> | undefined
 
   const enable = (on: boolean): void => {
     prompt.disabled = !on
     send.disabled = !on || running !== undefined
     stop.disabled = running === undefined
   }
-  const describe = (): void => {
-    if (held === undefined) return
-    const { worker } = held
-    const minutes = Math.max(0, Math.floor((worker.validUntil.getTime() - Date.now()) / MINUTE_MS))
-    padlock.textContent = `Unlocked: ${readersOf(held)}, ${minutes} min left; renewed as you talk.`
-  }
-  const lock = (reason: string): void => {
-    running?.abort()
-    clearInterval(timer)
+  const shut = (text: string): void => {
+    clearTimeout(timer)
     held?.close()
     held = undefined
     padlock.dataset['locked'] = 'true'
-    padlock.textContent = reason
+    padlock.textContent = text
     enable(false)
+  }
+  /** Does not end an answer that is still coming: it was asked for in time. */
+  const lose = (reason: string, result?: AttestationResult): void => {
+    shut(`Locked: ${printable(reason)}`)
+    lost(reason, result)
+  }
+  /** Says what is held, and looks again in a second. False: nothing current is held, and all is locked. */
+  const look = (): boolean => {
+    if (held === undefined) return false
+    const worker = workerOf(held)
+    const leftMs = (worker?.validUntil.getTime() ?? 0) - Date.now()
+    if (worker === undefined) lose('newer evidence of this worker was refused; verify it again to see why')
+    else if (leftMs <= 0) lose(`the evidence ran out at ${worker.validUntil.toISOString()}; verify the worker again`)
+    else {
+      padlock.textContent = `Unlocked: ${readersOf(held)}, ${Math.floor(leftMs / MINUTE_MS)} min left; renewed as you talk.`
+      clearTimeout(timer)
+      timer = setTimeout(look, Math.min(leftMs, SECOND_MS))
+    }
+    return held !== undefined
+  }
+  const lock = (reason: string): void => {
+    running?.abort()
+    running = undefined
+    shut(reason)
   }
 
   const ask = async (session: WorkerSession, question: string): Promise<void> => {
-    running = new AbortController()
+    const turn = new AbortController()
+    running = turn
     enable(true)
     say('You', question)
-    const line = say(session.worker.statement.model.id, '')
+    const model = session.worker.statement.model.id
+    const line = say(model, '')
     const mine: Message[] = [...history, { role: 'user', content: question }]
     try {
-      const { signal } = running
       const show = (text: string) => line.append(document.createTextNode(text.split('\n').map(printable).join('\n')))
-      const answer = await streamAnswer(session, session.worker.statement.model.id, mine, show, signal)
+      const answer = await streamAnswer(session, model, mine, show, turn.signal)
+      if (running !== turn) return
       history = [...mine, { role: 'assistant', content: answer.text }]
       log.append(
         element('details', {
@@ -67,12 +89,12 @@ export function createTalk(): Talk {
       const stopped = (error as { name?: unknown }).name === 'AbortError'
       const known = error instanceof SubrosaError ? error.message : 'this page failed for a reason of its own making'
       line.append(document.createTextNode(` [${stopped ? 'stopped' : printable(known)}]`))
+      if (held === session && error instanceof NotTrustedError) lose(error.message, error.result)
     } finally {
-      running = undefined
-      if (held === session) {
-        enable(true)
-        describe()
-        prompt.focus()
+      if (running === turn) {
+        running = undefined
+        enable(look())
+        if (held !== undefined) prompt.focus()
       }
     }
   }
@@ -87,7 +109,7 @@ export function createTalk(): Talk {
   byId('say', HTMLFormElement).addEventListener('submit', (event) => {
     event.preventDefault()
     const question = prompt.value.trim()
-    if (held === undefined || running !== undefined || question === '') return
+    if (running !== undefined || question === '' || !look() || held === undefined) return
     prompt.value = ''
     void ask(held, question)
   })
@@ -97,6 +119,8 @@ export function createTalk(): Talk {
     byId('say', HTMLFormElement).requestSubmit()
   })
   stop.addEventListener('click', () => running?.abort())
+  // The timers of a page nobody sees are late.
+  document.addEventListener('visibilitychange', look)
 
   return {
     lock,
@@ -106,9 +130,16 @@ export function createTalk(): Talk {
       history = []
       log.replaceChildren()
       padlock.dataset['locked'] = 'false'
-      describe()
-      timer = setInterval(describe, MINUTE_MS / 2)
-      enable(true)
+      enable(look())
     },
+  }
+}
+
+/** Undefined once a refusal has left the session without one. */
+function workerOf(session: WorkerSession): WorkerSession['worker'] | undefined {
+  try {
+    return session.worker
+  } catch {
+    return undefined
   }
 }

@@ -11,6 +11,7 @@ import type { startExplorer } from '../../client/explorer/server.js'
 import type { LocalDoor } from '../../client/local-door.js'
 import { parseBundle } from '../../verifier/protocol/bundle.js'
 import { type Bytes, toHex } from '../../verifier/protocol/bytes.js'
+import { PATH_ATTESTATION } from '../../verifier/protocol/constants.js'
 import { createWorld, makeBundle, type World } from '../support/bundle-world.js'
 import { verifyAttestation } from '../support/command.js'
 import { policyFor, type RunningWorker, startWorker, tapWire } from '../support/worker.js'
@@ -24,6 +25,7 @@ describe.skipIf(withoutBrowser)('the explorer', () => {
   let page: Page
   let folder: string
   let worker: RunningWorker
+  let impostor: RunningWorker
   let world: World
   let bundle: Bytes
   const file = (name: string): string => join(folder, name)
@@ -39,6 +41,7 @@ describe.skipIf(withoutBrowser)('the explorer', () => {
     door = await built.startExplorer(0)
     browser = await launchBrowser()
     worker = await startWorker()
+    impostor = await startWorker()
     world = await createWorld()
     bundle = await makeBundle(world)
     await writeFile(file('worker.json'), JSON.stringify(await policyFor(worker)))
@@ -58,6 +61,7 @@ describe.skipIf(withoutBrowser)('the explorer', () => {
     await browser?.close()
     await door?.close()
     await worker?.close()
+    await impostor?.close()
     await rm(folder, { recursive: true, force: true })
   })
 
@@ -184,6 +188,100 @@ describe.skipIf(withoutBrowser)('the explorer', () => {
     expect(await page.locator('#prompt').isDisabled()).toBe(true)
     expect(tap.bytes().toString('latin1')).not.toContain('POST')
     await tap.close()
+  })
+
+  const padlock = async () => [
+    await page.locator('#padlock').getAttribute('data-locked'),
+    await page.locator('#padlock').textContent(),
+  ]
+  const ask = async (question: string) => {
+    await page.locator('#prompt').fill(question)
+    await page.keyboard.press('Enter')
+  }
+  /** Browsers write down an answer cut off; the page is not what failed. */
+  const faults = () => problems.filter((text) => !text.startsWith('Failed to load resource'))
+
+  it('locks when another worker answers in the place of the verified one, says why, and recovers', async () => {
+    const tap = await tapWire(worker.url)
+    await verify({ url: tap.url, policy: 'worker.json' })
+    const before = tap.bytes().length
+    tap.lead(impostor.url)
+    await ask(`Repeat after me: ${CANARY}`)
+    await page.locator('#padlock[data-locked="true"]').waitFor()
+    expect((await padlock())[1]).toMatch(/^Locked: not sent: .*\(snp\.chain\.root\)$/)
+    expect(await page.locator('#log').textContent()).toMatch(/\[not sent: .*\(snp\.chain\.root\)\]/)
+    expect(await verdict().getAttribute('data-verdict')).toBe('rejected')
+    expect(Object.fromEntries(await states())).toMatchObject({ maker: 'broken', key: 'unsupported' })
+    expect(await page.locator('#prompt').isDisabled()).toBe(true)
+    expect(tap.bytes().subarray(before).toString('latin1')).not.toContain(CANARY)
+    expect((await fits()).violations.map(({ id }) => id)).toEqual([])
+
+    tap.lead(worker.url)
+    await verify({ url: tap.url })
+    await page.locator('#padlock[data-locked="false"]').waitFor()
+    expect(await page.locator('#send').isEnabled()).toBe(true)
+    await ask('And now?')
+    await page.locator('#log .receipt').first().waitFor()
+    expect(await page.locator('#send').isEnabled()).toBe(true)
+    expect(faults()).toEqual([])
+    await tap.close()
+  })
+
+  describe('when the evidence runs out', () => {
+    const EVIDENCE_S = 135
+    const HOURS_3 = 3 * 3600_000
+    beforeEach(async () => {
+      const policy = { ...(await policyFor(worker)), freshness: { evidenceSeconds: EVIDENCE_S } }
+      await writeFile(file('short.json'), JSON.stringify(policy))
+      await page.clock.install({ time: new Date() })
+      await page.reload()
+      await verify({ url: worker.url, policy: 'short.json' })
+      await page.locator('#padlock[data-locked="false"]').waitFor()
+    })
+    const expectLocked = async () => {
+      expect(await padlock()).toEqual(['true', expect.stringMatching(/^Locked: the evidence ran out at .*Z; verify/)])
+      expect(await verdict().getAttribute('data-verdict')).toBe('none')
+      expect(await verdict().textContent()).toMatch(/^Accepted earlier, not any more: the evidence ran out/)
+      expect(await page.locator('#prompt').isDisabled()).toBe(true)
+      expect(await page.locator('#send').isDisabled()).toBe(true)
+      expect(faults()).toEqual([])
+    }
+
+    it('locks by itself', async () => {
+      await page.clock.fastForward(HOURS_3)
+      await expectLocked()
+    })
+
+    it('locks when the page is looked at again, whatever became of its timer', async () => {
+      await page.clock.setSystemTime(Date.now() + HOURS_3)
+      await page.evaluate(() => document.dispatchEvent(new Event('visibilitychange')))
+      await expectLocked()
+    })
+
+    it('locks when evidence fetched ahead is refused beside an answer, which ends well', async () => {
+      await page.route(`**${PATH_ATTESTATION}*`, async (route) => {
+        const { pathname, search } = new URL(route.request().url())
+        await route.continue({ url: `${impostor.url}${pathname}${search}` })
+      })
+      // In its last fifth, where a session renews ahead, and on a clock that the worker still takes.
+      await page.clock.setSystemTime(Date.now() + (EVIDENCE_S - 26) * 1000)
+      await ask('Are you there?')
+      await page.locator('#log .receipt').waitFor()
+      await page.locator('#padlock[data-locked="true"]').waitFor()
+      expect((await padlock())[1]).toBe('Locked: newer evidence of this worker was refused; verify it again to see why')
+      expect(await page.locator('#log .receipt').getAttribute('data-holds')).toBe('true')
+      expect(await verdict().getAttribute('data-verdict')).toBe('none')
+      expect(problems).toEqual([])
+    })
+
+    it('sends nothing, and keeps what was typed', async () => {
+      await page.locator('#prompt').fill('still there?')
+      await page.clock.setSystemTime(Date.now() + HOURS_3)
+      await page.keyboard.press('Enter')
+      await expectLocked()
+      expect(await page.locator('#prompt').inputValue()).toBe('still there?')
+      expect(await page.locator('#log').textContent()).toBe('')
+    })
   })
 
   it.each<[string, Parameters<typeof verify>[0], RegExp]>([

@@ -205,6 +205,39 @@ describe('a session', () => {
   })
 })
 
+describe('a request sealed twice', () => {
+  it('is processed once: both times it goes under one idempotency key, which nobody had to give', async () => {
+    const engine = stubEngine()
+    const once = await startWorker({ engine: { engine, model: MODEL } })
+    try {
+      let refusals = 0
+      const sealed: number[] = []
+      // Hands the request on, and then claims that the key was gone.
+      const lying: typeof fetch = async (input, init) => {
+        const response = await fetch(input, init)
+        if (new URL(String(input)).pathname !== '/ohttp') return response
+        sealed.push(response.status)
+        if (refusals++ > 0) return response
+        await response.arrayBuffer()
+        return new Response(null, { status: 421 })
+      }
+      const trusting = { ...policy, trustAnchors: [...(policy.trustAnchors ?? []), once.rootsPem ?? ''] }
+      const session = await connect(once.url, { policy: trusting, fetch: lying })
+      const response = await session.fetch(`${session.baseURL}/chat/completions`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ model: MODEL.id, messages: [{ role: 'user', content: 'once' }] }),
+      })
+      expect(sealed).toEqual([200, 200])
+      expect(response.status).toBe(409)
+      await response.arrayBuffer()
+      expect(engine.calls).toHaveLength(1)
+    } finally {
+      await once.close()
+    }
+  })
+})
+
 describe('refused evidence', () => {
   it('is stale when it is a recording, and when its time is over', async () => {
     const recorded = new Uint8Array(await (await fetch(`${worker.url}/.well-known/attestation`)).arrayBuffer())

@@ -19,6 +19,7 @@ import {
 } from '../verifier/protocol/bhttp.js'
 import { type FieldLine, fieldLinesOf } from '../verifier/protocol/bhttp-fields.js'
 import type { Bytes } from '../verifier/protocol/bytes.js'
+import { MAX_REQUEST_CONTENT_BYTES } from '../verifier/protocol/constants.js'
 import { FormatError } from '../verifier/protocol/errors.js'
 import { openResponse, REQUEST_MEDIA_TYPE, RESPONSE_MEDIA_TYPE, sealPrepared } from '../verifier/protocol/ohttp.js'
 import { OhttpError } from '../verifier/protocol/ohttp-errors.js'
@@ -40,7 +41,7 @@ export interface TransportLimits {
 }
 
 export const TRANSPORT_LIMITS: TransportLimits = {
-  maxRequestBytes: 7 * 1024 * 1024,
+  maxRequestBytes: MAX_REQUEST_CONTENT_BYTES,
   maxResponseBytes: 256 * 1024 * 1024,
 }
 

@@ -4,7 +4,7 @@
  */
 import { type Context, Hono } from 'hono'
 import { type Bytes, toBytes } from '../verifier/protocol/bytes.js'
-import { IDEMPOTENCY_HEADER, SESSION_HEADER } from '../verifier/protocol/constants.js'
+import { IDEMPOTENCY_HEADER, MAX_REQUEST_CONTENT_BYTES, SESSION_HEADER } from '../verifier/protocol/constants.js'
 import { PATH_MODEL_KEY } from '../verifier/protocol/model-key.js'
 import type { PaddingMode } from '../verifier/protocol/statement.js'
 import { channelOf } from './channel.js'
@@ -31,8 +31,6 @@ export interface OpenAIDeps {
   readonly log: Logger
   /** Seconds since the epoch. */
   readonly now: () => number
-  /** Most bytes of one request body. Default 1 MiB. */
-  readonly maxBodyBytes?: number
   /** Answers in progress at once, waiting ones included; more get 503. Default 128: the engine's own queue is shorter. */
   readonly maxAnswers?: number
   /** Longest time one answer may take. Default 5 minutes. */
@@ -55,7 +53,7 @@ interface Asked {
 
 /** The handler for requests that came out of the gateway; anything else gets an internal error. */
 export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise<Response> {
-  const { engine, keys, receipts, padding, log, maxBodyBytes = 1024 * 1024, maxAnswers = 128 } = deps
+  const { engine, keys, receipts, padding, log, maxAnswers = 128 } = deps
   const completion: CompletionDeps = { ...deps, timeoutMs: deps.timeoutMs ?? 300_000 }
   const model = { id: engine.info.manifest.id, object: 'model', created: Math.floor(deps.now()), owned_by: 'subrosa' }
   const idempotency = createIdempotencyTable({ now: deps.now })
@@ -93,8 +91,9 @@ export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise
     try {
       // The gateway holds the whole body already; this only bounds what is parsed.
       const body = toBytes(new Uint8Array(await raw.arrayBuffer()))
-      if (body.length > maxBodyBytes) {
-        throw new OpenAIError(400, 'invalid_value', `the request body is larger than ${maxBodyBytes} bytes`)
+      if (body.length > MAX_REQUEST_CONTENT_BYTES) {
+        const message = `the request body is larger than ${MAX_REQUEST_CONTENT_BYTES} bytes`
+        throw new OpenAIError(400, 'invalid_value', message)
       }
       const token = raw.headers.get(SESSION_HEADER) ?? undefined
       return await answer({

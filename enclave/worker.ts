@@ -3,7 +3,7 @@
  * socket and reads no clock of its own; `serve.ts` gives it both.
  */
 import { type Bytes, equalBytes } from '../verifier/protocol/bytes.js'
-import { MAX_KEY_LIFETIME_S } from '../verifier/protocol/constants.js'
+import { MAX_KEY_LIFETIME_S, MAX_SEALED_REQUEST_BYTES } from '../verifier/protocol/constants.js'
 import type { ModelClaims, PaddingMode } from '../verifier/protocol/statement.js'
 import { createApp } from './app.js'
 import { createAttester } from './attester.js'
@@ -160,7 +160,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
       ...(options.maxAnswers === undefined ? {} : { maxAnswers: options.maxAnswers }),
       ...(lock === undefined ? {} : { lock }),
     }),
-    limits: { maxRequestBytes: 2 * 1024 * 1024, maxPlainResponseBytes: 2 * 1024 * 1024, ...options.limits },
+    limits: { maxRequestBytes: MAX_SEALED_REQUEST_BYTES, maxPlainResponseBytes: 2 * 1024 * 1024, ...options.limits },
     onRefusal: (code) => log.info('request.refused', { route: 'ohttp', code }),
   })
   const app = createApp({

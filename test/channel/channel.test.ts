@@ -3,6 +3,7 @@ import { InvalidResponseError, TruncatedResponseError } from '../../client/trans
 import { channelOf, withTrailers } from '../../enclave/channel.js'
 import { decodeResponse, encodeRequest, type RequestHead } from '../../verifier/protocol/bhttp.js'
 import { type Bytes, concat, toBytes, toHex, utf8 } from '../../verifier/protocol/bytes.js'
+import { MAX_REQUEST_CONTENT_BYTES } from '../../verifier/protocol/constants.js'
 import { KEM_MLKEM768_X25519, KEM_X25519_HKDF_SHA256 } from '../../verifier/protocol/hpke.js'
 import { type OhttpForm, openResponse, type SealedRequest, sealRequest } from '../../verifier/protocol/ohttp.js'
 import { fromReadable, streamOf, toReadable } from '../../verifier/protocol/streams.js'
@@ -368,6 +369,18 @@ describe('the gateway refuses', () => {
   it('requests above its size, outside the encryption', async () => {
     const pair = await createPair(echo, { gateway: { limits } })
     expect(await failureOf(() => pair.transport(post('x'.repeat(3000))))).toMatchObject({ status: 413 })
+  })
+
+  it('requests whose content is above the protocol’s limit, at the client, with nothing sent (P-7.9)', async () => {
+    const pair = await createPair(async (request) => new Response(String((await request.arrayBuffer()).byteLength)))
+    const largest = await pair.transport(post('x'.repeat(MAX_REQUEST_CONTENT_BYTES)))
+    expect(await largest.response.text()).toBe(String(MAX_REQUEST_CONTENT_BYTES))
+    const failure = await failureOf(() => pair.transport(post('x'.repeat(MAX_REQUEST_CONTENT_BYTES + 1))))
+    expect(failure).toMatchObject({
+      code: 'stream.too-long',
+      message: expect.stringContaining(`${MAX_REQUEST_CONTENT_BYTES}`),
+    })
+    expect(pair.wire.requests).toHaveLength(1)
   })
 
   it('requests that take too long to arrive', async () => {

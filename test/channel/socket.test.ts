@@ -131,6 +131,7 @@ describe('over a socket', () => {
       fetch: globalThis.fetch,
       keyConfiguration: () => held[0]?.configuration.encoded ?? new Uint8Array(0),
       now: () => new Date(),
+      limits: { maxRequestBytes: 8_000_000 },
     })
     const refused = await failureOf(() => stale(post('x'.repeat(length))))
     ring.keys = held

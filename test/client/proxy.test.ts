@@ -6,6 +6,7 @@ import type { PolicyDocument } from '../../client/index.js'
 import { type RunningProxy, startProxy } from '../../client/proxy.js'
 import { forwardedHeaders } from '../../client/proxy-forward.js'
 import { toHex } from '../../verifier/protocol/bytes.js'
+import { MAX_REQUEST_CONTENT_BYTES } from '../../verifier/protocol/constants.js'
 import { MODEL, stubEngine } from '../enclave/stub.js'
 import { policyFor, type RunningWorker, startWorker, tapWire } from '../support/worker.js'
 
@@ -243,6 +244,22 @@ describe('everyone else', () => {
     const options = await fetch(`${proxy.baseURL}/models`, { method: 'OPTIONS', headers: bearer(proxy) })
     expect(options.status).toBe(405)
     expect(options.headers.get('access-control-allow-origin')).toBeNull()
+  })
+
+  it('is told with 413, in OpenAI’s shape, that a request is larger than any worker takes, and nothing is sent (P-7.9)', async () => {
+    const tap = await tapTo(worker.url)
+    const proxy = await proxyTo(tap.url)
+    const before = tap.bytes().length
+    const large = question.replace('Repeat', 'x'.repeat(4_000_000))
+    for (const length of [4_000_000, MAX_REQUEST_CONTENT_BYTES + 1]) {
+      const answer = await ask(proxy, '/v1/chat/completions', { ...bearer(proxy), ...json }, large.slice(0, length))
+      expect(answer.status).toBe(413)
+      expect(errorOf(answer)).toMatchObject({ code: 'request_too_large', type: 'invalid_request_error', param: null })
+    }
+    const body = { model: worker.model.id, messages: [{ role: 'user' as const, content: 'x'.repeat(4_000_000) }] }
+    const refused = openaiFor(proxy).chat.completions.create(body)
+    await expect(refused).rejects.toMatchObject({ status: 413, code: 'request_too_large' })
+    expect(tap.bytes().length).toBe(before)
   })
 
   it('cannot fill the memory', async () => {

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import type { Engine } from '../../enclave/inference/engine.js'
 import { OverloadedError } from '../../enclave/inference/errors.js'
 import { toBase64Url } from '../../verifier/protocol/bytes.js'
+import { MAX_REQUEST_CONTENT_BYTES, MAX_SEALED_REQUEST_BYTES } from '../../verifier/protocol/constants.js'
 import { sha256 } from '../../verifier/protocol/hash.js'
 import { verifyReceipt } from '../../verifier/receipt.js'
 import { chatRequest, eventsOf, fetchBundle, HELLO, MODEL, stubEngine, testWorker } from './stub.js'
@@ -517,14 +518,28 @@ describe('chat completions', () => {
     expect(engine.calls).toHaveLength(0)
   })
 
-  it('refuses another model, a prompt that fills the context, and an oversized body', async () => {
+  it('refuses another model, and a prompt that fills the context', async () => {
     const { chat } = await testWorker({ engine: stubEngine({ contextLength: 5 }) })
     const other = await chat({ ...HELLO, model: 'canary' })
     expect(other.status).toBe(404)
     expect(await other.json()).toMatchObject({ error: { code: 'model_not_found', param: 'model' } })
     expect(await (await chat(HELLO)).json()).toMatchObject({ error: { code: 'context_length_exceeded' } })
-    const big = await chat({ ...HELLO, padding: 'x'.repeat(1024 * 1024) })
-    expect(big.status).toBe(400)
+  })
+
+  it('takes a body of the largest size with as many fields as it may have, and refuses a byte more (P-7.9)', async () => {
+    const { chat, transport } = await testWorker()
+    // White space counts, and is all that differs.
+    const body = (length: number) => JSON.stringify(HELLO).padEnd(length, ' ')
+    const filler = Object.fromEntries(Array.from({ length: 15 }, (_, i) => [`x-filler-${i}`, 'x'.repeat(2000)]))
+    const headers = { 'content-type': 'application/json', ...filler }
+    expect((await chat(body(MAX_REQUEST_CONTENT_BYTES), { headers })).status).toBe(200)
+    const larger = await chat(body(MAX_REQUEST_CONTENT_BYTES + 1))
+    expect(larger.status).toBe(400)
+    expect(await larger.json()).toMatchObject({
+      error: { code: 'invalid_value', message: expect.stringContaining(`${MAX_REQUEST_CONTENT_BYTES}`) },
+    })
+    const sealedTooLarge = transport(chatRequest(body(MAX_SEALED_REQUEST_BYTES)))
+    await expect(sealedTooLarge).rejects.toMatchObject({ code: 'transport.refused', status: 413 })
   })
 
   it('says so in the stream when the engine fails half way, without a word of the prompt', async () => {

@@ -183,6 +183,8 @@ export async function testWorker(
     fetch: (input, init) => worker.fetch(new Request(input, init)),
     keyConfiguration: () => configuration,
     now: () => clock.at,
+    // A client that keeps to no limit, so that the worker's own are met.
+    limits: { maxRequestBytes: 8 * 1024 * 1024 },
   })
   return {
     worker,

@@ -48,6 +48,11 @@ export const CLOCK_SKEW_S = 120
 /** Largest bundle read, in bytes. */
 export const MAX_BUNDLE_BYTES: number = 16 * 1024 * 1024
 
+/** Most bytes of one inner request's content (P-7.9): what a worker parses and answers, so the most a client seals. */
+export const MAX_REQUEST_CONTENT_BYTES: number = 1024 * 1024
+/** Most bytes of one encapsulated request: twice that, for header fields, padding to a bucket and the seal. */
+export const MAX_SEALED_REQUEST_BYTES: number = 2 * MAX_REQUEST_CONTENT_BYTES
+
 /** Inner request headers: a request is processed once under one (P-7.8); receipts under one form a chain (P-10.3). */
 export const IDEMPOTENCY_HEADER = 'idempotency-key'
 export const SESSION_HEADER = 'subrosa-session'

@@ -102,22 +102,25 @@ describe('a session', () => {
       () => new Response(new Uint8Array(200), { headers: { 'content-type': 'message/ohttp-chunked-res' } }),
     ],
     ['nothing', () => new Response(null, { headers: { 'content-type': 'message/ohttp-chunked-res' } })],
-  ])('seals nothing more to an address that answered %s, until it has proven itself anew', async (_, answer) => {
-    const { network, session, models } = await world()
-    network.answer = answer
-    await expect(models()).rejects.toMatchObject({ code: expect.stringMatching(/^transport\./) })
-    expect(session.doubted).toBe(true)
-    expect(network).toMatchObject({ evidence: 1, sealed: 1 })
-    network.down = 'evidence'
-    await expect(models()).rejects.toMatchObject({ code: 'worker.unreachable' })
-    expect(network).toMatchObject({ evidence: 2, sealed: 1 })
-    network.answer = network.down = undefined
-    expect(await models()).toBe(200)
-    expect(session.doubted).toBe(false)
-    expect(network).toMatchObject({ evidence: 3, sealed: 2 })
-  })
+  ])(
+    'seals nothing more to an address that answered %s, until it has proven itself anew (P-7.10)',
+    async (_, answer) => {
+      const { network, session, models } = await world()
+      network.answer = answer
+      await expect(models()).rejects.toMatchObject({ code: expect.stringMatching(/^transport\./) })
+      expect(session.doubted).toBe(true)
+      expect(network).toMatchObject({ evidence: 1, sealed: 1 })
+      network.down = 'evidence'
+      await expect(models()).rejects.toMatchObject({ code: 'worker.unreachable' })
+      expect(network).toMatchObject({ evidence: 2, sealed: 1 })
+      network.answer = network.down = undefined
+      expect(await models()).toBe(200)
+      expect(session.doubted).toBe(false)
+      expect(network).toMatchObject({ evidence: 3, sealed: 2 })
+    },
+  )
 
-  it('never says that nothing was sent of a request that was refused after one attempt', async () => {
+  it('never says that nothing was sent of a request that was refused after one attempt (P-7.10)', async () => {
     const { network, models } = await world()
     network.answer = () => new Response(null, { status: 421 })
     network.down = 'evidence'

@@ -13,6 +13,12 @@ import type { ConnectOptions } from './session.js'
 
 /** @throws UsageError on a policy that cannot protect a prompt. */
 export function promptPolicy(option: ConnectOptions['policy']): AppraisalPolicy {
+  if (option !== undefined && (typeof option !== 'object' || option === null)) {
+    throw new UsageError(
+      'client.policy',
+      `policy: expected a document ({ schema: 'subrosa-policy/1', … }), got ${option === null ? 'null' : typeof option}`,
+    )
+  }
   const policy =
     option !== undefined && 'resolved' in option
       ? option.resolved

@@ -266,6 +266,14 @@ describe('refused evidence', () => {
     expect(network.sealed).toBe(0)
   })
 
+  it.each(['strict', null, 7])('is a caller’s mistake when the policy is %o', async (policy) => {
+    const attempt = connect(worker.url, { policy: policy as never })
+    await expect(attempt).rejects.toMatchObject({
+      code: 'client.policy',
+      message: expect.stringMatching(/expected a document/),
+    })
+  })
+
   it('is neither when it is in order and only not acceptable', async () => {
     const digests = ['ab'.repeat(32)]
     const attempt = connect(worker.url, { policy: { ...policy, model: { digests } } })

@@ -11,8 +11,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { PolicyDocument } from '../../client/index.js'
 import { type RunningProxy, startProxy } from '../../client/proxy.js'
 import { EngineError, OverloadedError } from '../../enclave/inference/errors.js'
-import { toHex } from '../../verifier/protocol/bytes.js'
+import { toBase64Url, toHex } from '../../verifier/protocol/bytes.js'
 import { MODEL, stubEngine } from '../enclave/stub.js'
+import { startHttp } from '../support/http.js'
 import { policyFor, type RunningWorker, startWorker, tapWire, type WireTap } from '../support/worker.js'
 
 const DEMO = 'subrosa-demo'
@@ -169,10 +170,7 @@ const ways: Readonly<Record<string, Way>> = {
       return JSON.parse((await curl(proxy, { model, input }, 'embeddings')).text).data[0].embedding
     },
     async leave(proxy, model) {
-      const child = spawn(
-        'curl',
-        curlArguments(proxy, { model, messages: [{ role: 'user', content: 'x' }], stream: true }),
-      )
+      const child = spawnCurl(proxy, { model, messages: [{ role: 'user', content: 'x' }], stream: true })
       await once(child.stdout, 'data')
       child.kill('SIGKILL')
       await once(child, 'close')
@@ -219,21 +217,25 @@ async function aiOutcome(run: () => Promise<string>): Promise<Outcome> {
   }
 }
 
-function curlArguments(proxy: RunningProxy, body: object, path = 'chat/completions'): string[] {
+/** The body comes from standard input: an argument has not the room for a long one. */
+function spawnCurl(proxy: RunningProxy, body: object, path = 'chat/completions') {
   const headers = ['content-type: application/json', `authorization: Bearer ${proxy.token}`]
-  const data = ['--data', JSON.stringify(body), `${proxy.baseURL}/${path}`]
-  return [
+  const data = ['--data-binary', '@-', `${proxy.baseURL}/${path}`]
+  const child = spawn('curl', [
     '--silent',
     '--no-buffer',
     '--write-out',
     '\n%{http_code}',
     ...headers.flatMap((h) => ['--header', h]),
     ...data,
-  ]
+  ])
+  child.stdin.on('error', () => undefined) // one that leaves early need not have read it all
+  child.stdin.end(JSON.stringify(body))
+  return child
 }
 
 async function curl(proxy: RunningProxy, body: object, path?: string): Promise<{ status: number; text: string }> {
-  const child = spawn('curl', curlArguments(proxy, body, path))
+  const child = spawnCurl(proxy, body, path)
   let out = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
     out += text
@@ -378,16 +380,86 @@ describe.each(Object.entries(ways))('%s', (name, way) => {
     expect(await way.chat(proxy, DEMO, CAPITAL)).toEqual({ text: expect.stringContaining('Tokyo') })
   })
 
-  it.skipIf(absent)('gives an impostor nothing, not a byte of ciphertext', async () => {
-    const other = await startWorker({ simulatedLaunchDigest: new Uint8Array(48).fill(0x99) })
-    running.push(other)
-    policy = { ...policy, trustAnchors: [...(policy.trustAnchors ?? []), other.rootsPem ?? ''] }
-    for (const url of [other.url, 'http://127.0.0.1:1']) {
-      const tap = await tapTo(url)
-      const proxy = await proxyTo(tap.url)
-      const code = url === other.url ? 'worker_not_trusted' : 'worker_unavailable'
-      for (const ask of [way.chat, way.stream]) expect(await ask(proxy, DEMO, CANARY)).toEqual({ status: 503, code })
-      expect(tap.bytes().toString('latin1')).not.toMatch(/POST |ohttp-chunked/)
+  it.skipIf(absent)('has a long prompt read whole, and is told which is too long to send', async () => {
+    const lengths: number[] = []
+    const reader = stubEngine({ contextLength: 1_000_000 })
+    const worker = await stub({
+      ...reader,
+      tokenizeChat: (messages) => {
+        lengths.push(...messages.map(({ content }) => content.length))
+        return reader.tokenizeChat(messages)
+      },
+    })
+    const tap = await tapTo(worker.url)
+    const proxy = await proxyTo(tap.url)
+    const long = 'word '.repeat(190_000)
+    for (const ask of [way.chat, way.stream]) {
+      expect(await ask(proxy, MODEL.id, long)).toEqual({ text: 'Hello there.' })
     }
+    expect(lengths).toEqual([long.length, long.length])
+    const before = tap.bytes().length
+    for (const ask of [way.chat, way.stream]) {
+      expect(await ask(proxy, MODEL.id, long.repeat(2))).toEqual({ status: 413, code: 'request_too_large' })
+    }
+    expect(tap.bytes().length).toBe(before)
+  })
+
+  describe.each<[string, string, string, (genuine: string) => Promise<Impostor>]>([
+    ['of other software', 'worker_not_trusted', 'reference.measurement', () => otherSoftware()],
+    ['that is not there', 'worker_unavailable', 'cannot reach', async () => NOBODY],
+    ['without a TEE, which knows no evidence', 'worker_unavailable', 'answered 404', () => webServer(404)],
+    ['without a TEE, with a page for everything', 'worker_unavailable', 'is not a worker', () => webServer(200)],
+    ['that plays back recorded evidence', 'worker_not_trusted', 'binding.nonce', (genuine) => replaying(genuine)],
+  ])('an impostor %s', (_, code, reason, start) => {
+    it.skipIf(absent)('gets nothing but requests for evidence, not a byte of ciphertext', async () => {
+      const impostor = await start(demo.url)
+      running.push(impostor)
+      policy = { ...policy, trustAnchors: [...(policy.trustAnchors ?? []), ...(impostor.rootsPem ?? [])] }
+      const tap = await tapTo(impostor.url)
+      const proxy = await proxyTo(tap.url)
+      for (const ask of [way.chat, way.stream]) expect(await ask(proxy, DEMO, CANARY)).toEqual({ status: 503, code })
+      expect(proxy.describe()).toMatchObject({ ready: false, text: expect.stringContaining(reason) })
+      const wire = tap.bytes().toString('latin1')
+      expect(wire).not.toMatch(/POST |ohttp-chunked|kookaburra/)
+      // Whatever it was sent at all was the question for evidence, with nothing behind it.
+      const sent = wire.match(/^[A-Z]+ \S+ HTTP\/1\.1\r$/gm) ?? []
+      for (const line of sent) expect(line).toMatch(/^GET \/\.well-known\/attestation\?nonce=[\w-]{43} HTTP/)
+      if (impostor !== NOBODY) expect(sent.length).toBeGreaterThan(0)
+    })
   })
 })
+
+interface Impostor {
+  readonly url: string
+  /** The roots of its evidence, where the caller trusts them. */
+  readonly rootsPem?: readonly string[]
+  close(): Promise<void>
+}
+
+const NOBODY: Impostor = { url: 'http://127.0.0.1:1', close: async () => undefined }
+
+/** A machine whose root is trusted (SIMULATED), running something else. */
+async function otherSoftware(): Promise<Impostor> {
+  const worker = await startWorker({ simulatedLaunchDigest: new Uint8Array(48).fill(0x99) })
+  return { url: worker.url, rootsPem: [worker.rootsPem ?? ''], close: () => worker.close() }
+}
+
+/** Any web server, which answers everything the same way. */
+function webServer(status: number): Promise<Impostor> {
+  return startHttp((request, response) => {
+    request.resume()
+    response.writeHead(status, { 'content-type': 'text/html' }).end('<!doctype html><title>hello</title>')
+  })
+}
+
+/** Has what a genuine worker said to somebody else, and says it to everybody. */
+async function replaying(genuine: string): Promise<Impostor> {
+  const nonce = toBase64Url(crypto.getRandomValues(new Uint8Array(32)))
+  const recorded = await fetch(`${genuine}/.well-known/attestation?nonce=${nonce}`)
+  const headers = { 'content-type': recorded.headers.get('content-type') ?? '' }
+  const bundle = Buffer.from(await recorded.arrayBuffer())
+  return startHttp((request, response) => {
+    request.resume()
+    response.writeHead(200, headers).end(bundle)
+  })
+}

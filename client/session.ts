@@ -12,6 +12,7 @@ import { type Bytes, equalBytes, toBase64Url } from '../verifier/protocol/bytes.
 import {
   CLOCK_SKEW_S,
   IDEMPOTENCY_HEADER,
+  MAX_REQUEST_CONTENT_BYTES,
   MEDIA_TYPE_SIGNED_KEYS,
   PATH_OHTTP,
   PATH_OHTTP_KEYS,
@@ -258,6 +259,12 @@ class Session implements WorkerSession {
       )
     }
     const body = new Uint8Array(await request.arrayBuffer())
+    if (body.length > MAX_REQUEST_CONTENT_BYTES) {
+      throw new FormatError(
+        'client.request-too-large',
+        `the request has ${body.length} bytes of content, at most ${MAX_REQUEST_CONTENT_BYTES} go to a worker: make it shorter; nothing was sent`,
+      )
+    }
     const headers = new Headers(request.headers)
     // Sealed twice, it must not be processed twice.
     if (request.method === 'POST' && !headers.has(IDEMPOTENCY_HEADER)) {

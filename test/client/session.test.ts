@@ -274,6 +274,15 @@ describe('refused evidence', () => {
     })
   })
 
+  it('refuses a request that no worker would take before anything is asked of anyone', async () => {
+    const { network, session, leftMs } = await world()
+    vi.setSystemTime(Date.now() + leftMs())
+    const init = { method: 'POST', body: new Uint8Array(2 ** 20 + 1) }
+    const attempt = session.fetch(`${session.baseURL}/chat/completions`, init)
+    await expect(attempt).rejects.toMatchObject({ code: 'client.request-too-large' })
+    expect(network).toMatchObject({ evidence: 1, keys: 0, sealed: 0 })
+  })
+
   it('is neither when it is in order and only not acceptable', async () => {
     const digests = ['ab'.repeat(32)]
     const attempt = connect(worker.url, { policy: { ...policy, model: { digests } } })

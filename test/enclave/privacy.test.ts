@@ -124,6 +124,7 @@ describe('privacy', () => {
       .filter((name) => name.endsWith('.ts') && !name.includes('node_modules'))
       .filter((name) => /from '(node:)?fs(\/promises)?'/.test(readFileSync(new URL(name, folder), 'utf8')))
     // library.ts hashes the runtime, package.ts reads the model, serve.ts looks for it, image.ts reads what the host handed over,
+    // server/config.ts hashes an inference server's program, server/launch.ts takes away a socket that an earlier one left,
     // kernel-files.ts talks to the kernel, cli.ts writes the simulated root, cli-model.ts is not part of the worker: an owner seals a
     // package with it.
     const known = [
@@ -132,6 +133,8 @@ describe('privacy', () => {
       'image.ts',
       'inference/ort/library.ts',
       'inference/package.ts',
+      'inference/server/config.ts',
+      'inference/server/launch.ts',
       'platforms/kernel-files.ts',
       'serve.ts',
     ]

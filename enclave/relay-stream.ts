@@ -3,8 +3,9 @@
  * endless or wrong, and all of these are the same failure after the same bounded wait.
  */
 import { connect, type Socket } from 'node:net'
-import { type Bytes, toBytes } from '../verifier/protocol/bytes.js'
+import type { Bytes } from '../verifier/protocol/bytes.js'
 import { FRAME_HEAD_BYTES, framed, frameLength, MAX_ANSWER_BYTES } from '../verifier/protocol/endorsement-exchange.js'
+import { StreamReader } from '../verifier/protocol/streams.js'
 import { within } from './deadline.js'
 import { WorkerError } from './errors.js'
 import { exchangeNative, unixAddress, vsockAddress } from './platforms/native-stream.js'
@@ -69,22 +70,7 @@ async function exchangeSocket(
 }
 
 async function readFrame(socket: Socket): Promise<Bytes> {
-  let pieces: Buffer[] = []
-  let size = 0
-  let wanted = FRAME_HEAD_BYTES
-  let head = true
-  for await (const piece of socket as AsyncIterable<Buffer>) {
-    pieces.push(piece)
-    size += piece.length
-    if (head && size >= FRAME_HEAD_BYTES) {
-      // The length is checked before anything of it is waited for.
-      const all = Buffer.concat(pieces)
-      wanted = frameLength(all, MAX_ANSWER_BYTES)
-      pieces = [all.subarray(FRAME_HEAD_BYTES)]
-      size -= FRAME_HEAD_BYTES
-      head = false
-    }
-    if (!head && size >= wanted) return toBytes(new Uint8Array(Buffer.concat(pieces).subarray(0, wanted)))
-  }
-  throw new WorkerError('worker.relay', `the relay ended after ${size} of ${wanted} bytes`)
+  const reader = new StreamReader(socket, 'the relay’s answer')
+  // The length is checked before anything of it is waited for.
+  return reader.take(frameLength(await reader.take(FRAME_HEAD_BYTES), MAX_ANSWER_BYTES))
 }

@@ -196,22 +196,21 @@ function message<Head>(head: Head, reader: StreamReader, known: boolean, limits:
   trailers.catch(() => undefined) // a caller that never asks for trailers must not crash the process
 
   async function* content(): AsyncGenerator<Bytes> {
-    let outcome: 'read' | 'failed' | 'abandoned' = 'abandoned'
-    let failure: unknown
+    // Made only when it is needed: an error costs a stack trace.
+    let failure: (() => unknown) | undefined = () =>
+      new SubrosaError('bhttp.abandoned', 'the content was not read to its end')
     try {
       yield* known ? knownContent(reader, limits) : indeterminateContent(reader, limits)
       const lines = await readFields(reader, known, limits)
       await readPadding(reader, limits)
-      outcome = 'read'
+      failure = undefined
       settle?.resolve(lines)
     } catch (error) {
-      outcome = 'failed'
-      failure = error
+      failure = () => error
       throw error
     } finally {
-      if (outcome === 'abandoned') failure = new SubrosaError('bhttp.abandoned', 'the content was not read to its end')
-      if (outcome !== 'read') {
-        settle?.reject(failure)
+      if (failure !== undefined) {
+        settle?.reject(failure())
         await reader.cancel()
       }
     }

@@ -51,7 +51,8 @@ export function isEndorsementType(value: unknown): value is EndorsementType {
   return ENDORSEMENT_TYPES.some((type) => type === value)
 }
 
-const MAX_DEVICES = 32
+/** Most GPUs, and most switches, that one machine shows. */
+export const MAX_DEVICES = 32
 /** Most endorsements one bundle carries. */
 export const MAX_ENDORSEMENTS = 256
 

@@ -5,7 +5,14 @@
  * The question holds evidence, which the worker shows everybody anyway. The answer is whatever the host likes: it is bounded,
  * it is candidates, and nothing in it is trusted by whoever reads it.
  */
-import { type CpuType, isCpuType, isEndorsementType, MAX_ENDORSEMENTS, type StapledEndorsement } from './bundle.js'
+import {
+  type CpuType,
+  isCpuType,
+  isEndorsementType,
+  MAX_DEVICES,
+  MAX_ENDORSEMENTS,
+  type StapledEndorsement,
+} from './bundle.js'
 import { type Bytes, concat, toBytes } from './bytes.js'
 import { CborFields, type CborKey, type CborValue, decodeCbor, encodeCbor, expectArray, expectBytes } from './cbor.js'
 import { FormatError } from './errors.js'
@@ -18,7 +25,6 @@ export const MAX_QUESTION_BYTES: number = 1024 * 1024
 export const MAX_ANSWER_BYTES: number = 8 * 1024 * 1024
 /** Bytes before every frame. */
 export const FRAME_HEAD_BYTES = 4
-const MAX_DEVICES = 32
 const MAX_REASONS = 64
 const MAX_REASON_CHARACTERS = 400
 

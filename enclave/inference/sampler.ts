@@ -7,6 +7,7 @@
  */
 import type { GenerateOptions } from './engine.js'
 import { EngineError } from './errors.js'
+import { keepHeaviest, keepNucleus, total } from './heaviest.js'
 
 export type SamplingOptions = Pick<
   GenerateOptions,
@@ -19,12 +20,6 @@ export interface Sampler {
    * @throws EngineError `engine.failed` on NaN.
    */
   sample(logits: Float32Array, mask?: Uint32Array): number
-}
-
-interface Candidate {
-  readonly tokenId: number
-  /** Relative to the likeliest token, which has 1. */
-  readonly weight: number
 }
 
 /** A sampler for one answer: it remembers the tokens it has chosen. Options must have been checked. */
@@ -103,52 +98,26 @@ function argmax(logits: Float32Array): number {
 /** Draws one token. The likeliest one can always be drawn. */
 function choose(logits: Float32Array, highest: number, options: SamplingOptions, uniform: number): number {
   const { temperature, topK, topP, minP } = options
-  const weigh = (tokenId: number): Candidate => ({
-    tokenId,
-    weight: Math.exp(((logits[tokenId] ?? Number.NEGATIVE_INFINITY) - highest) / temperature),
-  })
-  if (topK > 0 && topK < logits.length) {
-    const limited = likeliest(logits, topK).map(weigh)
-    const nucleus = topP < 1 ? keepMass(limited, topP) : limited
-    return draw(
-      nucleus.filter((candidate) => candidate.weight >= minP),
-      uniform,
-    )
-  }
-  // Of the whole vocabulary: no object for each token, which would cost more than a step of a small model.
-  const weights = new Float64Array(logits.length)
-  let sum = 0
-  let allowed = 0
-  for (let i = 0; i < logits.length; i++) {
-    const weight = Math.exp(((logits[i] ?? Number.NEGATIVE_INFINITY) - highest) / temperature)
-    weights[i] = weight
-    sum += weight
-    if (weight >= minP) allowed += weight
-  }
-  if (topP === 1) return drawFromAll(weights, minP, uniform * allowed)
-  const goal = topP * sum
-  const heavy: Candidate[] = []
+  const weights = new Float32Array(logits.length)
   for (let i = 0; i < weights.length; i++) {
-    if ((weights[i] ?? 0) >= HEAVY) heavy.push({ tokenId: i, weight: weights[i] ?? 0 })
+    weights[i] = Math.exp(((logits[i] ?? Number.NEGATIVE_INFINITY) - highest) / temperature)
   }
-  const nucleus =
-    takeMass(byWeight(heavy), goal) ??
-    keepMass(
-      Array.from(logits, (_, tokenId) => weigh(tokenId)),
-      topP,
-    )
-  return draw(
-    nucleus.filter((candidate) => candidate.weight >= minP),
-    uniform,
-  )
+  if (topK > 0 && topK < weights.length) keepHeaviest(logits, weights, topK)
+  if (topP < 1) keepNucleus(logits, weights, topP)
+  if (minP > 0) {
+    for (let i = 0; i < weights.length; i++) if ((weights[i] ?? 0) < minP) weights[i] = 0
+  }
+  return draw(weights, uniform)
 }
 
-function drawFromAll(weights: Float64Array, minP: number, goal: number): number {
+/** One of them, as likely as it is heavy. `uniform` in [0, 1). */
+function draw(weights: Float32Array, uniform: number): number {
+  const goal = uniform * total(weights)
   let sum = 0
   let last = 0
   for (let i = 0; i < weights.length; i++) {
     const weight = weights[i] ?? 0
-    if (weight === 0 || weight < minP) continue
+    if (weight === 0) continue
     sum += weight
     last = i
     if (sum > goal) return i
@@ -157,48 +126,8 @@ function drawFromAll(weights: Float64Array, minP: number, goal: number): number 
   return last
 }
 
-/** The shortest list of likeliest tokens whose share of all weight reaches `topP`. */
-function keepMass(all: readonly Candidate[], topP: number): readonly Candidate[] {
-  const goal = topP * all.reduce((sum, candidate) => sum + candidate.weight, 0)
-  // Sorting a whole vocabulary costs more than a step of a small model, and is rarely needed.
-  const heavy = all.filter((candidate) => candidate.weight >= HEAVY)
-  return takeMass(byWeight(heavy), goal) ?? takeMass(byWeight(all), goal) ?? all
-}
-
-/** Candidates at least this likely, next to the likeliest, are tried alone before the whole vocabulary is sorted. */
-const HEAVY = 1e-3
-
-function byWeight(from: readonly Candidate[]): readonly Candidate[] {
-  return [...from].sort((a, b) => b.weight - a.weight || a.tokenId - b.tokenId)
-}
-
-function takeMass(sorted: readonly Candidate[], goal: number): readonly Candidate[] | undefined {
-  let sum = 0
-  const end = sorted.findIndex((candidate) => {
-    sum += candidate.weight
-    return sum >= goal
-  })
-  return end < 0 ? undefined : sorted.slice(0, end + 1)
-}
-
-function draw(from: readonly Candidate[], uniform: number): number {
-  const goal = uniform * from.reduce((sum, candidate) => sum + candidate.weight, 0)
-  let sum = 0
-  let last = 0
-  for (const { tokenId, weight } of from) {
-    if (weight === 0) continue
-    sum += weight
-    last = tokenId
-    if (sum > goal) return tokenId
-  }
-  // Rounding can leave the sum a hair below the goal.
-  return last
-}
-
 /** Ids of the `count` highest logits, highest first, ties by id: one pass with a short sorted list. */
 function likeliest(logits: Float32Array, count: number): number[] {
-  if (count > 256)
-    return [...logits.keys()].sort((a, b) => (logits[b] ?? 0) - (logits[a] ?? 0) || a - b).slice(0, count)
   const best: number[] = []
   if (count === 0) return best
   for (let i = 0; i < logits.length; i++) {

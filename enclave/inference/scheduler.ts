@@ -170,8 +170,12 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs }: SchedulerO
     try {
       const logits = await decoder.decode(rows.map(({ slot, token }) => ({ slot, tokenId: token ?? 0 })))
       pacer.decoded(monotonicMs() - startedAt)
+      let breathedAt = monotonicMs()
       for (const [i, sequence] of rows.entries()) {
-        if (i > 0 && i % ROWS_PER_BREATH === 0) await nextLoop()
+        if (monotonicMs() - breathedAt >= BREATH_MS) {
+          await nextLoop()
+          breathedAt = monotonicMs()
+        }
         advance(sequence, logits[i])
       }
     } catch (error) {
@@ -251,8 +255,8 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs }: SchedulerO
   }
 }
 
-/** Sampling a large vocabulary takes a while; sockets get their turn after so many rows. */
-const ROWS_PER_BREATH = 4
+/** Sampling from a large vocabulary takes a while; sockets get their turn after so many milliseconds of it. */
+const BREATH_MS = 3
 const MAX_RETRY_S = 30
 
 /** A request may be ended in its place on the way: then only its slot is still to be given back. */

@@ -30,6 +30,11 @@ interface WorkerCommands {
   registerModel(model: Command): void
 }
 
+/** What the repository's load test offers the dispatcher. */
+interface BenchCommand {
+  registerBench(program: Command, streams: CommandStreams): void
+}
+
 interface ModelTools {
   registerModelTools(model: Command): void
 }
@@ -130,6 +135,9 @@ export async function runSubrosa(argv: readonly string[], streams: CommandStream
     } else {
       program.command('serve').description('run a worker (providers; needs the enclave workspace)')
     }
+    if (argv[2] === 'bench' || (argv[2] === 'help' && argv[3] === 'bench'))
+      (await loadBenchCommand()).registerBench(program, streams)
+    else program.command('bench').description('how fast a model answers as more readers come (needs the repository)')
     await program.parseAsync([...argv])
     return process.exitCode === undefined ? status : Number(process.exitCode)
   } catch (error) {
@@ -166,6 +174,12 @@ async function registerHere(model: Command): Promise<void> {
 function loadImageCommands(): Promise<ImageCommands> {
   const missing = 'the image’s sources are not part of this package; clone the repository and run: npm run image'
   return loadOwn('../scripts/image/cli.js', 'image.not-installed', missing)
+}
+
+function loadBenchCommand(): Promise<BenchCommand> {
+  const missing =
+    'the bench is not part of this package; clone the repository and run: npm run build && npx subrosa bench'
+  return loadOwn('../scripts/load/command.js', 'bench.not-installed', missing)
 }
 
 function loadWorkerCommands(): Promise<WorkerCommands> {

@@ -8,7 +8,7 @@ import { withGpus } from './gpus.js'
 import { errorCode, type Logger } from './log.js'
 import { detectPlatform } from './platforms/detect.js'
 import { REPORT_DATA_BYTES } from './platforms/evidence-fields.js'
-import { type Nvml, openNvml } from './platforms/nvml.js'
+import { type Nvml, type NvmlOptions, openNvml } from './platforms/nvml.js'
 import type { Platform } from './platforms/platform.js'
 import { parseRelayAddress } from './relay-stream.js'
 import { createStapler, mergeStapled } from './stapler.js'
@@ -20,6 +20,8 @@ export interface MachineOptions {
   readonly relays: readonly string[]
   readonly now: () => Date
   readonly log: Logger
+  /** In the place of the driver's own call, which takes a privilege; see `NvmlOptions.setReady`. */
+  readonly setReady?: NvmlOptions['setReady']
   /** In the place of this machine's; for tests. */
   readonly detect?: () => Promise<Platform>
   readonly openGpus?: () => Promise<Nvml | undefined>
@@ -33,7 +35,8 @@ export interface Machine {
 
 /** @throws WorkerError `worker.no-tee`, `worker.platform`, `worker.gpu`, `worker.option`; nothing is left running then */
 export async function openMachine(options: MachineOptions): Promise<Machine> {
-  const { now, log, detect = detectPlatform, openGpus = openNvml, admit = withGpus } = options
+  const { now, log, detect = detectPlatform, setReady, admit = withGpus } = options
+  const { openGpus = () => openNvml(setReady === undefined ? {} : { setReady }) } = options
   const relays = options.relays.map(parseRelayAddress)
   let platform = await detect()
   const stapler = createStapler({

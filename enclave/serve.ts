@@ -23,6 +23,7 @@ import { openHostConfiguration } from './launch-configuration.js'
 import { createLogger, errorCode, type Logger, type LogLevel } from './log.js'
 import { type Machine, openMachine } from './machine.js'
 import type { Platform } from './platforms/platform.js'
+import { createReadyKeeper } from './platforms/ready-keeper.js'
 import { loadSimulatedPlatform } from './platforms/simulated.js'
 import { extendRuntimeRegister } from './platforms/tdx-registers.js'
 import { watchedBody } from './watched-body.js'
@@ -63,6 +64,8 @@ export interface ServeOptions {
    * and trusted by nobody; a machine's GPUs are not admitted without it.
    */
   readonly endorsementRelays?: readonly string[]
+  /** File descriptor of a socket to the keeper of the GPUs' ready state, where this process may not set it itself. */
+  readonly gpuReadyDescriptor?: number
   /** 0 takes any free port. Default 8080. */
   readonly port?: number
   /** Default 127.0.0.1. */
@@ -114,7 +117,16 @@ export async function serve(options: ServeOptions = {}): Promise<RunningWorker> 
   })
   // Without a TEE nothing is loaded: the refusal should not take the time of a model.
   const machine =
-    options.simulated === true ? undefined : await openMachine({ relays: options.endorsementRelays ?? [], now, log })
+    options.simulated === true
+      ? undefined
+      : await openMachine({
+          relays: options.endorsementRelays ?? [],
+          now,
+          log,
+          ...(options.gpuReadyDescriptor === undefined
+            ? {}
+            : { setReady: createReadyKeeper(options.gpuReadyDescriptor) }),
+        })
   try {
     return await serveOn(machine, options, { now, monotonicMs, log })
   } catch (error) {

@@ -66,6 +66,8 @@ export interface NvmlOptions {
   /** Whether the kernel driver is there, as a library that is missing then is a broken machine and not one without GPUs. */
   readonly driverLoaded?: boolean
   readonly timeoutMs?: number
+  /** Sets the ready state in the place of this process, and returns the driver's answer to it. May throw. */
+  readonly setReady?: (ready: boolean) => Promise<number>
 }
 
 /**
@@ -94,7 +96,7 @@ export async function openNvml(options: NvmlOptions = {}): Promise<Nvml | undefi
       await call('nvmlDeviceGetHandleByIndex_v2', index, out)
       handles.push(new DataView(out.buffer).getBigUint64(0, true))
     }
-    return nvmlOver(call, handles)
+    return nvmlOver(call, handles, options.setReady)
   } catch (error) {
     await call('nvmlShutdown').catch(() => undefined)
     throw error
@@ -117,14 +119,18 @@ function serialised(native: NativeLibrary, timeoutMs: number): Call {
       // What hangs is not interrupted; another call would only wait behind it on one more thread.
       if (hanging) throw new WorkerError('worker.gpu', `${name}: the GPU driver has stopped answering`)
       const { value } = await within(native.call(name, ...args), timeoutMs, late(name))
-      if (value !== 0) throw new WorkerError('worker.gpu', `${name}: ${RETURN_CODES[value] ?? `error ${value}`}`)
+      requireSuccess(name, value)
     })
     last = next.catch(() => undefined)
     return next
   }
 }
 
-function nvmlOver(call: Call, handles: readonly bigint[]): Nvml {
+function requireSuccess(name: FunctionName, value: number): void {
+  if (value !== 0) throw new WorkerError('worker.gpu', `${name}: ${RETURN_CODES[value] ?? `error ${value}`}`)
+}
+
+function nvmlOver(call: Call, handles: readonly bigint[], setReady: NvmlOptions['setReady']): Nvml {
   const handleOf = (index: number): bigint => {
     const handle = handles[index]
     if (handle === undefined) throw new RangeError(`expected a GPU index below ${handles.length}, got ${index}`)
@@ -145,7 +151,11 @@ function nvmlOver(call: Call, handles: readonly bigint[]): Nvml {
     async ready() {
       return (await integer(call, 'nvmlSystemGetConfComputeGpusReadyState')) === READY
     },
-    setReady: (ready) => call('nvmlSystemSetConfComputeGpusReadyState', ready ? READY : 0),
+    async setReady(ready) {
+      const name = 'nvmlSystemSetConfComputeGpusReadyState'
+      if (setReady === undefined) return call(name, ready ? READY : 0)
+      requireSuccess(name, await setReady(ready))
+    },
     async evidence(index, nonce) {
       const handle = handleOf(index)
       const report = await readReport(call, handle, nonce)

@@ -12,10 +12,20 @@ let folder: string | undefined
 
 /** A shared library made of a file of this folder. */
 export function compile(source: 'fake-guest.c' | 'fake-nvml.c'): string {
+  return compiled(join(import.meta.dirname, source), source.replace(/\.c$/, '.so'), ['-shared', '-fPIC'])
+}
+
+/** A program made of a file of the image's guest. */
+export function compileProgram(source: 'gpu-ready.c'): string {
+  const file = join(import.meta.dirname, '../../scripts/image/guest', source)
+  return compiled(file, source.replace(/\.c$/, ''), [])
+}
+
+function compiled(source: string, name: string, more: readonly string[]): string {
   folder ??= mkdtempSync(join(tmpdir(), 'subrosa-native-'))
-  const out = join(folder, source.replace(/\.c$/, '.so'))
-  const flags = ['-std=gnu11', '-shared', '-fPIC', '-O1', '-Wall', '-Wextra', '-Werror', '-o', out]
-  const { status, stderr } = spawnSync('gcc', [...flags, join(import.meta.dirname, source), '-ldl'])
+  const out = join(folder, name)
+  const flags = ['-std=gnu11', ...more, '-O1', '-Wall', '-Wextra', '-Werror', '-o', out]
+  const { status, stderr } = spawnSync('gcc', [...flags, source, '-ldl'])
   if (status !== 0) throw new Error(`expected ${source} to compile, got ${stderr.toString()}`)
   return out
 }

@@ -92,6 +92,20 @@ describe.skipIf(absent)(`NVML${absent ? reason : ''}`, () => {
     expect(seen.message).toMatch(message)
   })
 
+  it('leaves the ready state to its keeper where there is one, and takes the keeper’s code for the driver’s', async () => {
+    const asked = (code: number): string => `
+      const asked = []
+      const nvml = await (await load('enclave/platforms/nvml.js')).openNvml({
+        library: process.env.FAKE_NVML, setReady: async (ready) => { asked.push(ready); return ${code} } })
+      await nvml.setReady(true)
+      return { asked, ready: [await nvml.ready()] }`
+    expect(await inGuest(asked(0), gpus())).toEqual({ asked: [true], ready: [false] })
+    expect(await inGuest<Seen>(asked(4), gpus())).toMatchObject({
+      error: 'worker.gpu',
+      message: expect.stringMatching(/nvmlSystemSetConfComputeGpusReadyState: /),
+    })
+  })
+
   it('does not take a driver without GPUs, or one that fails, for a machine without GPUs', async () => {
     const none = await inGuest<Seen>(EVERYTHING, gpus({ FAKE_NVML_DEVICES: '' }))
     expect(none).toMatchObject({ error: 'worker.gpu', message: expect.stringMatching(/counts 0 GPUs/) })

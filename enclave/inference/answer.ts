@@ -32,16 +32,22 @@ export function startAnswer(
   const matcher = options.grammar && matchers?.create(options.grammar)
   const queue = createEventQueue<EngineEvent>(() => ticket.wake())
   let completionTokens = 0
+  let cachedTokens = 0
 
   const finish = (finishReason: 'stop' | 'length'): undefined => {
     for (const event of output.flush()) queue.push(event)
     const reason = finishReason === 'stop' && output.called() ? 'tool_calls' : finishReason
-    queue.push({ type: 'done', finishReason: reason, usage: { promptTokens: promptTokens.length, completionTokens } })
+    const usage = { promptTokens: promptTokens.length, cachedTokens, completionTokens }
+    queue.push({ type: 'done', finishReason: reason, usage })
     queue.end()
   }
   const ticket = scheduler.submit({
     promptTokens,
     tenant: options.tenant,
+    reuseKey: options.reuseKey,
+    reused(tokens) {
+      cachedTokens = tokens
+    },
     signal: options.signal,
     wanted: () => queue.length < READ_AHEAD,
     failed: (error) => queue.end(error),

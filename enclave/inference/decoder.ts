@@ -36,6 +36,8 @@ export interface Decoder {
   interrupt(): void
   /** Empties a slot and overwrites what it held with zeros. */
   clear(slot: number): Promise<void>
+  /** Leaves a slot its first `tokens` tokens, at most as many as it holds, and overwrites what was behind them with zeros. */
+  truncate(slot: number, tokens: number): Promise<void>
   /** Waits for nothing: no run may be in progress. */
   close(): Promise<void>
 }

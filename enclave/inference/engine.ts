@@ -70,6 +70,12 @@ export interface GenerateOptions {
    * Nothing computed for one request is used for another, whatever this says.
    */
   readonly tenant?: string
+  /**
+   * What is computed of this prompt may be kept for a while, for requests with the very same value: they start behind what
+   * they have in common. Must be unguessable to everyone else, since how fast an answer comes would tell. Absent: nothing is
+   * kept and nothing reused. Answers are the same either way; engines that cannot promise that ignore it.
+   */
+  readonly reuseKey?: string
   /** Ends the request within one step, with an error of code `aborted`. */
   readonly signal?: AbortSignal
 }
@@ -107,8 +113,11 @@ export interface DoneEvent {
   readonly type: 'done'
   /** `stop`: end-of-turn token, stop string, or all the grammar allows. `length`: `maxTokens` reached. `tool_calls`: as `stop`, with calls. */
   readonly finishReason: FinishReason
-  /** `completionTokens` counts every token computed, those of the end of turn or of a stop string included. */
-  readonly usage: { readonly promptTokens: number; readonly completionTokens: number }
+  /**
+   * `completionTokens` counts every token computed, those of the end of turn or of a stop string included; `cachedTokens` those
+   * of the prompt that an earlier request had computed. Absent: none.
+   */
+  readonly usage: { readonly promptTokens: number; readonly cachedTokens?: number; readonly completionTokens: number }
 }
 
 export type EngineEvent = TokenEvent | DoneEvent

@@ -3,12 +3,14 @@
  * at most one part of one prompt, so a long prompt never stops running answers.
  *
  * A request waits for a slot, has its prompt computed part by part, then takes one row of each decode run. Slots go to
- * whose tenant holds the fewest, the earliest request first. What a slot held is overwritten before anyone else gets it.
+ * whose tenant holds the fewest, the earliest request first. What a slot held is overwritten before anyone else gets it;
+ * only the prompt of a request that says so may stay for a later one under the same key (`kept-slots.ts`).
  */
 import { setImmediate as nextLoop } from 'node:timers/promises'
 import { createChunkPacer, MAX_CHUNK, nextChunk, type Part } from './chunks.js'
 import type { Decoder } from './decoder.js'
 import { abortedError, closedError, EngineError, OverloadedError } from './errors.js'
+import { createKeptSlots, MIN_KEPT_TOKENS } from './kept-slots.js'
 import { createWaitingRoom } from './waiting-room.js'
 
 export interface SequenceRequest {
@@ -17,6 +19,10 @@ export interface SequenceRequest {
   readonly embed?: boolean
   /** Requests with the same one share a fair part. Absent: its own. */
   readonly tenant: string | undefined
+  /** What is computed of this prompt may be gone on with by requests with the same one, and by no other. Absent: by none. */
+  readonly reuseKey?: string | undefined
+  /** Called once with the tokens of the prompt that need not be computed, where there are any. */
+  reused?(tokens: number): void
   readonly signal: AbortSignal | undefined
   /**
    * The logits for the next token, which hold during the call only. Returns the token to go on with, or undefined when
@@ -49,6 +55,8 @@ export interface SchedulerOptions {
   readonly maxWaiting: number
   /** Milliseconds, monotonic. */
   readonly monotonicMs: () => number
+  /** How long prompts are kept for requests with the same `reuseKey`, in milliseconds. Absent: none are. */
+  readonly keepMs?: number | undefined
 }
 
 interface Sequence {
@@ -65,11 +73,14 @@ interface Sequence {
   servedAt: number
   readonly admittedAt: number
   gone: boolean
+  /** Its slot must not be kept. */
+  failed: boolean
   readonly onAbort: () => void
 }
 
-export function createScheduler({ decoder, maxWaiting, monotonicMs }: SchedulerOptions): Scheduler {
+export function createScheduler({ decoder, maxWaiting, monotonicMs, keepMs }: SchedulerOptions): Scheduler {
   const free = Array.from({ length: decoder.slots }, (_, slot) => slot)
+  const kept = createKeptSlots({ keepMs: keepMs ?? 0, monotonicMs, onExpired: () => kick() })
   const active = new Set<Sequence>()
   const waiting = createWaitingRoom<Sequence>()
   const pacer = createChunkPacer()
@@ -103,8 +114,8 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs }: SchedulerO
   }
 
   function hasWork(): boolean {
-    const admissible = waiting.size > 0 && free.length > 0
-    return admissible || [...active].some((sequence) => sequence.gone || runnable(sequence))
+    const admissible = waiting.size > 0 && free.length + kept.size > 0
+    return admissible || kept.expired() || [...active].some((sequence) => sequence.gone || runnable(sequence))
   }
 
   async function loop(): Promise<void> {
@@ -112,7 +123,7 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs }: SchedulerO
       // Fresh requests, aborts and sockets get their turn between any two runs.
       await nextLoop()
       await sweep()
-      admit()
+      await admit()
       const rows = [...active].filter((s) => s.token !== undefined && runnable(s)).sort((a, b) => a.slot - b.slot)
       for (let at = 0; at < rows.length; at += decoder.maxRows) await decode(rows.slice(at, at + decoder.maxRows))
       if (rows.length > 0) await nextLoop()
@@ -139,28 +150,64 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs }: SchedulerO
     }
   }
 
-  /** Gives back the slots of requests that ended. */
+  /** Gives back the slots of requests that ended, and those that were kept long enough. */
   async function sweep(): Promise<void> {
     for (const sequence of [...active].filter(({ gone }) => gone)) {
       active.delete(sequence)
-      await decoder.clear(sequence.slot)
-      free.push(sequence.slot)
-      free.sort((a, b) => a - b)
+      await leaveSlot(sequence)
       serviceMs = serviceMs * 0.8 + (monotonicMs() - sequence.admittedAt) * 0.2
     }
+    for (const slot of kept.takeExpired()) await freeSlot(slot)
   }
 
-  function admit(): void {
-    while (waiting.size > 0) {
-      const slot = free.shift()
-      if (slot === undefined) return
+  async function freeSlot(slot: number): Promise<void> {
+    await decoder.clear(slot)
+    free.push(slot)
+    free.sort((a, b) => a - b)
+  }
+
+  /** Whatever came behind the part of its prompt that was computed is overwritten either way. */
+  async function leaveSlot({ request, slot, filled, failed }: Sequence): Promise<void> {
+    const { reuseKey, promptTokens } = request
+    if (keepMs === undefined || reuseKey === undefined || failed || closed || filled < MIN_KEPT_TOKENS) {
+      return freeSlot(slot)
+    }
+    await decoder.truncate(slot, filled)
+    for (const displaced of kept.keep(slot, reuseKey, promptTokens.slice(0, filled))) await freeSlot(displaced)
+  }
+
+  async function admit(): Promise<void> {
+    while (waiting.size > 0 && free.length + kept.size > 0) {
       const held = new Map<string | symbol, number>()
       for (const { tenant } of active) held.set(tenant, (held.get(tenant) ?? 0) + 1)
       const sequence = waiting.take(({ tenant }) => held.get(tenant) ?? 0)
       if (sequence === undefined) return
-      sequence.slot = slot
-      active.add(sequence)
+      await enterSlot(sequence)
     }
+  }
+
+  /** A slot that holds the beginning of its prompt, or a free one, or another's kept one, which is overwritten before. */
+  async function enterSlot(sequence: Sequence): Promise<void> {
+    const { reuseKey, promptTokens } = sequence.request
+    const found = reuseKey === undefined ? undefined : kept.take(reuseKey, promptTokens)
+    const lent = found === undefined && free.length === 0 ? kept.takeOldest() : undefined
+    sequence.slot = found?.slot ?? lent ?? takeFree()
+    // From here on its slot is given back whatever happens to it.
+    active.add(sequence)
+    if (lent !== undefined) await decoder.clear(lent)
+    if (found === undefined) return
+    await decoder.truncate(found.slot, found.tokens)
+    sequence.filled = found.tokens
+    sequence.request.reused?.(found.tokens)
+  }
+
+  /** The one nearest to those in use: a decode run takes all slots from its first row's to its last row's. */
+  function takeFree(): number {
+    const used = [...active].map(({ slot }) => slot)
+    const distance = (slot: number): number => Math.min(...used.map((other) => Math.abs(other - slot)))
+    const nearest = [...free].sort((a, b) => (used.length === 0 ? 0 : distance(a) - distance(b)) || a - b)[0] ?? 0
+    free.splice(free.indexOf(nearest), 1)
+    return nearest
   }
 
   async function decode(all: readonly Sequence[]): Promise<void> {
@@ -179,7 +226,7 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs }: SchedulerO
         advance(sequence, logits[i])
       }
     } catch (error) {
-      for (const sequence of rows) end(sequence, asEngineError(error))
+      for (const sequence of rows) fail(sequence, error)
     }
   }
 
@@ -201,7 +248,7 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs }: SchedulerO
       if (sequence.filled === promptTokens.length) advance(sequence, logits)
     } catch (error) {
       filling = undefined
-      end(sequence, asEngineError(error))
+      fail(sequence, error)
     }
     return { tokens: count, ms: monotonicMs() - startedAt }
   }
@@ -212,15 +259,22 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs }: SchedulerO
       sequence.token = sequence.request.next(logits)
       if (sequence.token === undefined) end(sequence)
     } catch (error) {
-      end(sequence, asEngineError(error))
+      fail(sequence, error)
     }
+  }
+
+  function fail(sequence: Sequence, error: unknown): void {
+    const reason = asEngineError(error)
+    // What an interrupted run leaves lies behind all that was computed; of one that failed nobody knows.
+    if (reason.code !== 'aborted') sequence.failed = true
+    end(sequence, reason)
   }
 
   return {
     submit(request) {
       if (closed) throw closedError()
       // Those who can have a slot at once do not count as waiting.
-      if (waiting.size - free.length >= maxWaiting) {
+      if (waiting.size - free.length - kept.size >= maxWaiting) {
         const rounds = Math.ceil((waiting.size + 1) / decoder.slots)
         throw new OverloadedError(Math.min(MAX_RETRY_S, Math.max(1, Math.ceil((rounds * serviceMs) / 1000))))
       }
@@ -234,6 +288,7 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs }: SchedulerO
         servedAt: 0,
         admittedAt: monotonicMs(),
         gone: false,
+        failed: false,
         onAbort: () => end(sequence, abortedError()),
       }
       if (request.signal?.aborted) {
@@ -251,6 +306,8 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs }: SchedulerO
       for (const sequence of [...waiting.all(), ...active]) end(sequence, closedError())
       decoder.interrupt()
       await looping
+      // The decoder overwrites all slots when it is closed, these too.
+      kept.close()
     },
   }
 }

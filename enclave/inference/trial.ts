@@ -1,5 +1,6 @@
 /**
- * A trial at start-up: does a row's outcome depend on its neighbours, or on how its prompt was cut? Operators are judged
+ * A trial at start-up: does a row's outcome depend on its neighbours, on how its prompt was cut, or on an earlier prompt's
+ * beginning being gone on with? Operators are judged
  * by name before (`graph.ts`); this notices what a name does not tell, such as another processor's kernels.
  */
 import type { Decoder } from './decoder.js'
@@ -19,6 +20,8 @@ export async function rowsAreIndependent(decoder: Decoder, vocabularySize: numbe
 
   const whole = (await decoder.prefill(0, subject)).slice()
   const alone = (await decoder.decode([{ slot: 0, tokenId: next }]))[0]?.slice()
+  await decoder.truncate(0, CUT)
+  const resumed = (await decoder.prefill(0, subject.slice(CUT))).slice()
   await decoder.clear(0)
 
   await decoder.prefill(0, subject.slice(0, CUT))
@@ -30,7 +33,7 @@ export async function rowsAreIndependent(decoder: Decoder, vocabularySize: numbe
   }))
   const together = (await decoder.decode(rows))[0]?.slice()
   for (const { slot } of rows) await decoder.clear(slot)
-  return same(whole, cut) && same(alone, together)
+  return same(whole, cut) && same(whole, resumed) && same(alone, together)
 }
 
 function same(a: Float32Array | undefined, b: Float32Array | undefined): boolean {

@@ -101,8 +101,9 @@ describe('a graph with one scale for all rows', () => {
 })
 
 describe('the trial', () => {
-  const fake = (logits: (rows: number, length: number) => number): Decoder => {
+  const fake = (logits: (rows: number, length: number, before: number) => number): Decoder => {
     const lengths = new Map<number, number>()
+    const decoded = new Set<number>()
     return {
       runtime: { name: 'fake', version: '0.0.0' },
       slots: 4,
@@ -110,19 +111,27 @@ describe('the trial', () => {
       maxRows: 4,
       async prefill(slot, tokenIds) {
         lengths.set(slot, (lengths.get(slot) ?? 0) + tokenIds.length)
-        return Float32Array.of(logits(1, tokenIds.length))
+        return Float32Array.of(logits(1, tokenIds.length, decoded.has(slot) ? 1 : 0))
       },
-      decode: async (rows) => rows.map(() => Float32Array.of(logits(rows.length, 1))),
+      async decode(rows) {
+        for (const { slot } of rows) decoded.add(slot)
+        return rows.map(() => Float32Array.of(logits(rows.length, 1, 0)))
+      },
       interrupt: () => undefined,
-      clear: async (slot) => void lengths.delete(slot),
+      async clear(slot) {
+        lengths.delete(slot)
+        decoded.delete(slot)
+      },
+      truncate: async (slot, tokens) => void lengths.set(slot, tokens),
       close: async () => undefined,
     }
   }
 
-  it.each<readonly [string, (rows: number, length: number) => number, boolean]>([
+  it.each<readonly [string, (rows: number, length: number, before: number) => number, boolean]>([
     ['neither', () => 1, true],
     ['neighbours', (rows) => rows, false],
     ['the cut', (_, length) => length, false],
+    ['what a slot held before', (_, __, before) => before, false],
   ])('notices what shows in the outcome: %s', async (_, logits, independent) => {
     expect(await rowsAreIndependent(fake(logits), 1024)).toBe(independent)
   })

@@ -2,13 +2,15 @@
  * What an answer is made of does not depend on anyone else: the logits of a sequence are the same to the last bit alone and
  * in batches with changing neighbours, however its prompt is cut, with one thread and with two.
  *
- * Schedules are drawn at random: prompts cut anywhere, interleaved, joining and leaving, in any slot. Each step's logits
- * are compared with those of the same sequence alone. The number of schedules is printed.
+ * Schedules are drawn at random: prompts cut anywhere, interleaved, joining and leaving, in any slot, and some of them behind
+ * what an earlier prompt left there. Each step's logits are compared with those of the same sequence alone, computed whole.
+ * The number of schedules is printed.
  */
 import { createHash } from 'node:crypto'
 import { afterAll, describe, expect, it } from 'vitest'
 import { MAX_CHUNK, nextChunk } from '../../enclave/inference/chunks.js'
 import type { Decoder } from '../../enclave/inference/decoder.js'
+import { createKeptSlots, type KeptSlots } from '../../enclave/inference/kept-slots.js'
 import { createDecoder } from '../../enclave/inference/ort/engine.js'
 import { findLibrary } from '../../enclave/inference/ort/library.js'
 import { loadModelPackage, type ModelPackage } from '../../enclave/inference/package.js'
@@ -46,23 +48,70 @@ async function aloneWith(decoder: Decoder, prompt: readonly number[], forced: re
   return steps
 }
 
+interface Row {
+  readonly sample: Sample
+  readonly slot: number
+  filled: number
+  step: number
+}
+
+/** A decoder, and which of its slots are free or hold a prompt from an earlier schedule. */
+interface Place {
+  readonly decoder: Decoder
+  readonly free: number[]
+  readonly kept: KeptSlots
+}
+
+const placeOf = (decoder: Decoder): Place => ({
+  decoder,
+  free: Array.from({ length: SLOTS }, (_, slot) => slot),
+  // Kept as the scheduler keeps them, all under one key.
+  kept: createKeptSlots({ keepMs: 1e9, monotonicMs: () => 0, onExpired: () => undefined }),
+})
+
 /** One schedule: `count` of the samples in random slots, their parts and steps interleaved at random. */
 async function runSchedule(
-  decoder: Decoder,
+  { decoder, free, kept }: Place,
   samples: readonly Sample[],
   count: number,
   random: () => number,
 ): Promise<number> {
   const below = (n: number): number => Math.floor(random() * n)
-  const slots = Array.from({ length: SLOTS }, (_, slot) => slot).sort(() => random() - 0.5)
-  const running = Array.from({ length: count }, (_, i) => ({
-    sample: samples[below(samples.length)]!,
-    slot: slots[i]!,
-    filled: 0,
-    step: 0,
-  }))
-  let compared = 0
-  while (running.length > 0) {
+  free.sort(() => random() - 0.5)
+  const running: Row[] = []
+  const start = async (): Promise<void> => {
+    const sample = samples[below(samples.length)]!
+    const found = random() < 0.8 ? kept.take('key', sample.prompt) : undefined
+    if (found !== undefined) {
+      await decoder.truncate(found.slot, found.tokens)
+      running.push({ sample, slot: found.slot, filled: found.tokens, step: 0 })
+      totals.reused += 1
+      return
+    }
+    const lent = free.length === 0 ? kept.takeOldest() : undefined
+    if (lent !== undefined) await decoder.clear(lent)
+    const slot = lent ?? free.pop()
+    if (slot !== undefined) running.push({ sample, slot, filled: 0, step: 0 })
+  }
+  const end = async (row: Row): Promise<void> => {
+    running.splice(running.indexOf(row), 1)
+    const empty = [row.slot]
+    if (row.filled > 0 && random() < 0.8) {
+      await decoder.truncate(row.slot, row.filled)
+      empty.splice(0, 1, ...kept.keep(row.slot, 'key', row.sample.prompt.slice(0, row.filled)))
+    }
+    for (const slot of empty) {
+      await decoder.clear(slot)
+      free.push(slot)
+    }
+  }
+  let [compared, started] = [0, 0]
+  while (running.length > 0 || started < count) {
+    if (started < count && running.length < SLOTS && (running.length === 0 || random() < 0.5)) {
+      await start()
+      started += 1
+      continue
+    }
     const filling = running.filter(({ sample, filled }) => filled < sample.prompt.length)
     const ready = running.filter(({ sample, filled }) => filled === sample.prompt.length)
     if (filling.length > 0 && (ready.length === 0 || random() < 0.6)) {
@@ -70,9 +119,12 @@ async function runSchedule(
       const size = nextChunk(row.sample.prompt.length - row.filled, 2 + below(40))
       const logits = await decoder.prefill(row.slot, row.sample.prompt.slice(row.filled, row.filled + size))
       row.filled += size
-      if (row.filled < row.sample.prompt.length) continue
-      expect(bits(logits)).toBe(row.sample.alone[0])
-      compared += 1
+      if (row.filled === row.sample.prompt.length) {
+        expect(bits(logits)).toBe(row.sample.alone[0])
+        compared += 1
+      } else if (random() < 0.05) {
+        await end(row)
+      }
     } else {
       const rows = ready.filter(() => random() < 0.8).sort((a, b) => a.slot - b.slot)
       if (rows.length === 0) continue
@@ -83,10 +135,7 @@ async function runSchedule(
         compared += 1
       }
     }
-    for (const row of running.filter(({ step }) => step === DECODE_STEPS)) {
-      await decoder.clear(row.slot)
-      running.splice(running.indexOf(row), 1)
-    }
+    for (const row of running.filter(({ step }) => step === DECODE_STEPS)) await end(row)
   }
   return compared
 }
@@ -105,12 +154,12 @@ const CASES: readonly { name: string; load: () => Promise<ModelPackage>; schedul
 ]
 
 const native = (await findLibrary()) !== undefined
-const totals = { schedules: 0, comparisons: 0 }
+const totals = { schedules: 0, comparisons: 0, reused: 0 }
 
 describe.skipIf(!native)('rows that share runs', () => {
   afterAll(() => {
     process.stdout.write(
-      `invariance: ${totals.schedules} schedules, ${totals.comparisons} rows of logits compared bit for bit\n`,
+      `invariance: ${totals.schedules} schedules, ${totals.comparisons} rows of logits compared bit for bit, ${totals.reused} sequences behind a kept prompt\n`,
     )
   })
 
@@ -126,16 +175,25 @@ describe.skipIf(!native)('rows that share runs', () => {
       expect([first.determinism, second.determinism]).toEqual(['batch-invariant', 'batch-invariant'])
       const tokens = (length: number): number[] => Array.from({ length }, () => Math.floor(random() * vocabularySize))
       const samples: Sample[] = []
-      for (const length of [1, 2, 3, 7, 17, 33, 65, 100, 129, 145]) {
-        const prompt = tokens(length)
+      const stem = tokens(145)
+      // Prompts of all kinds of lengths, and some that begin alike.
+      const prompts = [
+        ...[1, 2, 3, 7, 17, 33, 65, 100, 129, 145].map(tokens),
+        ...[16, 18, 33, 65, 66, 97, 129].map((length) => [...stem.slice(0, length), ...tokens(2 + (length % 21))]),
+        stem,
+      ]
+      for (const prompt of prompts) {
         const forced = tokens(DECODE_STEPS)
         samples.push({ prompt, forced, alone: await aloneWith(first.decoder, prompt, forced) })
       }
+      const places = [first, second].map(({ decoder }) => placeOf(decoder))
+      const before = totals.reused
       for (let i = 0; i < schedules; i++) {
-        const { decoder } = i % 2 === 0 ? first : second
-        totals.comparisons += await runSchedule(decoder, samples, 2 + Math.floor(random() * (SLOTS - 1)), random)
+        totals.comparisons += await runSchedule(places[i % 2]!, samples, 2 + Math.floor(random() * (SLOTS - 1)), random)
         totals.schedules += 1
       }
+      expect(totals.reused).toBeGreaterThan(before)
+      for (const { kept } of places) kept.close()
       await first.decoder.close()
       await second.decoder.close()
     },

@@ -16,11 +16,13 @@ import { BINDINGS, PACKAGE_DIRECTORY } from './model.js'
 interface FakeDecoder extends Decoder {
   readonly runs: string[]
   readonly cleared: number[]
+  readonly cut: string[]
 }
 
 function fakeDecoder(slots: number, options: { maxRows?: number; fail?: (slot: number) => boolean } = {}): FakeDecoder {
   const runs: string[] = []
   const cleared: number[] = []
+  const cut: string[] = []
   const check = (slot: number): void => {
     if (options.fail?.(slot)) throw new Error('broken')
   }
@@ -31,6 +33,7 @@ function fakeDecoder(slots: number, options: { maxRows?: number; fail?: (slot: n
     maxRows: options.maxRows ?? slots,
     runs,
     cleared,
+    cut,
     async prefill(slot, tokenIds) {
       runs.push(`p${slot}:${tokenIds.length}`)
       check(slot)
@@ -44,6 +47,9 @@ function fakeDecoder(slots: number, options: { maxRows?: number; fail?: (slot: n
     interrupt: () => void runs.push('interrupt'),
     async clear(slot) {
       cleared.push(slot)
+    },
+    async truncate(slot, tokens) {
+      cut.push(`${slot}:${tokens}`)
     },
     close: async () => undefined,
   }

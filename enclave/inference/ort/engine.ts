@@ -2,7 +2,7 @@
  * The engine on ONNX Runtime: a decoder on its C interface where the library is known, or on the public binding; the
  * scheduler over it; and what the graph's operators and a trial run say about how requests may share a run.
  *
- * Slots are overwritten when a request ends. Prompts and answers as text are dropped, but JavaScript cannot promise to
+ * Slots are overwritten when a request ends, or, where it had a `reuseKey`, some minutes later at most. Prompts and answers as text are dropped, but JavaScript cannot promise to
  * erase them: they stay in the memory of the measured machine until it is reused.
  */
 import { availableParallelism, totalmem } from 'node:os'
@@ -35,10 +35,13 @@ export interface OrtEngineOptions {
   readonly maxWaiting?: number
   /** Milliseconds, monotonic. */
   readonly monotonicMs?: () => number
+  /** How long a prompt is kept for requests with the same `reuseKey`, in milliseconds. Default five minutes. */
+  readonly keepMs?: number
 }
 
 const DEFAULT_SLOTS = 16
 const DEFAULT_WAITING = 64
+const DEFAULT_KEEP_MS = 300_000
 
 /**
  * An engine over the checked bytes of a package; nothing is read from disk again.
@@ -56,6 +59,8 @@ export async function createOrtEngine(modelPackage: ModelPackage, options: OrtEn
     decoder,
     maxWaiting: options.maxWaiting ?? DEFAULT_WAITING,
     monotonicMs: options.monotonicMs ?? (() => performance.now()),
+    // Where the cut of a prompt can show in its answer, every prompt is computed whole.
+    ...(determinism === 'batch-invariant' ? { keepMs: options.keepMs ?? DEFAULT_KEEP_MS } : {}),
   })
   let closed: Promise<void> | undefined
 

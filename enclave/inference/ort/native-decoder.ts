@@ -140,33 +140,35 @@ export function createNativeDecoder(
       return rows.map(({ slot }) => rowLogits(slot - first))
     },
     interrupt: session.interrupt,
-    clear,
+    clear: (slot) => truncate(slot, 0),
+    truncate,
     async close() {
       for (const bound of ranges.values()) for (const tensor of bound) tensor.release()
       session.close()
       // Only what was written: most of the pools is memory the system has not even given yet.
-      for (let slot = 0; slot < slots; slot++) await clear(slot)
+      for (let slot = 0; slot < slots; slot++) await truncate(slot, 0)
       logits.fill(0)
       hidden.fill(0)
     },
   }
 
-  async function clear(slot: number): Promise<void> {
-    const used = (touched[slot] ?? 0) * headSize
+  async function truncate(slot: number, tokens: number): Promise<void> {
+    const from = tokens * headSize
+    const to = (touched[slot] ?? 0) * headSize
     let cleared = 0
     for (const pool of pools) {
       for (let head = 0; head < kvHeads; head++) {
         const start = slot * slotValues + head * slotTokens * headSize
-        pool.fill(0, start, start + used)
-        cleared += used
+        pool.fill(0, start + from, start + Math.max(from, to))
+        cleared += Math.max(0, to - from)
       }
       if (cleared > CLEAR_STRIDE) {
         cleared = 0
         await nextLoop()
       }
     }
-    lengths[slot] = 0
-    touched[slot] = 0
+    lengths[slot] = tokens
+    touched[slot] = tokens
   }
 }
 

@@ -40,6 +40,14 @@ export async function createPortableDecoder(
     ),
   })
   const held = new Map<number, Slot>()
+  const firstTokens = ({ data }: Tensor, length: number, tokens: number): Tensor => {
+    const values = new Float32Array(kvHeads * tokens * headSize)
+    for (let head = 0; head < kvHeads; head++) {
+      const start = head * length * headSize
+      values.set((data as Float32Array).subarray(start, start + tokens * headSize), head * tokens * headSize)
+    }
+    return new Tensor('float32', values, [1, kvHeads, tokens, headSize])
+  }
 
   const append = async (
     slot: number,
@@ -83,6 +91,12 @@ export async function createPortableDecoder(
     async clear(slot) {
       wipe(held.get(slot)?.tensors ?? new Map())
       held.delete(slot)
+    },
+    async truncate(slot, tokens) {
+      const { length, tensors } = held.get(slot) ?? emptySlot()
+      const kept = new Map([...tensors].map(([cache, tensor]) => [cache, firstTokens(tensor, length, tokens)]))
+      wipe(tensors)
+      held.set(slot, { length: tokens, tensors: kept })
     },
     async close() {
       for (const { tensors } of held.values()) wipe(tensors)

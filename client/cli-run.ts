@@ -73,6 +73,10 @@ export async function runSubrosa(argv: readonly string[], streams: CommandStream
     .requiredOption('--worker <url...>', 'worker URL; several are tried in order')
     .option('--port <n>', 'port on 127.0.0.1, 0 for any free one', '8787')
     .option('--token-out <file>', 'write the API key to FILE, for you only, instead of printing it')
+    .option(
+      '--session',
+      'one session for all requests: chained receipts, and prompts reused where the worker attests that',
+    )
     .option('--verbose', 'show the stack of an unexpected error')
     .action(async (flags: ProxyFlags) => {
       const { runProxy } = await import('./proxy.js')

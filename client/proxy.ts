@@ -23,6 +23,7 @@ export interface ProxyFlags extends VerificationFlags {
   readonly worker: readonly string[]
   readonly port: string
   readonly tokenOut?: string
+  readonly session?: boolean
   readonly verbose?: boolean
 }
 
@@ -120,7 +121,12 @@ export async function runProxy(flags: ProxyFlags, streams: CommandStreams): Prom
   const proxy = await startProxy({
     workers: flags.worker,
     port,
-    connect: { policy: { resolved: policy }, endorsements, ...(sigstore === undefined ? {} : { sigstore }) },
+    connect: {
+      policy: { resolved: policy },
+      endorsements,
+      session: flags.session === true,
+      ...(sigstore === undefined ? {} : { sigstore }),
+    },
     notice: (line) => streams.stderr.write(`subrosa proxy: ${line}\n`),
   })
   try {

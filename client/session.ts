@@ -14,8 +14,10 @@ import {
   IDEMPOTENCY_HEADER,
   MAX_REQUEST_CONTENT_BYTES,
   MEDIA_TYPE_SIGNED_KEYS,
+  NEW_REUSE_TOKEN,
   PATH_OHTTP,
   PATH_OHTTP_KEYS,
+  REUSE_HEADER,
   SESSION_HEADER,
 } from '../verifier/protocol/constants.js'
 import type { SignedKeyConfiguration } from '../verifier/protocol/key-configuration.js'
@@ -54,7 +56,9 @@ export interface ConnectOptions {
   readonly signal?: AbortSignal
   /**
    * Chains the receipts of this session, so that one left out shows: under a random token of 32 bytes, a new one for every
-   * attested boot. The worker then knows which requests are of one session. Default: false.
+   * attested boot. The worker then knows which requests are of one session. Where it attests isolation `session` it is asked
+   * to keep what it computed of their prompts for some minutes, for this session only, so that a conversation goes on faster; a
+   * policy of isolation `request` accepts no such worker. Default: false.
    */
   readonly session?: boolean
 }
@@ -102,6 +106,14 @@ export async function connect(url: string | URL, options: ConnectOptions = {}): 
   return session
 }
 
+/** The session as one boot of the worker knows it. */
+interface Chain {
+  readonly statementDigest: Bytes
+  readonly token: string
+  /** What to ask for prompts to be kept under: a value the worker issued, or a new one. */
+  reuse: string | undefined
+}
+
 interface CurrentKey {
   readonly result: AcceptedResult
   readonly worker: VerifiedWorker
@@ -124,7 +136,7 @@ class Session implements WorkerSession {
   readonly #senders = createSenderStock()
   #closed = false
   #doubted = false
-  #chain: { readonly statementDigest: Bytes; readonly token: string } | undefined
+  #chain: Chain | undefined
 
   constructor(url: URL, options: ConnectOptions) {
     this.#url = url
@@ -302,7 +314,10 @@ class Session implements WorkerSession {
       senders: this.#senders,
     })
     const { method, signal, url } = request
-    if (this.#options.session === true) headers.set(SESSION_HEADER, this.#tokenFor(worker))
+    const chain = this.#options.session === true ? this.#chainOf(worker) : undefined
+    const reuse = chain?.reuse
+    if (chain !== undefined) headers.set(SESSION_HEADER, chain.token)
+    if (reuse !== undefined) headers.set(REUSE_HEADER, reuse)
     const path = new URL(url).pathname.slice(this.#url.pathname.replace(/\/$/, '').length)
     const inner = new Request(new URL(path + new URL(url).search, this.#url.origin), {
       method,
@@ -316,15 +331,22 @@ class Session implements WorkerSession {
       throw error
     })
     const { response, receipt } = await withReceipt(exchange, body, worker)
+    const issued = response.headers.get(REUSE_HEADER)
+    // Of several that are issued to requests at once, the first is used from then on.
+    if (chain !== undefined && issued !== null && chain.reuse === reuse) chain.reuse = issued
     this.#receipts.set(response, receipt)
     return response
   }
 
-  #tokenFor({ statementDigest }: VerifiedWorker): string {
+  #chainOf({ statement, statementDigest }: VerifiedWorker): Chain {
     if (this.#chain === undefined || !equalBytes(this.#chain.statementDigest, statementDigest)) {
-      this.#chain = { statementDigest, token: toBase64Url(crypto.getRandomValues(new Uint8Array(32))) }
+      this.#chain = {
+        statementDigest,
+        token: toBase64Url(crypto.getRandomValues(new Uint8Array(32))),
+        reuse: statement.serving.isolation === 'session' ? NEW_REUSE_TOKEN : undefined,
+      }
     }
-    return this.#chain.token
+    return this.#chain
   }
 
   #limits(signal?: AbortSignal): { fetch: typeof globalThis.fetch; timeoutMs?: number; signal?: AbortSignal } {

@@ -4,8 +4,12 @@ import type { Engine, EngineEvent, FinishReason, GenerateOptions, TokenEvent } f
 /** One of the answers to a request: `n` to each of its prompts. */
 export interface Choice {
   readonly index: number
+  /** Which of the prompts it answers. */
+  readonly prompt: number
   readonly events: AsyncIterable<EngineEvent>
   completionTokens: number
+  /** Tokens of its prompt that were not computed for it. */
+  cachedTokens: number
   finishReason: FinishReason | undefined
 }
 
@@ -26,8 +30,9 @@ export function startChoices(
   try {
     return Array.from({ length: prompts.length * n }, (_, index) => {
       const own = { ...options, signal, seed: seedOf(options.seed, index) }
-      const events = engine.generate(prompts[Math.floor(index / n)] ?? [], own)
-      return { index, events, completionTokens: 0, finishReason: undefined }
+      const prompt = Math.floor(index / n)
+      const events = engine.generate(prompts[prompt] ?? [], own)
+      return { index, prompt, events, completionTokens: 0, cachedTokens: 0, finishReason: undefined }
     })
   } catch (error) {
     group.abort()
@@ -61,6 +66,7 @@ export async function* tokensOf(choices: readonly Choice[]): AsyncGenerator<Choi
         yield { choice, event: result.value }
       } else {
         choice.completionTokens = result.value.usage.completionTokens
+        choice.cachedTokens = result.value.usage.cachedTokens ?? 0
         choice.finishReason = result.value.finishReason
       }
     }

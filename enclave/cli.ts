@@ -7,7 +7,7 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { type Bytes, fromBase64Url } from '../verifier/protocol/bytes.js'
 import { SubrosaError } from '../verifier/protocol/errors.js'
-import type { PaddingMode } from '../verifier/protocol/statement.js'
+import type { IsolationMode, PaddingMode } from '../verifier/protocol/statement.js'
 import { WorkerError } from './errors.js'
 import { DEFAULT_PORT, type RunningWorker, serve } from './serve.js'
 
@@ -19,6 +19,7 @@ interface ServeFlags {
   readonly port: number
   readonly host: string
   readonly padding: PaddingMode
+  readonly isolation: IsolationMode
   readonly trustAnchorOut?: string
   readonly endorsementsFrom?: readonly string[]
   readonly extendRtmr3: boolean
@@ -44,6 +45,11 @@ export function registerServe(program: Command): void {
         .choices(['tick', 'off'])
         .default('tick'),
     )
+    .addOption(
+      new Option('--isolation <mode>', 'session: keep prompts for minutes, for requests of their own session only')
+        .choices(['request', 'session'])
+        .default('request'),
+    )
     .option('--trust-anchor-out <file>', "write the simulated machine's roots to FILE")
     .option('--endorsements-from <address...>', 'relays on the host: unix:PATH, tcp:HOST:PORT or vsock:CID:PORT')
     .option('--extend-rtmr3', 'TDX: also name configuration and model in runtime register 3', false)
@@ -61,6 +67,7 @@ async function run(flags: ServeFlags): Promise<void> {
       port: flags.port,
       host: flags.host,
       padding: flags.padding,
+      isolation: flags.isolation,
       logLevel: flags.verbose ? 'info' : 'error',
       ...(flags.endorsementsFrom === undefined ? {} : { endorsementRelays: flags.endorsementsFrom }),
       ...(flags.extendRtmr3 ? { extendRuntimeRegister: true } : {}),

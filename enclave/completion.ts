@@ -3,6 +3,7 @@
  * committed to and receipted. Everything here happens inside the encryption; the answer leaves record by record as the gateway reads it.
  */
 import { type Bytes, toBase64Url, toHex, utf8 } from '../verifier/protocol/bytes.js'
+import { REUSE_HEADER } from '../verifier/protocol/constants.js'
 import { RECEIPT_TRAILER, type ReceiptPayload } from '../verifier/protocol/receipt.js'
 import type { PaddingMode } from '../verifier/protocol/statement.js'
 import { toReadable } from '../verifier/protocol/streams.js'
@@ -16,6 +17,7 @@ import type { Metrics } from './metrics.js'
 import { asOpenAIError, errorBody, OpenAIError, openAIErrorOf } from './openai-error.js'
 import { padBody } from './padding.js'
 import { type OpenReceipt, RECEIPT_ID_HEADER } from './receipts.js'
+import type { Reuse } from './reuse-tokens.js'
 import { DONE_EVENT, encodeEvent, packRecords } from './sse.js'
 
 export interface CompletionDeps {
@@ -35,6 +37,8 @@ export interface Exchange {
   readonly receipt: OpenReceipt
   /** The session token, where there is one: what is shared fairly between sessions is shared by it. */
   readonly session?: string | undefined
+  /** What its prompts may be kept and reused under. */
+  readonly reuse?: Reuse | undefined
   /** SHA-256(statement): which worker and model this answer came from. */
   readonly statementDigest: Bytes
   /** Aborts when the client goes away. */
@@ -71,7 +75,8 @@ interface Answer {
   readonly end: () => void
 }
 
-function startAnswer(deps: CompletionDeps, { request, session, statementDigest, signal, release }: Exchange): Answer {
+function startAnswer(deps: CompletionDeps, exchange: Exchange): Answer {
+  const { request, session, reuse, statementDigest, signal, release } = exchange
   const { engine, log, metrics, now } = deps
   const { prompts, field, sampling } = request
   const longest = Math.max(...prompts.map(({ length }) => length))
@@ -99,6 +104,7 @@ function startAnswer(deps: CompletionDeps, { request, session, statementDigest, 
     ...request.options,
     signal: abort.signal,
     ...(session === undefined ? {} : { tenant: session }),
+    ...(reuse === undefined ? {} : { reuseKey: reuse.key }),
   }
   const choices = asOpenAIError(() => startChoices(engine, prompts, options, sampling.n))
   const startedAt = performance.now()
@@ -154,6 +160,15 @@ function isWhole({ choices }: Answer): boolean {
 
 function completionTokensOf({ choices }: Answer): number {
   return choices.reduce((sum, { completionTokens }) => sum + completionTokens, 0)
+}
+
+/** Tokens of each prompt that none of its choices computed. */
+function cachedTokensOf({ choices }: Answer): number {
+  const least = new Map<number, number>()
+  for (const { prompt, cachedTokens } of choices) {
+    least.set(prompt, Math.min(cachedTokens, least.get(prompt) ?? Number.POSITIVE_INFINITY))
+  }
+  return [...least.values()].reduce((sum, tokens) => sum + tokens, 0)
 }
 
 /** The tokens of the answer; afterwards its choices say how they ended. @throws OpenAIError */
@@ -272,8 +287,13 @@ function receipted({ engine }: CompletionDeps, { receipt }: Exchange, answer: An
   })
 }
 
-function headersFor(contentType: string, { receipt }: Exchange): Headers {
-  return new Headers({ 'content-type': contentType, 'cache-control': 'no-store', [RECEIPT_ID_HEADER]: receipt.id })
+function headersFor(contentType: string, { receipt, reuse }: Exchange): Headers {
+  return new Headers({
+    'content-type': contentType,
+    'cache-control': 'no-store',
+    [RECEIPT_ID_HEADER]: receipt.id,
+    ...(reuse?.issued === undefined ? {} : { [REUSE_HEADER]: reuse.issued }),
+  })
 }
 
 function usageOf(answer: Answer): object {
@@ -283,5 +303,6 @@ function usageOf(answer: Answer): object {
     prompt_tokens: promptTokens,
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
+    prompt_tokens_details: { cached_tokens: cachedTokensOf(answer) },
   }
 }

@@ -7,7 +7,7 @@ import type { Bytes } from '../verifier/protocol/bytes.js'
 import { CborFields, type CborKey, type CborValue, decodeCbor, encodeCbor } from '../verifier/protocol/cbor.js'
 import { FormatError } from '../verifier/protocol/errors.js'
 import { sha256, sha384 } from '../verifier/protocol/hash.js'
-import type { PaddingMode } from '../verifier/protocol/statement.js'
+import type { IsolationMode, PaddingMode } from '../verifier/protocol/statement.js'
 
 /** Name and version of the worker software, as the statement gives them. */
 export const SOFTWARE_NAME = 'subrosa'
@@ -28,6 +28,8 @@ export interface HostConfiguration {
   readonly padding: PaddingMode
   /** Inference engine and version; must be the one that runs. */
   readonly engine: string
+  /** Default `request`, which no configuration says in so many words: each has one encoding. */
+  readonly isolation?: IsolationMode
   /** Raw Ed25519 public key of the operator, 32 bytes. */
   readonly operatorKey?: Bytes
 }
@@ -49,6 +51,7 @@ export function encodeHostConfiguration(configuration: HostConfiguration): Bytes
     ['padding', configuration.padding],
     ['engine', configuration.engine],
   ])
+  if (configuration.isolation === 'session') map.set('isolation', 'session')
   if (configuration.operatorKey !== undefined) map.set('operator', configuration.operatorKey)
   return encodeCbor(map)
 }
@@ -65,6 +68,8 @@ export function parseHostConfiguration(bytes: Uint8Array): HostConfiguration {
   const padding = PADDING_MODES.find((mode) => mode === text)
   if (padding === undefined)
     throw new FormatError('config.padding', 'host configuration: padding: expected off or tick')
+  if (f.has('isolation') && f.text('isolation') !== 'session')
+    throw new FormatError('config.isolation', 'host configuration: isolation: expected session, or none')
   const configuration: HostConfiguration = {
     model: {
       id: model.text('id'),
@@ -73,6 +78,7 @@ export function parseHostConfiguration(bytes: Uint8Array): HostConfiguration {
     },
     padding,
     engine: f.text('engine'),
+    ...(f.has('isolation') ? { isolation: 'session' as const } : {}),
     ...(f.has('operator') ? { operatorKey: f.bytes('operator', 32) } : {}),
   }
   model.end()

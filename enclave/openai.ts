@@ -4,9 +4,14 @@
  */
 import { type Context, Hono } from 'hono'
 import { type Bytes, toBytes } from '../verifier/protocol/bytes.js'
-import { IDEMPOTENCY_HEADER, MAX_REQUEST_CONTENT_BYTES, SESSION_HEADER } from '../verifier/protocol/constants.js'
+import {
+  IDEMPOTENCY_HEADER,
+  MAX_REQUEST_CONTENT_BYTES,
+  REUSE_HEADER,
+  SESSION_HEADER,
+} from '../verifier/protocol/constants.js'
 import { PATH_MODEL_KEY } from '../verifier/protocol/model-key.js'
-import type { PaddingMode } from '../verifier/protocol/statement.js'
+import type { IsolationMode, PaddingMode } from '../verifier/protocol/statement.js'
 import { channelOf } from './channel.js'
 import { type CompletionDeps, complete } from './completion.js'
 import { embed, readEmbeddings } from './embeddings.js'
@@ -20,6 +25,7 @@ import type { ModelLock } from './model-key.js'
 import { errorBody, OpenAIError } from './openai-error.js'
 import { padBody } from './padding.js'
 import type { OpenReceipt, ReceiptBook } from './receipts.js'
+import { createReuseTokens, type Reuse } from './reuse-tokens.js'
 import { createSessionTable } from './sessions.js'
 
 export interface OpenAIDeps {
@@ -27,6 +33,8 @@ export interface OpenAIDeps {
   readonly keys: KeyLadder
   readonly receipts: ReceiptBook
   readonly padding: PaddingMode
+  /** As the statement says. Under `session`, requests that ask for it may go on with what others of theirs computed. */
+  readonly isolation: IsolationMode
   readonly metrics: Metrics
   readonly log: Logger
   /** Seconds since the epoch. */
@@ -43,6 +51,8 @@ export interface OpenAIDeps {
 interface Asked {
   readonly body: Bytes
   readonly session: string | undefined
+  /** Under which key its prompt may be kept, where it asked for one and this worker gives any. @throws OpenAIError 400 */
+  readonly reuse: () => Reuse | undefined
   readonly statementDigest: Bytes
   readonly signal: AbortSignal
   /** To be called once the answer has ended either way. */
@@ -53,11 +63,12 @@ interface Asked {
 
 /** The handler for requests that came out of the gateway; anything else gets an internal error. */
 export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise<Response> {
-  const { engine, keys, receipts, padding, log, maxAnswers = 128 } = deps
+  const { engine, keys, receipts, padding, isolation, log, maxAnswers = 128 } = deps
   const completion: CompletionDeps = { ...deps, timeoutMs: deps.timeoutMs ?? 300_000 }
   const model = { id: engine.info.manifest.id, object: 'model', created: Math.floor(deps.now()), owned_by: 'subrosa' }
   const idempotency = createIdempotencyTable({ now: deps.now })
   const sessions = createSessionTable({ now: deps.now })
+  const reuseTokens = createReuseTokens()
   let answers = 0
 
   const json = (body: unknown, status = 200): Response =>
@@ -99,6 +110,10 @@ export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise
       return await answer({
         body,
         session: token,
+        reuse() {
+          const wish = isolation === 'session' ? raw.headers.get(REUSE_HEADER) : null
+          return wish === null ? undefined : reuseTokens.open(wish, token, boot.statementDigest)
+        },
         statementDigest: boot.statementDigest,
         signal: raw.signal,
         release,
@@ -117,9 +132,10 @@ export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise
     }
   }
   const generated = (read: typeof readChat) => (c: Context) =>
-    answered(c.req.raw, async ({ body, open, ...asked }) => {
+    answered(c.req.raw, async ({ body, open, reuse, ...asked }) => {
       const request = read(engine, body)
-      return complete(completion, { request, receipt: await open(), ...asked })
+      const reused = reuse()
+      return complete(completion, { request, receipt: await open(), ...asked, reuse: reused })
     })
 
   app.post('/v1/chat/completions', generated(readChat))

@@ -9,7 +9,7 @@ import type { AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { createAdaptorServer } from '@hono/node-server'
 import { type Bytes, concat, toBytes } from '../verifier/protocol/bytes.js'
-import type { ModelClaims, PaddingMode } from '../verifier/protocol/statement.js'
+import type { IsolationMode, ModelClaims, PaddingMode } from '../verifier/protocol/statement.js'
 import { WorkerError } from './errors.js'
 import type { Engine } from './inference/engine.js'
 import { EngineError } from './inference/errors.js'
@@ -72,6 +72,8 @@ export interface ServeOptions {
   readonly host?: string
   /** Default `tick`. `off` lets anyone on the network path count the tokens of an answer. */
   readonly padding?: PaddingMode
+  /** Default `request`. Under `session` a prompt may be kept for later requests of its own session; a server never does. */
+  readonly isolation?: IsolationMode
   /** Raw Ed25519 public key of the operator, 32 bytes. */
   readonly operatorKey?: Bytes
   /** KEMs to publish, preferred first. Default: MLKEM768-X25519 only. */
@@ -148,6 +150,12 @@ async function serveOn(
 ): Promise<RunningWorker> {
   const { host = '127.0.0.1', port = DEFAULT_PORT } = options
   const choices = hostChoices(options, real?.platform)
+  if (options.server !== undefined && choices.isolation === 'session') {
+    throw new WorkerError(
+      'worker.option',
+      'no prompt is kept by a server: isolation session is for the built-in engine',
+    )
+  }
   const directory = options.modelDirectory ?? defaultModelDirectory()
   const loaded: LoadedModel =
     options.engine ??
@@ -226,10 +234,11 @@ async function withRuntimeEvents(machine: Platform, model: Bytes): Promise<Platf
 
 /** From the configuration this machine was launched for, where there is one; otherwise from whoever typed the command. */
 function hostChoices(options: ServeOptions, real: Platform | undefined): HostChoices {
-  const { configuration, padding = 'tick', operatorKey, modelOwnerKey, simulatedHostData } = options
+  const { configuration, padding = 'tick', isolation, operatorKey, modelOwnerKey, simulatedHostData } = options
   if (configuration === undefined) {
     return {
       padding,
+      ...(isolation === undefined ? {} : { isolation }),
       ...(operatorKey === undefined ? {} : { operatorKey }),
       ...(modelOwnerKey === undefined ? {} : { modelOwnerKey }),
     }

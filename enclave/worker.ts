@@ -4,7 +4,7 @@
  */
 import { type Bytes, equalBytes } from '../verifier/protocol/bytes.js'
 import { MAX_KEY_LIFETIME_S, MAX_SEALED_REQUEST_BYTES } from '../verifier/protocol/constants.js'
-import type { ModelClaims, PaddingMode } from '../verifier/protocol/statement.js'
+import type { IsolationMode, ModelClaims, PaddingMode } from '../verifier/protocol/statement.js'
 import { createApp } from './app.js'
 import { createAttester } from './attester.js'
 import { createGateway, type GatewayLimits } from './channel.js'
@@ -24,6 +24,11 @@ import { createReceiptBook } from './receipts.js'
 /** What a host may choose about a worker, beside the model package. */
 export interface HostChoices {
   readonly padding: PaddingMode
+  /**
+   * Under `session`, what is computed of a prompt may be kept for minutes, for later requests of the same session that ask for
+   * it (PROTOCOL.md P-10.5). Default: `request`, nothing is.
+   */
+  readonly isolation?: IsolationMode
   /** Raw Ed25519 public key, 32 bytes. */
   readonly operatorKey?: Bytes
   /** Raw Ed25519 public key of the model's owner, 32 bytes: the weights are encrypted and only it may release their key. */
@@ -84,6 +89,7 @@ export function hostDataFor(kind: Platform['kind'], engine: Engine, model: Model
       },
       padding: choices.padding,
       engine: engineLabel(engine),
+      ...(choices.isolation === undefined ? {} : { isolation: choices.isolation }),
       ...(choices.operatorKey === undefined ? {} : { operatorKey: choices.operatorKey }),
     }),
   )
@@ -91,7 +97,7 @@ export function hostDataFor(kind: Platform['kind'], engine: Engine, model: Model
 
 /** @throws WorkerError `worker.host-data` on a machine launched for another configuration. */
 export async function createWorker(options: WorkerOptions): Promise<Worker> {
-  const { platform, engine, model, padding, operatorKey, log } = options
+  const { platform, engine, model, padding, isolation = 'request', operatorKey, log } = options
   const nowS = (): number => options.now().getTime() / 1000
   const configDigest = hostDataFor(platform.kind, engine, model, options)
   if (!equalBytes(configDigest, platform.hostData)) {
@@ -115,7 +121,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
         padding,
         retention: 'none',
         logging: 'metadata',
-        isolation: 'request',
+        isolation,
         keyLifetimeS: options.keyLifetimeS ?? MAX_KEY_LIFETIME_S,
       },
       configDigest,
@@ -153,6 +159,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
       keys,
       receipts: createReceiptBook({ now: nowS }),
       padding,
+      isolation,
       metrics,
       log,
       now: nowS,

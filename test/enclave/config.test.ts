@@ -20,7 +20,8 @@ const configuration: HostConfiguration = {
 describe('host configuration', () => {
   it('survives its own encoding, with and without an operator', () => {
     const withOperator = { ...configuration, operatorKey: new Uint8Array(32).fill(9) }
-    for (const value of [configuration, withOperator]) {
+    const withSessions = { ...configuration, isolation: 'session' } as const
+    for (const value of [configuration, withOperator, withSessions]) {
       expect(parseHostConfiguration(encodeHostConfiguration(value))).toEqual(value)
     }
   })
@@ -35,6 +36,7 @@ describe('host configuration', () => {
     const variants: HostConfiguration[] = [
       configuration,
       { ...configuration, padding: 'off' },
+      { ...configuration, isolation: 'session' },
       { ...configuration, engine: 'stub 1.0.1' },
       { ...configuration, model: { ...configuration.model, id: 'other' } },
       { ...configuration, model: { ...configuration.model, weightsRoot: new Uint8Array(32) } },
@@ -44,9 +46,15 @@ describe('host configuration', () => {
     expect(new Set(digests).size).toBe(variants.length)
   })
 
+  it('has one encoding for the default isolation', () => {
+    const said = encodeHostConfiguration({ ...configuration, isolation: 'request' })
+    expect(said).toEqual(encodeHostConfiguration(configuration))
+  })
+
   it.each([
     ['unknown member', 'extra', 1],
     ['unknown padding', 'padding', 'some'],
+    ['the default isolation in so many words', 'isolation', 'request'],
     ['another schema', 'schema', 'subrosa-host-configuration/2'],
     ['a short operator key', 'operator', new Uint8Array(31)],
   ])('refuses %s', (_, key, value) => {

@@ -36,6 +36,8 @@ export function stubEngine(
     /** Awaited before each token. */
     readonly step?: () => Promise<void>
     readonly failAfter?: number
+    /** Tokens of each prompt it says it had computed before. */
+    readonly cachedTokens?: number
   } = {},
 ): StubEngine {
   const { answer = ['Hel', 'lo', ' there', '', '.'], contextLength = 1000, step = async () => undefined } = options
@@ -96,7 +98,11 @@ export function stubEngine(
         yield {
           type: 'done',
           finishReason: call.emitted === generateOptions.maxTokens ? 'length' : 'stop',
-          usage: { promptTokens: promptTokens.length, completionTokens: call.emitted },
+          usage: {
+            promptTokens: promptTokens.length,
+            ...(options.cachedTokens === undefined ? {} : { cachedTokens: options.cachedTokens }),
+            completionTokens: call.emitted,
+          },
         }
       })()
     },
@@ -160,6 +166,7 @@ export async function testWorker(
   const choices = {
     padding: options.padding ?? 'tick',
     ...(owner === undefined ? {} : { modelOwnerKey: owner }),
+    ...(options.worker?.isolation === undefined ? {} : { isolation: options.worker.isolation }),
   } as const
   const platform = stubPlatform(hostDataFor('snp', engine, MODEL, choices), options.attest)
   const lines: string[] = []

@@ -56,3 +56,6 @@ export const MAX_SEALED_REQUEST_BYTES: number = 2 * MAX_REQUEST_CONTENT_BYTES
 /** Inner request headers: a request is processed once under one (P-7.8); receipts under one form a chain (P-10.3). */
 export const IDEMPOTENCY_HEADER = 'idempotency-key'
 export const SESSION_HEADER = 'subrosa-session'
+/** Inner header of requests and responses: what a session's prompts are kept under (P-10.5), or a wish for one. */
+export const REUSE_HEADER = 'subrosa-reuse'
+export const NEW_REUSE_TOKEN = 'new'

@@ -63,7 +63,7 @@ describe.each(BINDINGS)('%s', (binding) => {
         expect(events.at(-1)).toEqual({
           type: 'done',
           finishReason: 'stop',
-          usage: { promptTokens: promptIds.length, completionTokens: answerIds.length + 1 },
+          usage: { promptTokens: promptIds.length, cachedTokens: 0, completionTokens: answerIds.length + 1 },
         })
       }
     })

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { createDecoder } from '../../enclave/inference/ort/engine.js'
-import { loadModelPackage } from '../../enclave/inference/package.js'
+import { computeWeightsRoot, loadModelPackage } from '../../enclave/inference/package.js'
 import { randomWeights, SMALL } from '../../scripts/bench/random-model.js'
 import {
   dequantiseBlocks,
@@ -15,6 +15,7 @@ import {
 } from '../../scripts/model/formats.js'
 import { decodeTensor, GGML_TYPES, type GgmlType, halfToFloat } from '../../scripts/model/gguf-blocks.js'
 import { importModel } from '../../scripts/model/import.js'
+import { toHex } from '../../verifier/protocol/bytes.js'
 import { SubrosaError } from '../../verifier/protocol/errors.js'
 import { PACKAGE_DIRECTORY } from './model.js'
 
@@ -270,12 +271,15 @@ describe('a GGUF file', () => {
 })
 
 describe('a Hugging Face folder', () => {
-  async function writeFolder(change: (config: Record<string, unknown>) => void = () => undefined): Promise<string> {
+  async function writeFolder(
+    change: (config: Record<string, unknown>) => void = () => undefined,
+    extra: readonly [string, number[], Float32Array][] = [],
+  ): Promise<string> {
     const from = join(folder, 'hf')
-    await mkdir(from)
+    await mkdir(from, { recursive: true })
     const shape = { ...SHAPE, vocabularySize: 1024 }
     const weights = randomWeights(shape, 3)
-    const tensors: [string, number[], Float32Array][] = []
+    const tensors: [string, number[], Float32Array][] = [...extra]
     const { rows, columns, values } = await weights.embedding()
     tensors.push(['model.embed_tokens.weight', [rows, columns], values])
     for (let layer = 0; layer < shape.layers; layer++) {
@@ -350,10 +354,43 @@ describe('a Hugging Face folder', () => {
     await decoder.close()
   })
 
+  it('says how positions are rotated in one field or in two, with the same result', async () => {
+    const [scaling, rope_theta] = [{ factor: 8, low_freq_factor: 1, high_freq_factor: 4 }, 500_000]
+    const llama3 = { ...scaling, rope_type: 'llama3', original_max_position_embeddings: 64 }
+    const ways: readonly Record<string, unknown>[] = [
+      { rope_theta, rope_scaling: null },
+      { rope_theta: undefined, rope_parameters: { rope_theta, rope_type: 'default' } },
+      { rope_theta, rope_scaling: llama3 },
+      { rope_theta: undefined, rope_parameters: { ...llama3, rope_theta } },
+    ]
+    const roots: string[] = []
+    for (const [index, way] of ways.entries()) {
+      const from = await writeFolder((config) => void Object.assign(config, way))
+      const { manifest } = await importModel(from, join(folder, `out-${index}`), { ...OPTIONS, license: 'MIT' })
+      roots.push(toHex(computeWeightsRoot(manifest)))
+    }
+    expect([roots[1], roots[3]]).toEqual([roots[0], roots[2]])
+    expect(roots[0]).not.toBe(roots[2])
+  })
+
+  it('with a bias that would be left out is refused', async () => {
+    const bias = 'model.layers.0.self_attn.o_proj.bias'
+    const from = await writeFolder(undefined, [[bias, [64], new Float32Array(64)]])
+    await expect(importModel(from, join(folder, 'out'), { ...OPTIONS, license: 'MIT' })).rejects.toThrowError(bias)
+  })
+
   it.each<readonly [string, (config: Record<string, unknown>) => void]>([
     ['an unknown type', (config) => void Object.assign(config, { model_type: 'gemma' })],
     ['another activation', (config) => void Object.assign(config, { hidden_act: 'gelu' })],
     ['another scaling of positions', (config) => void Object.assign(config, { rope_scaling: { rope_type: 'yarn' } })],
+    [
+      'another scaling, in the newer field',
+      (config) => void Object.assign(config, { rope_parameters: { rope_type: 'yarn' } }),
+    ],
+    ['a scaling without numbers', (config) => void Object.assign(config, { rope_scaling: { rope_type: 'llama3' } })],
+    ['heads rotated in part', (config) => void Object.assign(config, { partial_rotary_factor: 0.5 })],
+    ['a layer with a window', (config) => void Object.assign(config, { layer_types: ['sliding_attention'] })],
+    ['biases of the feed-forward', (config) => void Object.assign(config, { mlp_bias: true })],
     ['sizes that do not fit', (config) => void Object.assign(config, { hidden_size: 128 })],
     ['no end', (config) => void Object.assign(config, { eos_token_id: null })],
   ])('with %s is refused, and leaves nothing behind', async (_, change) => {

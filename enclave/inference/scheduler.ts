@@ -313,7 +313,7 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs, keepMs }: Sc
 }
 
 /** Sampling from a large vocabulary takes a while; sockets get their turn after so many milliseconds of it. */
-const BREATH_MS = 3
+const BREATH_MS = 1
 const MAX_RETRY_S = 30
 
 /** A request may be ended in its place on the way: then only its slot is still to be given back. */

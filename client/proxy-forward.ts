@@ -50,14 +50,19 @@ export async function forward(
 
 class BodyTooLargeError extends Error {}
 
+/** So much of a request that is too large is read and dropped: a caller that still sends would not see why it is refused. */
+const MOST_DROPPED = 64 * 1024 * 1024
+
 async function readBody(request: IncomingMessage): Promise<Uint8Array<ArrayBuffer>> {
-  const pieces: Buffer[] = []
+  let pieces: Buffer[] = []
   let size = 0
   for await (const piece of request as AsyncIterable<Buffer>) {
     size += piece.length
-    if (size > TRANSPORT_LIMITS.maxRequestBytes) throw new BodyTooLargeError()
-    pieces.push(piece)
+    if (size > MOST_DROPPED) break
+    if (size > TRANSPORT_LIMITS.maxRequestBytes) pieces = []
+    else pieces.push(piece)
   }
+  if (size > TRANSPORT_LIMITS.maxRequestBytes) throw new BodyTooLargeError()
   return new Uint8Array(Buffer.concat(pieces))
 }
 
@@ -103,8 +108,14 @@ export function forwardedHeaders(headers: IncomingHttpHeaders): Headers {
 
 /** Streams the answer on as it opens. One that breaks cuts the connection: it must not look finished. */
 async function relay(answer: Response, response: ServerResponse, signal: AbortSignal): Promise<void> {
-  const headers = [...answer.headers].filter(([name]) => !NOT_RETURNED.test(name))
-  response.writeHead(answer.status, Object.fromEntries(headers))
+  const headers = Object.fromEntries([...answer.headers].filter(([name]) => !NOT_RETURNED.test(name)))
+  if (response.req.httpVersion === '1.0') {
+    // There the end of the connection is all that ends an answer, a broken one too: it is sent whole, with its length, or not.
+    const whole = new Uint8Array(await answer.arrayBuffer())
+    response.writeHead(answer.status, { ...headers, 'content-length': whole.length }).end(whole)
+    return
+  }
+  response.writeHead(answer.status, headers)
   response.flushHeaders()
   for await (const piece of answer.body ?? []) {
     if (!response.write(piece)) await once(response, 'drain', { signal })

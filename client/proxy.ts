@@ -35,6 +35,8 @@ export interface ProxyOptions {
   readonly connect: ConnectOptions
   /** How often to look for a worker when none is held, and whether evidence is due for renewal. */
   readonly intervalMs?: number
+  /** How long the door stays shut for the first look at the workers. Default 10 s. */
+  readonly firstLookMs?: number
   /** Receives one line when something should be known that no caller can be told. */
   readonly notice?: (line: string) => void
 }
@@ -47,13 +49,21 @@ export interface RunningProxy extends Pick<LocalDoor, 'origin' | 'token' | 'clos
 }
 
 const INTERVAL_MS = 5_000
+const FIRST_LOOK_MS = 10_000
 
 /**
- * Opens the door after a first look at the workers. That none of them verifies is no reason to fail: one may, later.
+ * Opens the door after a first look at the workers, or when that takes too long. That none of them verifies is no reason to fail: one may, later.
  * @throws UsageError or PolicyError on what can never work.
  */
 export async function startProxy(options: ProxyOptions): Promise<RunningProxy> {
-  const { workers, port, connect, intervalMs = INTERVAL_MS, notice = () => undefined } = options
+  const {
+    workers,
+    port,
+    connect,
+    intervalMs = INTERVAL_MS,
+    firstLookMs = FIRST_LOOK_MS,
+    notice = () => undefined,
+  } = options
   for (const worker of workers) parseWorkerUrl(worker)
   const pool = new WorkerPool(workers, connect)
   let receipts = 0
@@ -79,7 +89,10 @@ export async function startProxy(options: ProxyOptions): Promise<RunningProxy> {
     notFound(response)
   }
 
-  const first = await pool.acquire().catch((error: unknown) => error)
+  const first = await Promise.race([
+    pool.acquire().catch((error: unknown) => error),
+    new Promise((resolve) => setTimeout(resolve, firstLookMs).unref()),
+  ])
   if (first instanceof Error && !(first instanceof NoWorkerError)) throw first
   const door = await openLocalDoor({
     port,

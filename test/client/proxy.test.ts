@@ -1,5 +1,7 @@
 /** The proxy as programs meet it: curl-like requests, the unmodified `openai` package, web pages that should not be let in. */
+import { once } from 'node:events'
 import { type IncomingHttpHeaders, request } from 'node:http'
+import { type AddressInfo, connect as connectSocket, createServer } from 'node:net'
 import OpenAI from 'openai'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { PolicyDocument } from '../../client/index.js'
@@ -264,17 +266,92 @@ describe('everyone else', () => {
 
   it('cannot fill the memory', async () => {
     const proxy = await proxyTo(worker.url)
+    const chunk = 'x'.repeat(1024 * 1024)
+    const { port } = new URL(proxy.origin)
+    const headers = { ...bearer(proxy), ...json }
+    const outgoing = request({ host: '127.0.0.1', port, path: '/v1/chat/completions', method: 'POST', headers })
+    // It is cut at some point, or answered before it has sent everything.
+    const outcome = new Promise<number>((resolve) => {
+      outgoing.on('error', () => resolve(413)).on('response', ({ statusCode }) => resolve(statusCode ?? 0))
+    })
+    let sent = 0
+    const send = (): void => {
+      if (outgoing.destroyed || sent++ > 200) return
+      outgoing.write(chunk, send)
+    }
+    send()
+    expect(await outcome).toBe(413)
+    outgoing.destroy()
+    expect(sent).toBeLessThan(200)
+  })
+
+  it('sees why a request is refused while it still sends', async () => {
+    const proxy = await proxyTo(worker.url)
     const body = `"${'x'.repeat(8 * 1024 * 1024)}"`
-    // Either the refusal arrives or the connection is cut while the body is still being sent.
-    const outcome = await ask(proxy, '/v1/chat/completions', { ...bearer(proxy), ...json }, body).then(
-      (answer) => answer.status,
-      () => 413,
-    )
-    expect(outcome).toBe(413)
+    const answer = await ask(proxy, '/v1/chat/completions', { ...bearer(proxy), ...json }, body)
+    expect([answer.status, errorOf(answer)['code']]).toEqual([413, 'request_too_large'])
+  })
+})
+
+describe('callers of HTTP/1.0', () => {
+  /** Everything that comes until the connection ends. */
+  function askOld(proxy: RunningProxy, body: object): Promise<string> {
+    const text = JSON.stringify(body)
+    const { port } = new URL(proxy.origin)
+    const socket = connectSocket(Number(port), '127.0.0.1')
+    const head = [
+      'POST /v1/chat/completions HTTP/1.0',
+      `Host: 127.0.0.1:${port}`,
+      `Authorization: Bearer ${proxy.token}`,
+      'Content-Type: application/json',
+      `Content-Length: ${Buffer.byteLength(text)}`,
+    ]
+    socket.write(`${head.join('\r\n')}\r\n\r\n${text}`)
+    return new Promise((resolve, reject) => {
+      let all = ''
+      socket.setEncoding('utf8').on('data', (piece: string) => {
+        all += piece
+      })
+      socket.on('end', () => resolve(all)).on('error', reject)
+    })
+  }
+
+  it('get an answer whole, with its length', async () => {
+    const proxy = await proxyTo(worker.url)
+    const messages = [{ role: 'user', content: 'What is the capital of Japan?' }]
+    const answer = await askOld(proxy, { model: worker.model.id, messages, stream: true })
+    const [head = '', body = ''] = answer.split('\r\n\r\n')
+    expect(head).toMatch(/^HTTP\/1\.1 200 /)
+    expect(head).not.toMatch(/transfer-encoding/i)
+    expect(/content-length: (\d+)/i.exec(head)?.[1]).toBe(String(Buffer.byteLength(body)))
+    expect(body).toContain('[DONE]')
+  })
+
+  it('never see a broken one as whole', async () => {
+    const tap = await tapTo(endlessWorker.url)
+    const proxy = await proxyTo(tap.url)
+    const before = endless.calls.length
+    const messages = [{ role: 'user', content: 'go on' }]
+    const answer = askOld(proxy, { model: MODEL.id, messages, stream: true })
+    await expect.poll(() => endless.calls[before]?.emitted ?? 0).toBeGreaterThan(3)
+    tap.lead('http://127.0.0.1:1')
+    expect(await answer).toMatch(/^HTTP\/1\.1 502 /)
   })
 })
 
 describe('readiness', () => {
+  it('does not keep the door shut while a worker takes its time', async () => {
+    const silent = createServer(() => undefined)
+    silent.listen(0, '127.0.0.1')
+    await once(silent, 'listening')
+    const slow = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`
+    const proxy = await startProxy({ workers: [slow], port: 0, connect: { policy }, intervalMs: 50, firstLookMs: 50 })
+    running.push(proxy)
+    expect((await ask(proxy, '/healthz')).status).toBe(200)
+    expect((await ask(proxy, '/readyz')).status).toBe(503)
+    silent.close()
+  })
+
   it('comes with a verified worker and not before', async () => {
     const tap = await tapTo('http://127.0.0.1:1')
     const proxy = await proxyTo(tap.url)

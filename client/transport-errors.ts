@@ -7,7 +7,11 @@ import { SubrosaError } from '../verifier/protocol/errors.js'
  */
 export class TruncatedResponseError extends SubrosaError {
   constructor(cause: unknown) {
-    super('transport.truncated', 'the response ended before its final chunk', { cause })
+    super(
+      'transport.truncated',
+      'the response ended before its final chunk: what came is authentic but not all; ask again',
+      { cause },
+    )
   }
 }
 
@@ -17,7 +21,11 @@ export class TruncatedResponseError extends SubrosaError {
  */
 export class InvalidResponseError extends SubrosaError {
   constructor(cause: unknown) {
-    super('transport.response-invalid', 'the response is not the authentic answer to this request', { cause })
+    super(
+      'transport.response-invalid',
+      'the response is not the authentic answer to this request: discard it, and ask another worker or over another network',
+      { cause },
+    )
   }
 }
 
@@ -29,7 +37,7 @@ export class InvalidResponseError extends SubrosaError {
 export class GatewayRefusedError extends SubrosaError {
   readonly status: number
   constructor(code: 'transport.key-refused' | 'transport.refused', status: number, options?: { cause?: unknown }) {
-    super(code, `the gateway answered ${status} outside the encryption`, options)
+    super(code, `the gateway answered ${status} outside the encryption: try later, or another worker`, options)
     this.status = status
   }
 }
@@ -40,6 +48,10 @@ export class GatewayRefusedError extends SubrosaError {
  */
 export class UnavailableError extends SubrosaError {
   constructor(cause: unknown) {
-    super('transport.unavailable', 'the worker could not be reached', { cause })
+    super(
+      'transport.unavailable',
+      'the worker could not be reached: check its address and that it runs, or name another',
+      { cause },
+    )
   }
 }

@@ -17,8 +17,7 @@ import { createLockedEngine, type LockedEngine } from './inference/locked.js'
 import { createOrtEngine, describeOrtEngine } from './inference/ort/engine.js'
 import { loadModelPackage, modelClaims } from './inference/package.js'
 import { loadSealedPackage } from './inference/sealed-package.js'
-import { createServerEngine } from './inference/server/engine.js'
-import { launchServer } from './inference/server/launch.js'
+import { startServerEngine } from './inference/server/start.js'
 import { openHostConfiguration } from './launch-configuration.js'
 import { createLogger, errorCode, type Logger, type LogLevel } from './log.js'
 import { type Machine, openMachine } from './machine.js'
@@ -286,19 +285,10 @@ async function loadModel(directory: string, sealed: boolean): Promise<LoadedMode
   }
 }
 
-/** The package is checked whole, and only its tokenizer and template are kept: the server has read the weights. */
 async function loadServer(config: unknown, directory: string, simulated: boolean): Promise<LoadedModel> {
   try {
-    const { manifest, manifestDigest, files } = await loadModelPackage(directory)
-    const kept = manifest.files.filter(({ role }) => role !== 'graph' && role !== 'weights').map(({ path }) => path)
-    const small = new Map([...files].filter(([path]) => kept.includes(path)))
-    const server = await launchServer(config, { simulated })
-    if (!server.config.arguments.some((argument) => argument.includes(directory))) {
-      await server.close()
-      throw new EngineError('server.config', `arguments: expected the folder of the model, ${directory}`)
-    }
-    const engine = createServerEngine({ manifest, manifestDigest, files: small }, server)
-    return { engine, model: modelClaims({ manifest, manifestDigest }) }
+    const { engine, modelPackage } = await startServerEngine(directory, config, simulated)
+    return { engine, model: modelClaims(modelPackage) }
   } catch (cause) {
     if (!(cause instanceof EngineError)) throw cause
     throw new WorkerError('worker.model', `the inference server cannot be used: ${cause.message}`, { cause })

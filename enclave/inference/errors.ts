@@ -14,6 +14,8 @@ export type EngineErrorCode =
   | 'package.size'
   /** A file's SHA-256 is not the one in the manifest. */
   | 'package.digest'
+  /** Something lies in the folder that the manifest does not list, where a server could read it. */
+  | 'package.unlisted'
   /** The key at hand does not open an encrypted file, or the file is not one. */
   | 'package.sealed'
   /** The weights are encrypted and their key has not come yet. */

@@ -7,8 +7,9 @@
  *
  * A manifest is not a trust anchor. What makes a package trustworthy is that its digests are part of the attested statement.
  */
-import { type FileHandle, open } from 'node:fs/promises'
-import { join } from 'node:path'
+import { createHash } from 'node:crypto'
+import { type FileHandle, open, readdir } from 'node:fs/promises'
+import { join, relative } from 'node:path'
 import { type Bytes, fromHex, fromUtf8, toHex } from '../../verifier/protocol/bytes.js'
 import { encodeCbor } from '../../verifier/protocol/cbor.js'
 import { sha256 } from '../../verifier/protocol/hash.js'
@@ -37,8 +38,8 @@ export interface ModelFile {
 const FAMILIES = ['llama', 'mistral', 'qwen2', 'qwen3'] as const
 export type ModelFamily = (typeof FAMILIES)[number]
 
-const FORMATS = ['fp32', 'int8', 'int4', 'pr8'] as const
-/** How the large matrices are kept: scripts/model/formats.ts says what each is. */
+const FORMATS = ['fp32', 'int8', 'int4', 'pr8', 'original'] as const
+/** How the large matrices are kept: scripts/model/formats.ts says what each is. `original`: in its publisher's files, for a server. */
 export type ModelFormat = (typeof FORMATS)[number]
 
 export interface ModelManifest {
@@ -88,6 +89,47 @@ export async function loadManifest(directory: string): Promise<Omit<ModelPackage
   return { manifest: parseManifest(value), manifestDigest: sha256(bytes) }
 }
 
+/**
+ * Checks a package whose weights another program in this machine will read from the same folder: every listed file, without
+ * keeping graph and weights, and that nothing else lies there that the program could read in their place.
+ * @throws EngineError as `loadModelPackage`, and `package.unlisted`.
+ */
+export async function checkModelFolder(directory: string): Promise<ModelPackage> {
+  const { manifest, manifestDigest } = await loadManifest(directory)
+  await expectOnlyListed(directory, manifest)
+  const files = new Map<string, Bytes>()
+  for (const file of manifest.files) {
+    if (file.role === 'graph' || file.role === 'weights') await checkListed(directory, file)
+    else files.set(file.path, await readListed(directory, file))
+  }
+  return { manifest, manifestDigest, files }
+}
+
+async function expectOnlyListed(directory: string, { files }: ModelManifest): Promise<void> {
+  const listed = new Set([MANIFEST_FILE, ...files.map(({ path }) => path)])
+  for (const entry of await readdir(directory, { withFileTypes: true, recursive: true })) {
+    const path = relative(directory, join(entry.parentPath, entry.name))
+    if (entry.isDirectory() || (entry.isFile() && listed.has(path))) continue
+    throw new EngineError('package.unlisted', `${path}: expected only regular files that the manifest lists`)
+  }
+}
+
+/** Piece by piece: weights may be larger than memory. */
+async function checkListed(directory: string, file: ModelFile): Promise<void> {
+  const handle = await openRegular(directory, file.path)
+  try {
+    const hash = createHash('sha256')
+    let size = 0
+    for await (const piece of handle.createReadStream({ autoClose: false, highWaterMark: 1 << 20 })) {
+      hash.update(piece as Buffer)
+      size += (piece as Buffer).length
+    }
+    expectDigest(file, size, hash.digest('hex'))
+  } finally {
+    await handle.close()
+  }
+}
+
 /** The checked bytes of one listed file. @throws EngineError `package.missing`, `package.size` or `package.digest`. */
 export async function readListed(directory: string, file: ModelFile): Promise<Bytes> {
   const bytes = await readExactly(directory, file)
@@ -97,10 +139,13 @@ export async function readListed(directory: string, file: ModelFile): Promise<By
 
 /** @throws EngineError `package.size` or `package.digest` unless these bytes are the ones the manifest lists. */
 export function checkFile(file: ModelFile, bytes: Bytes): void {
-  if (bytes.length !== file.size) {
-    throw new EngineError('package.size', `${file.path}: expected ${file.size} bytes, got ${bytes.length}`)
+  expectDigest(file, bytes.length, bytes.length === file.size ? toHex(sha256(bytes)) : '')
+}
+
+function expectDigest(file: ModelFile, size: number, digest: string): void {
+  if (size !== file.size) {
+    throw new EngineError('package.size', `${file.path}: expected ${file.size} bytes, got ${size}`)
   }
-  const digest = toHex(sha256(bytes))
   if (digest !== file.sha256) {
     throw new EngineError('package.digest', `${file.path}: expected SHA-256 ${file.sha256}, got ${digest}`)
   }

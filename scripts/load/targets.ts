@@ -4,8 +4,7 @@ import type { WorkerSession } from '../../client/session.js'
 import type { Engine, GenerateOptions } from '../../enclave/inference/engine.js'
 import { createOrtEngine } from '../../enclave/inference/ort/engine.js'
 import { loadModelPackage } from '../../enclave/inference/package.js'
-import { createServerEngine } from '../../enclave/inference/server/engine.js'
-import { launchServer } from '../../enclave/inference/server/launch.js'
+import { startServerEngine } from '../../enclave/inference/server/start.js'
 import { SubrosaError } from '../../verifier/errors.js'
 import type { Target } from './measure.js'
 
@@ -21,12 +20,8 @@ const OPTIONS: Omit<GenerateOptions, 'maxTokens' | 'seed'> = {
 
 /** @throws EngineError as the package and the engine do. */
 export async function engineTarget(directory: string, server?: unknown): Promise<Target> {
-  const modelPackage = await loadModelPackage(directory)
-  if (server === undefined) {
-    const engine = await createOrtEngine(modelPackage)
-    return overEngine(engine, () => process.memoryUsage.rss())
-  }
-  return overEngine(createServerEngine(modelPackage, await launchServer(server, { simulated: true })))
+  if (server !== undefined) return overEngine((await startServerEngine(directory, server, true)).engine)
+  return overEngine(await createOrtEngine(await loadModelPackage(directory)), () => process.memoryUsage.rss())
 }
 
 function overEngine(engine: Engine, memory?: () => number): Target {

@@ -2,7 +2,14 @@
 import { type Command, Option } from 'commander'
 import { inspectGraph } from '../../enclave/inference/graph.js'
 import { createOrtEngine } from '../../enclave/inference/ort/engine.js'
-import { computeWeightsRoot, loadModelPackage, modelClaims } from '../../enclave/inference/package.js'
+import {
+  checkModelFolder,
+  computeWeightsRoot,
+  loadManifest,
+  loadModelPackage,
+  type ModelPackage,
+  modelClaims,
+} from '../../enclave/inference/package.js'
 import { toHex } from '../../verifier/protocol/bytes.js'
 import { SubrosaError } from '../../verifier/protocol/errors.js'
 import { fetchSmolLm2 } from './fetch.js'
@@ -11,7 +18,7 @@ import { type Imported, importModel } from './import.js'
 
 interface ImportFlags {
   readonly out: string
-  readonly format: Format
+  readonly format: Format | 'original'
   readonly id: string
   readonly license?: string
   readonly context?: number
@@ -22,7 +29,11 @@ export function registerModelTools(model: Command): void {
   const withFormat = (command: Command): Command =>
     command
       .requiredOption('--out <dir>', 'folder to write the package to; must not exist')
-      .addOption(new Option('--format <format>', 'weight format').choices([...FORMATS]).default('int8'))
+      .addOption(
+        new Option('--format <format>', 'weight format; original: the source’s own files, for serve --server')
+          .choices([...FORMATS, 'original'])
+          .default('int8'),
+      )
       .option('--context <tokens>', 'most tokens of prompt and answer', Number)
   withFormat(model.command('import'))
     .description('make a measured package of a GGUF file or a Hugging Face folder')
@@ -44,6 +55,7 @@ export function registerModelTools(model: Command): void {
     .argument('<dir>', 'model package')
     .action((directory: string) =>
       guarded('verify', async () => {
+        if ((await loadManifest(directory)).manifest.format === 'original') return verifyOriginal(directory)
         const modelPackage = await loadModelPackage(directory)
         const engine = await createOrtEngine(modelPackage)
         const { determinism, contextLength } = engine.info
@@ -64,17 +76,30 @@ export function registerModelTools(model: Command): void {
         const modelPackage = await loadModelPackage(directory)
         const { id, title, license, architecture, format } = modelPackage.manifest
         const claims = modelClaims(modelPackage)
-        const { determinism, variantOperator } = inspectGraph(modelPackage)
         return [
           `${id} (${title}), ${license}`,
           `  architecture    ${architecture.family}, ${architecture.layers} layers, ${architecture.parameters} parameters, ${format}`,
           `  context         ${architecture.contextLength} tokens`,
-          `  graph           ${determinism}${variantOperator === undefined ? '' : `, because of ${variantOperator}`}`,
+          `  graph           ${graphOf(modelPackage)}`,
           `  weights digest  ${toHex(claims.weightsRoot)}`,
           `  manifest digest ${toHex(claims.manifestDigest)}`,
         ]
       }),
     )
+}
+
+function graphOf(modelPackage: ModelPackage): string {
+  if (modelPackage.manifest.format === 'original') return 'none: for a server (serve --server)'
+  const { determinism, variantOperator } = inspectGraph(modelPackage)
+  return variantOperator === undefined ? determinism : `${determinism}, because of ${variantOperator}`
+}
+
+async function verifyOriginal(directory: string): Promise<readonly string[]> {
+  const { manifest } = await checkModelFolder(directory)
+  return [
+    `${manifest.id}: every file is as listed, and no other is there; for a server (serve --server)`,
+    `  weights digest  ${toHex(computeWeightsRoot(manifest))}`,
+  ]
 }
 
 async function runImport(

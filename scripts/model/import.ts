@@ -6,19 +6,28 @@ import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { type FileHandle, mkdir, open, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { createChatEncoder } from '../../enclave/inference/chat.js'
 import { createOrtEngine } from '../../enclave/inference/ort/engine.js'
-import { loadModelPackage, type ModelFileRole, type ModelManifest } from '../../enclave/inference/package.js'
+import {
+  checkModelFolder,
+  loadModelPackage,
+  type ModelFileRole,
+  type ModelManifest,
+} from '../../enclave/inference/package.js'
+import { createTokenizer } from '../../enclave/inference/tokenizer.js'
 import type { Format } from './formats.js'
 import { broken, ModelFileError } from './gguf.js'
 import { openGguf } from './gguf-source.js'
 import type { WeightPlace, WeightSink } from './graph-builder.js'
 import type { LinearReport } from './linear.js'
 import { writeLlamaGraph } from './llama-graph.js'
+import { copyOriginals } from './originals.js'
 import { openFolder } from './safetensors-source.js'
 import { checkShape, type ModelSource } from './source.js'
 
 export interface ImportOptions {
-  readonly format: Format
+  /** `original`: nothing is converted; the source's own files become the package of a server. */
+  readonly format: Format | 'original'
   readonly id: string
   /** SPDX expression; needed where the source names none. */
   readonly license?: string
@@ -39,10 +48,8 @@ export async function importModel(from: string, out: string, options: ImportOpti
   const source = await openSource(from)
   try {
     await mkdir(directory)
-    const imported = await writePackage(source, directory, options)
-    // The engine's own judgement, trial included, before anyone relies on it.
-    const engine = await createOrtEngine(await loadModelPackage(directory))
-    await engine.close()
+    const imported = await writePackage(source, from, directory, options)
+    await tryPackage(directory, options.format)
     await rename(directory, out)
     return imported
   } catch (error) {
@@ -53,31 +60,43 @@ export async function importModel(from: string, out: string, options: ImportOpti
   }
 }
 
+/** The engine's own judgement, trial included, before anyone relies on it; of a server's package all that the worker reads. */
+async function tryPackage(directory: string, format: ImportOptions['format']): Promise<void> {
+  if (format === 'original') {
+    const modelPackage = await checkModelFolder(directory)
+    createChatEncoder(modelPackage, createTokenizer(modelPackage)).chat([{ role: 'user', content: 'x' }])
+    return
+  }
+  const engine = await createOrtEngine(await loadModelPackage(directory))
+  await engine.close()
+}
+
 async function openSource(from: string): Promise<ModelSource> {
   const facts = await stat(from).catch(() => undefined)
   if (facts === undefined) throw new ModelFileError('file.missing', `${from}: there is no such file or folder`)
   return facts.isDirectory() ? openFolder(from) : openGguf(from)
 }
 
-async function writePackage(source: ModelSource, directory: string, options: ImportOptions): Promise<Imported> {
+async function writePackage(
+  source: ModelSource,
+  from: string,
+  directory: string,
+  options: ImportOptions,
+): Promise<Imported> {
   const license = options.license ?? source.license
   if (license === undefined)
     throw new ModelFileError('option.license', 'the model names no licence: say which with --license')
   const contextLength = Math.min(source.shape.contextLength, options.contextLength ?? source.shape.contextLength)
   const shape = checkShape({ ...source.shape, contextLength })
-  const sink = createFileSink(directory)
+  const { graph, reports, files } = await writeWeights(source, from, directory, { ...options, shape })
   let parameters = 0
-  const { graph, reports } = await writeLlamaGraph(shape, source.weights, options.format, sink, (done) =>
-    options.onProgress?.(done, shape.layers),
-  ).finally(() => sink.close())
   for (const [, row] of Object.entries(parameterCounts(shape))) parameters += row
-  const files = [...sink.files()]
   const add = async (path: string, role: ModelFileRole, bytes: Uint8Array | string): Promise<void> => {
     const content = typeof bytes === 'string' ? Buffer.from(bytes) : bytes
     await writeFile(join(directory, path), content)
     files.push({ path, role, size: content.length, sha256: createHash('sha256').update(content).digest('hex') })
   }
-  await add('model.onnx', 'graph', graph)
+  if (graph !== undefined) await add('model.onnx', 'graph', graph)
   await add('tokenizer.json', 'tokenizer', source.tokenizerJson)
   await add('tokenizer_config.json', 'tokenizer', source.tokenizerConfigJson)
   await add('chat_template.jinja', 'template', source.template)
@@ -95,12 +114,33 @@ async function writePackage(source: ModelSource, directory: string, options: Imp
       contextLength,
       eosTokenIds: source.eosTokenIds,
     },
-    determinism: 'batch-invariant',
+    determinism: options.format === 'original' ? 'single' : 'batch-invariant',
     format: options.format,
     files: files.sort((a, b) => (a.path < b.path ? -1 : 1)),
   }
   await writeFile(join(directory, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`)
   return { manifest, reports }
+}
+
+interface Written {
+  /** Undefined for a server, which makes its own. */
+  readonly graph: Uint8Array | undefined
+  readonly reports: readonly LinearReport[]
+  readonly files: ModelManifest['files'][number][]
+}
+
+async function writeWeights(
+  source: ModelSource,
+  from: string,
+  directory: string,
+  { format, shape, onProgress }: ImportOptions & { readonly shape: ModelSource['shape'] },
+): Promise<Written> {
+  if (format === 'original') return { graph: undefined, reports: [], files: await copyOriginals(from, directory) }
+  const sink = createFileSink(directory)
+  const { graph, reports } = await writeLlamaGraph(shape, source.weights, format, sink, (done) =>
+    onProgress?.(done, shape.layers),
+  ).finally(() => sink.close())
+  return { graph, reports, files: [...sink.files()] }
 }
 
 function parameterCounts(shape: ModelSource['shape']): Readonly<Record<string, number>> {

@@ -3,8 +3,8 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { createDecoder } from '../../enclave/inference/ort/engine.js'
-import { computeWeightsRoot, loadModelPackage } from '../../enclave/inference/package.js'
+import { createDecoder, createOrtEngine } from '../../enclave/inference/ort/engine.js'
+import { checkModelFolder, computeWeightsRoot, loadModelPackage } from '../../enclave/inference/package.js'
 import { randomWeights, SMALL } from '../../scripts/bench/random-model.js'
 import {
   dequantiseBlocks,
@@ -270,6 +270,22 @@ describe('a GGUF file', () => {
   })
 })
 
+describe('a GGUF file for a server', () => {
+  it('goes into the package as it is, counts as weights, and runs on no engine of ours', async () => {
+    const path = join(folder, 'source.gguf')
+    await writeFile(path, encode(await draft()))
+    const out = join(folder, 'out')
+    const { manifest } = await importModel(path, out, { ...OPTIONS, format: 'original' })
+    expect(manifest.format).toBe('original')
+    expect(await readFile(join(out, 'model.gguf'))).toEqual(await readFile(path))
+    expect(manifest.files.filter(({ role }) => role === 'weights').map((file) => file.path)).toEqual(['model.gguf'])
+    expect(toHex(computeWeightsRoot((await checkModelFolder(out)).manifest))).toBe(toHex(computeWeightsRoot(manifest)))
+    await expect(createOrtEngine(await loadModelPackage(out))).rejects.toThrowError(/for a server: give --server/)
+    await writeFile(join(out, 'model.gguf'), 'x', { flag: 'a' })
+    await expect(checkModelFolder(out)).rejects.toMatchObject({ code: 'package.size' })
+  })
+})
+
 describe('a Hugging Face folder', () => {
   async function writeFolder(
     change: (config: Record<string, unknown>) => void = () => undefined,
@@ -352,6 +368,28 @@ describe('a Hugging Face folder', () => {
     const logits = await decoder.prefill(0, [1, 2, 3])
     expect(logits.every(Number.isFinite)).toBe(true)
     await decoder.close()
+  })
+
+  it('becomes a package of its own files for a server, without code and whatever else lies there', async () => {
+    const from = await writeFolder()
+    await writeFile(join(from, 'modeling_own.py'), 'x')
+    await writeFile(join(from, 'pytorch_model.bin'), 'x')
+    const out = join(folder, 'out')
+    const { manifest } = await importModel(from, out, { ...OPTIONS, license: 'MIT', format: 'original' })
+    expect((await readdir(out)).sort()).toEqual([
+      'chat_template.jinja',
+      'config.json',
+      'manifest.json',
+      'model.safetensors',
+      'tokenizer.json',
+      'tokenizer_config.json',
+    ])
+    expect(manifest.files.filter(({ role }) => role === 'weights').map(({ path }) => path)).toEqual([
+      'config.json',
+      'model.safetensors',
+    ])
+    expect(await readFile(join(out, 'model.safetensors'))).toEqual(await readFile(join(from, 'model.safetensors')))
+    expect((await checkModelFolder(out)).files.has('model.safetensors')).toBe(false)
   })
 
   it('says how positions are rotated in one field or in two, with the same result', async () => {

@@ -1,10 +1,15 @@
 /** The engine on an OpenAI-compatible server: how it is run, what it is told, and what becomes of what it says. */
-import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import { appendFile, chmod, cp, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { Chat, GenerateOptions } from '../../enclave/inference/engine.js'
-import { parseServerConfig, serverDigest, serverEnvironment } from '../../enclave/inference/server/config.js'
+import {
+  expectModelIn,
+  parseServerConfig,
+  serverDigest,
+  serverEnvironment,
+} from '../../enclave/inference/server/config.js'
 import { ask } from '../../enclave/inference/server/http.js'
 import { launchServer } from '../../enclave/inference/server/launch.js'
 import { defaultModelDirectory, serve } from '../../enclave/serve.js'
@@ -228,6 +233,48 @@ describe('the configuration', () => {
     expect(() => parseServerConfig(loud, true)).toThrowError(expect.objectContaining({ code: 'server.config' }))
   })
 
+  describe('names one model, in the folder of the package (P-8.9)', () => {
+    const within = (kind: string, ...list: string[]) =>
+      expectModelIn('/models/one', serverConfig('/run/engine.sock', { kind: kind as never, arguments: list }))
+
+    it.each([
+      ['vllm', ['serve', '/models/one']],
+      ['vllm', ['serve', '--model=/models/one/']],
+      ['sglang', ['-m', 'sglang.launch_server', '--model-path', '/models/one']],
+      ['llama.cpp', ['--model', '/models/one/model.gguf']],
+      ['llama.cpp', ['-m', '/models/one/a/../model.gguf']],
+      ['other', ['-x', '/models/one']],
+    ])('%s %j', (kind, list) => {
+      expect(() => within(kind, ...list)).not.toThrow()
+    })
+
+    it.each([
+      ['vllm', []],
+      ['vllm', ['serve', '/models/two']],
+      ['vllm', ['serve', '/models/one', '--model', '/models/two']],
+      ['vllm', ['serve', '--served-model-name', '/models/one', '--model', '/models/two']],
+      ['sglang', ['--model-path', '/models/one', '--model-path', '/models/two']],
+      ['llama.cpp', ['--model', '/models/one/../two/model.gguf']],
+      ['llama.cpp', ['--model', '/models/one-more/model.gguf']],
+      ['llama.cpp', ['--alias', '/models/one', '-m', '/models/two/model.gguf']],
+      ['llama.cpp', ['--model']],
+      ['other', ['-x', '/models/two']],
+    ])('and not %s %j', (kind, list) => {
+      expect(() => within(kind, ...list)).toThrowError(expect.objectContaining({ code: 'server.config' }))
+    })
+
+    it.each([
+      ['vllm', '--lora-modules'],
+      ['sglang', '--speculative-draft-model-path=/models/two'],
+      ['llama.cpp', '--lora'],
+      ['llama.cpp', '-md'],
+    ])('and of %s no weights besides: %s', (kind, stray) => {
+      const list = [...flags[kind as keyof typeof flags], '--model', '/models/one', stray]
+      const config = serverConfig('/run/engine.sock', { kind: kind as never, arguments: list })
+      expect(() => parseServerConfig(config, true)).toThrowError(expect.objectContaining({ code: 'server.config' }))
+    })
+  })
+
   it.each<[string, object]>([
     ['another address', { listen: '10.0.0.1:80' }],
     ['a name for an address', { listen: 'localhost:80' }],
@@ -323,5 +370,38 @@ describe('the process', () => {
     await expect(launchServer(late, { simulated: true, startMs: 300 })).rejects.toMatchObject({ code: 'engine.failed' })
     const without = serverConfig(listen, { arguments: ['-e', program, listen] })
     await expect(serve({ simulated: true, port: 0, server: without })).rejects.toThrowError(/folder of the model/)
+  })
+
+  it('is not run on a folder with anything that the manifest does not list, or lists otherwise (P-8.9)', async () => {
+    const listen = await socket()
+    const start = async (spoil: (directory: string) => Promise<unknown>) => {
+      const directory = await mkdtemp(join(tmpdir(), 'subrosa-folder-'))
+      folders.push(directory)
+      await cp(defaultModelDirectory(), directory, { recursive: true })
+      await spoil(directory)
+      const config = serverConfig(listen, { arguments: ['-e', program, listen, directory], embeddings: false })
+      const worker = await serve({ simulated: true, port: 0, modelDirectory: directory, server: config })
+      await worker.close()
+    }
+    await start(async () => undefined)
+    await expect(start((folder) => writeFile(join(folder, 'model.gguf'), 'x'))).rejects.toThrowError(/model\.gguf: exp/)
+    const deep = async (folder: string) => {
+      await mkdir(join(folder, 'a'))
+      await writeFile(join(folder, 'a', 'model.gguf'), 'x')
+    }
+    await expect(start(deep)).rejects.toThrowError(/a\/model\.gguf: expected only/)
+    const linked = async (folder: string) => {
+      await rename(join(folder, 'model.onnx'), join(tmpdir(), `linked-${process.pid}`))
+      await symlink(join(tmpdir(), `linked-${process.pid}`), join(folder, 'model.onnx'))
+    }
+    await expect(start(linked)).rejects.toThrowError(/model\.onnx: expected only regular files/)
+    await rm(join(tmpdir(), `linked-${process.pid}`))
+    const flipped = async (folder: string) => {
+      const bytes = await readFile(join(folder, 'model.onnx'))
+      bytes[1000] = (bytes[1000] ?? 0) ^ 1
+      await writeFile(join(folder, 'model.onnx'), bytes)
+    }
+    await expect(start(flipped)).rejects.toThrowError(/model\.onnx: expected SHA-256/)
+    await expect(start((folder) => appendFile(join(folder, 'model.onnx'), 'x'))).rejects.toThrowError(/bytes, got/)
   })
 })

@@ -49,6 +49,9 @@ const DEFAULT_KEEP_MS = 300_000
  */
 export async function createOrtEngine(modelPackage: ModelPackage, options: OrtEngineOptions = {}): Promise<Engine> {
   const { manifest } = modelPackage
+  if (manifest.format === 'original') {
+    throw new EngineError('package.unusable', 'the weights are in their publisher’s files, for a server: give --server')
+  }
   const { vocabularySize, eosTokenIds } = manifest.architecture
   const tokenizer = createTokenizer(modelPackage)
   const encoder = createChatEncoder(modelPackage, tokenizer)

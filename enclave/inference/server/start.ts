@@ -1,0 +1,21 @@
+/** A server on the package's own folder: what the statement says of the model is then true of what the server loads. */
+import type { Engine } from '../engine.js'
+import { checkModelFolder, type ModelPackage } from '../package.js'
+import { expectModelIn, parseServerConfig } from './config.js'
+import { createServerEngine } from './engine.js'
+import { launchServer } from './launch.js'
+
+/**
+ * Checks the folder whole, then launches the server on it. The folder must not change afterwards: in the image it is a
+ * verity device. Of the package only tokenizer and template are kept. @throws EngineError.
+ */
+export async function startServerEngine(
+  directory: string,
+  config: unknown,
+  simulated: boolean,
+): Promise<{ readonly engine: Engine; readonly modelPackage: ModelPackage }> {
+  expectModelIn(directory, parseServerConfig(config, simulated))
+  const modelPackage = await checkModelFolder(directory)
+  const engine = createServerEngine(modelPackage, await launchServer(config, { simulated }))
+  return { engine, modelPackage }
+}

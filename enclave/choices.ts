@@ -10,8 +10,12 @@ export interface Choice {
   completionTokens: number
   /** Tokens of its prompt that were not computed for it. */
   cachedTokens: number
+  /** Tokens that were guessed, and how many of them came. */
+  predicted: { readonly accepted: number; readonly rejected: number }
   finishReason: FinishReason | undefined
 }
+
+const NOTHING_PREDICTED = { accepted: 0, rejected: 0 } as const
 
 export interface ChoiceToken {
   readonly choice: Choice
@@ -32,7 +36,15 @@ export function startChoices(
       const own = { ...options, signal, seed: seedOf(options.seed, index) }
       const prompt = Math.floor(index / n)
       const events = engine.generate(prompts[prompt] ?? [], own)
-      return { index, prompt, events, completionTokens: 0, cachedTokens: 0, finishReason: undefined }
+      return {
+        index,
+        prompt,
+        events,
+        completionTokens: 0,
+        cachedTokens: 0,
+        predicted: NOTHING_PREDICTED,
+        finishReason: undefined,
+      }
     })
   } catch (error) {
     group.abort()
@@ -67,6 +79,7 @@ export async function* tokensOf(choices: readonly Choice[]): AsyncGenerator<Choi
       } else {
         choice.completionTokens = result.value.usage.completionTokens
         choice.cachedTokens = result.value.usage.cachedTokens ?? 0
+        choice.predicted = result.value.usage.predicted ?? NOTHING_PREDICTED
         choice.finishReason = result.value.finishReason
       }
     }

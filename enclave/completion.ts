@@ -67,6 +67,8 @@ interface Answer {
   readonly sampling: ReceiptPayload['sampling']
   readonly seed: number
   readonly promptTokens: number
+  /** Whether the request predicted its answer. */
+  readonly withPrediction: boolean
   /** Whether the answer ran out of time, rather than the client going away. */
   readonly timedOut: () => boolean
   /** Stops the engine. */
@@ -134,6 +136,7 @@ function startAnswer(deps: CompletionDeps, exchange: Exchange): Answer {
     },
     seed: options.seed,
     promptTokens: prompts.reduce((sum, { length }) => sum + length, 0),
+    withPrediction: request.options.prediction !== undefined,
     timedOut: () => late,
     abort: leave,
     end() {
@@ -158,8 +161,12 @@ function isWhole({ choices }: Answer): boolean {
   return choices.every(({ finishReason }) => finishReason !== undefined)
 }
 
-function completionTokensOf({ choices }: Answer): number {
-  return choices.reduce((sum, { completionTokens }) => sum + completionTokens, 0)
+function completionTokensOf(answer: Answer): number {
+  return sum(answer, ({ completionTokens }) => completionTokens)
+}
+
+function sum({ choices }: Answer, of: (choice: Choice) => number): number {
+  return choices.reduce((total, choice) => total + of(choice), 0)
 }
 
 /** Tokens of each prompt that none of its choices computed. */
@@ -304,5 +311,13 @@ function usageOf(answer: Answer): object {
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
     prompt_tokens_details: { cached_tokens: cachedTokensOf(answer) },
+    ...(answer.withPrediction
+      ? {
+          completion_tokens_details: {
+            accepted_prediction_tokens: sum(answer, ({ predicted }) => predicted.accepted),
+            rejected_prediction_tokens: sum(answer, ({ predicted }) => predicted.rejected),
+          },
+        }
+      : {}),
   }
 }

@@ -19,7 +19,7 @@ export interface GenerationRequest {
   /** Absent: as much as fits. */
   readonly maxTokens: number | undefined
   /** What else the engine is told. */
-  readonly options: Pick<GenerateOptions, 'chat' | 'grammar' | 'calls' | 'logprobs'>
+  readonly options: Pick<GenerateOptions, 'chat' | 'grammar' | 'calls' | 'logprobs' | 'prediction'>
   readonly shape: AnswerShape
 }
 
@@ -27,7 +27,7 @@ export interface GenerationRequest {
 export function readChat(engine: Engine, body: Bytes): GenerationRequest {
   const request = parseChatRequest(body)
   expectModel(engine, request.model)
-  const { model, maxTokens, topLogprobs, constraint, messages } = request
+  const { model, maxTokens, topLogprobs, constraint, messages, prediction } = request
   const { tools, choice, parallel, format, grammar } = constraint
   return {
     model,
@@ -39,9 +39,17 @@ export function readChat(engine: Engine, body: Bytes): GenerationRequest {
       chat: { messages, tools, choice, parallel, format },
       ...(grammar === undefined ? {} : { grammar, calls: tools.length > 0 }),
       ...(topLogprobs === undefined ? {} : { logprobs: topLogprobs }),
+      ...(prediction === undefined ? {} : { prediction: predictedTokens(engine, prediction) }),
     },
     shape: chatShape(topLogprobs !== undefined),
   }
+}
+
+/** As much of it as an answer can have. @throws OpenAIError */
+function predictedTokens(engine: Engine, prediction: string): readonly number[] {
+  return prediction === ''
+    ? []
+    : asOpenAIError(() => engine.tokenizeText(prediction)).slice(0, engine.info.contextLength)
 }
 
 /** Of `POST /v1/completions`. @throws OpenAIError */

@@ -30,6 +30,8 @@ export interface ChatRequest extends SamplingFields {
   readonly maxTokens: number | undefined
   /** Likeliest tokens to name with each token; undefined: no log-probabilities at all. */
   readonly topLogprobs: number | undefined
+  /** What the answer may be like. */
+  readonly prediction: string | undefined
   /** Tools, and what the answer must follow. */
   readonly constraint: Constraint
 }
@@ -60,6 +62,7 @@ const schema = v.object({
   max_completion_tokens: optional(integer(1)),
   logprobs: optional(v.boolean()),
   top_logprobs: optional(integer(0, 20)),
+  prediction: optional(v.object({ type: v.literal('content'), content })),
   ...samplingFields,
   ...toolFields,
 })
@@ -89,6 +92,7 @@ export function parseChatRequest(body: Bytes): ChatRequest {
     messages: request.messages.map(readMessage),
     maxTokens: request.max_completion_tokens ?? request.max_tokens ?? undefined,
     topLogprobs: logprobs ? (request.top_logprobs ?? 0) : undefined,
+    prediction: request.prediction ? textOf(request.prediction.content) : undefined,
     constraint: constraintOf(request),
   }
 }

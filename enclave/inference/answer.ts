@@ -7,6 +7,7 @@ import { abortedError } from './errors.js'
 import { createEventQueue } from './event-queue.js'
 import type { Matcher, MatcherFactory } from './grammar/matcher.js'
 import { createOutput, describeToken } from './output.js'
+import { createPromptLookup } from './prompt-lookup.js'
 import { createSampler } from './sampler.js'
 import type { Scheduler } from './scheduler.js'
 import type { TextTokenizer } from './tokenizer.js'
@@ -31,13 +32,19 @@ export function startAnswer(
   const output = createOutput(tokenizer, options.stop, options.calls)
   const matcher = options.grammar && matchers?.create(options.grammar)
   const queue = createEventQueue<EngineEvent>(() => ticket.wake())
+  const lookup = options.prediction && createPromptLookup(promptTokens, options.prediction)
   let completionTokens = 0
   let cachedTokens = 0
 
   const finish = (finishReason: 'stop' | 'length'): undefined => {
     for (const event of output.flush()) queue.push(event)
     const reason = finishReason === 'stop' && output.called() ? 'tool_calls' : finishReason
-    const usage = { promptTokens: promptTokens.length, cachedTokens, completionTokens }
+    const usage = {
+      promptTokens: promptTokens.length,
+      cachedTokens,
+      completionTokens,
+      ...(lookup === undefined ? {} : { predicted: lookup.tally() }),
+    }
     queue.push({ type: 'done', finishReason: reason, usage })
     queue.end()
   }
@@ -49,11 +56,13 @@ export function startAnswer(
       cachedTokens = tokens
     },
     signal: options.signal,
+    ...(lookup === undefined ? {} : { propose: lookup.propose }),
     wanted: () => queue.length < READ_AHEAD,
     failed: (error) => queue.end(error),
     next(logits) {
       const tokenId = sampler.sample(logits, matcher && maskOf(matcher, eosTokenIds))
       completionTokens++
+      lookup?.push(tokenId)
       if (eosTokenIds.includes(tokenId)) return finish('stop')
       matcher?.accept(tokenId)
       for (const event of output.push(tokenId, describeToken(tokenizer, logits, tokenId, options.logprobs))) {

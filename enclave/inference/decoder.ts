@@ -4,6 +4,9 @@
  */
 import type { RuntimeInfo } from './engine.js'
 
+/** Most tokens of a run that verifies. */
+export const MAX_VERIFIED = 8
+
 /** One row of a decode run. */
 export interface DecodeRow {
   readonly slot: number
@@ -27,6 +30,11 @@ export interface Decoder {
    * graph gives none.
    */
   embed?(slot: number, tokenIds: readonly number[]): Promise<Float32Array>
+  /**
+   * Appends two tokens or more, up to `MAX_VERIFIED`, and returns the logits behind each of them, which hold until the next
+   * run: those that `prefill` would give for it. Absent where the graph gives none but the last.
+   */
+  verify?(slot: number, tokenIds: readonly number[]): Promise<readonly Float32Array[]>
   /**
    * Appends one token to each of several slots, in ascending order, each once. Returns the logits of each row, which
    * hold until the next run. @throws EngineError `engine.failed`, or `aborted` after `interrupt`.

@@ -66,6 +66,13 @@ export interface GenerateOptions {
   /** Whether calls in the answer's text are told apart from it; the grammar then writes them as `grammar/answers.ts` does. */
   readonly calls?: boolean
   /**
+   * A text the answer may be like, as tokens; perhaps none. With it the engine guesses at what comes next, from there, from the
+   * prompt and from the answer, and computes several tokens at once where it was right. Every token's logits are then those that
+   * a prompt's run would give for it, whatever the text is: other roundings than without, and the same with any. Engines that
+   * cannot do that ignore it.
+   */
+  readonly prediction?: readonly number[]
+  /**
    * Whose request this is: requests with the same value share one fair part of the machine. Opaque; absent: its own.
    * Nothing computed for one request is used for another, whatever this says.
    */
@@ -115,9 +122,14 @@ export interface DoneEvent {
   readonly finishReason: FinishReason
   /**
    * `completionTokens` counts every token computed, those of the end of turn or of a stop string included; `cachedTokens` those
-   * of the prompt that an earlier request had computed. Absent: none.
+   * of the prompt that an earlier request had computed. Absent: none. `predicted`: of the tokens guessed, how many came.
    */
-  readonly usage: { readonly promptTokens: number; readonly cachedTokens?: number; readonly completionTokens: number }
+  readonly usage: {
+    readonly promptTokens: number
+    readonly cachedTokens?: number
+    readonly completionTokens: number
+    readonly predicted?: { readonly accepted: number; readonly rejected: number }
+  }
 }
 
 export type EngineEvent = TokenEvent | DoneEvent

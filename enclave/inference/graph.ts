@@ -5,7 +5,8 @@
  * of the row up to now, minus one), `total_seq` (the most tokens of any row) and `past_key_values.N.key|value`
  * [batch, heads, capacity, size]; outputs `logits` for the last position and `present.N.key|value`, which may be the very
  * memory of the past. Perhaps also `hidden_state` [batch, 1, size], what the logits of the last position are computed
- * from: embeddings are made of it. Refused: any other, and weights in files that the manifest does not list.
+ * from: embeddings are made of it. Perhaps an input `logit_positions` [n]: which positions of a run logits and state are
+ * wanted for, in the place of the last. Refused: any other, and weights in files that the manifest does not list.
  */
 import { EngineError } from './errors.js'
 import { readGraphFacts, type TensorFacts } from './onnx/graph-facts.js'
@@ -18,6 +19,8 @@ export interface DecoderGraph {
   readonly vocabularySize: number
   /** Values of `hidden_state`; undefined where the graph gives none. */
   readonly hiddenSize: number | undefined
+  /** Whether it gives logits of other positions than the last. */
+  readonly picksPositions: boolean
   /**
    * `batch-invariant`: made of operators that were seen to treat each row by itself, to the last bit. `single`: of others
    * too, or of ones that scale one row by what is in another.
@@ -28,8 +31,11 @@ export interface DecoderGraph {
 }
 
 const FLOAT = 1
+const INT64 = 7
 /** The output that embeddings are made of. */
 export const HIDDEN_STATE = 'hidden_state'
+/** The input that says which positions of a run are wanted, counted from its end: -1 is the last. */
+export const LOGIT_POSITIONS = 'logit_positions'
 
 /**
  * Operators whose rows do not touch each other in the runtime this engine pins. DynamicQuantizeMatMul is left out: it
@@ -66,7 +72,12 @@ export function inspectGraph(modelPackage: ModelPackage): DecoderGraph {
   const { layers, vocabularySize } = modelPackage.manifest.architecture
   expectWeights(modelPackage, facts.weightFiles)
   const caches = Array.from({ length: layers }, (_, layer) => cacheNames(layer)).flat()
-  expectNames('input', facts.inputs, ['input_ids', 'seqlens_k', 'total_seq', ...caches.map(pastName)])
+  const positions = facts.inputs.find(({ name }) => name === LOGIT_POSITIONS)
+  const picked = positions === undefined ? [] : [LOGIT_POSITIONS]
+  expectNames('input', facts.inputs, ['input_ids', 'seqlens_k', 'total_seq', ...picked, ...caches.map(pastName)])
+  if (positions !== undefined && (positions.elementType !== INT64 || positions.shape.length !== 1)) {
+    throw unusable(`expected ${LOGIT_POSITIONS} to be a list of int64`)
+  }
   const hidden = facts.outputs.find(({ name }) => name === HIDDEN_STATE)
   const outputs = ['logits', ...(hidden === undefined ? [] : [HIDDEN_STATE]), ...caches.map(presentName)]
   expectNames('output', facts.outputs, outputs)
@@ -81,7 +92,11 @@ export function inspectGraph(modelPackage: ModelPackage): DecoderGraph {
       )
     }
   }
-  const declared = facts.outputs.find(({ name }) => name === 'logits')?.shape.at(-1)
+  const logits = facts.outputs.find(({ name }) => name === 'logits')?.shape
+  if (positions !== undefined && typeof logits?.at(-2) !== 'string') {
+    throw unusable(`expected logits for as many positions as ${LOGIT_POSITIONS} has`)
+  }
+  const declared = logits?.at(-1)
   if (declared !== vocabularySize) {
     throw unusable(`expected logits for the ${vocabularySize} tokens of the manifest, got ${declared ?? 'none'}`)
   }
@@ -96,6 +111,7 @@ export function inspectGraph(modelPackage: ModelPackage): DecoderGraph {
     headSize: Number(headSize),
     vocabularySize,
     hiddenSize: hidden === undefined ? undefined : hiddenSize,
+    picksPositions: positions !== undefined,
     determinism: variantOperator === undefined ? 'batch-invariant' : 'single',
     variantOperator,
   }

@@ -2,13 +2,14 @@
  * Continuous batching: one loop, one run at a time. Each turn is a decode run over every answer that is being read, then
  * at most one part of one prompt, so a long prompt never stops running answers.
  *
- * A request waits for a slot, has its prompt computed part by part, then takes one row of each decode run. Slots go to
+ * A request waits for a slot, has its prompt computed part by part, then takes one row of each decode run; or, where it proposes
+ * how it goes on, runs of its own over several tokens, which take their turns with the parts of prompts. Slots go to
  * whose tenant holds the fewest, the earliest request first. What a slot held is overwritten before anyone else gets it;
  * only the prompt of a request that says so may stay for a later one under the same key (`kept-slots.ts`).
  */
 import { setImmediate as nextLoop } from 'node:timers/promises'
 import { createChunkPacer, MAX_CHUNK, nextChunk, type Part } from './chunks.js'
-import type { Decoder } from './decoder.js'
+import { type Decoder, MAX_VERIFIED } from './decoder.js'
 import { abortedError, closedError, EngineError, OverloadedError } from './errors.js'
 import { createKeptSlots, MIN_KEPT_TOKENS } from './kept-slots.js'
 import { createWaitingRoom } from './waiting-room.js'
@@ -29,6 +30,11 @@ export interface SequenceRequest {
    * the answer is complete. What it throws ends the request.
    */
   next(logits: Float32Array): number | undefined
+  /**
+   * How the answer may go on, at most `most` tokens; asked before each run. With it several tokens are computed a run, and the
+   * logits of each are those a prompt's run gives, whatever is proposed. Absent, or with a decoder that cannot: one a run.
+   */
+  propose?(most: number): readonly number[]
   /** Whether its reader wants more now; otherwise it keeps its slot and takes no part. */
   wanted(): boolean
   /** Called once unless it completed: `aborted`, `closed` or `engine.failed`. */
@@ -57,6 +63,8 @@ export interface SchedulerOptions {
   readonly monotonicMs: () => number
   /** How long prompts are kept for requests with the same `reuseKey`, in milliseconds. Absent: none are. */
   readonly keepMs?: number | undefined
+  /** Whether proposals are verified. Only where the company in a run never shows in a token's logits. Default: none are. */
+  readonly verifies?: boolean
 }
 
 interface Sequence {
@@ -65,6 +73,8 @@ interface Sequence {
   slot: number
   /** Tokens of the prompt that were computed. */
   filled: number
+  /** Tokens of its answer in its slot, where proposals are verified. */
+  answered: number
   /** The part of its prompt that was computed last. */
   part: Part | undefined
   /** The token to feed next; undefined during the prompt. */
@@ -78,7 +88,7 @@ interface Sequence {
   readonly onAbort: () => void
 }
 
-export function createScheduler({ decoder, maxWaiting, monotonicMs, keepMs }: SchedulerOptions): Scheduler {
+export function createScheduler({ decoder, maxWaiting, monotonicMs, keepMs, verifies }: SchedulerOptions): Scheduler {
   const free = Array.from({ length: decoder.slots }, (_, slot) => slot)
   const kept = createKeptSlots({ keepMs: keepMs ?? 0, monotonicMs, onExpired: () => kick() })
   const active = new Set<Sequence>()
@@ -86,6 +96,7 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs, keepMs }: Sc
   const pacer = createChunkPacer()
   // Graphs whose rows or parts influence each other are always cut the same way.
   const steady = decoder.maxRows === 1
+  const verify = verifies === true ? decoder.verify : undefined
   let turn = 0
   let closed = false
   let looping: Promise<void> | undefined
@@ -124,25 +135,33 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs, keepMs }: Sc
       await nextLoop()
       await sweep()
       await admit()
-      const rows = [...active].filter((s) => s.token !== undefined && runnable(s)).sort((a, b) => a.slot - b.slot)
+      const answers = [...active].filter((s) => s.token !== undefined && runnable(s))
+      const rows = answers.filter((sequence) => !proposes(sequence)).sort((a, b) => a.slot - b.slot)
       for (let at = 0; at < rows.length; at += decoder.maxRows) await decode(rows.slice(at, at + decoder.maxRows))
       if (rows.length > 0) await nextLoop()
-      await fill(rows.length > 0 && !steady)
+      await fill(answers.length > 0 && !steady)
     }
   }
 
+  /** Whether its answer is computed in runs of its own, several tokens each. */
+  function proposes({ request }: Sequence): boolean {
+    return verify !== undefined && request.propose !== undefined
+  }
+
   /**
-   * Parts of prompts, whoever waited longest first: as much as fits between two steps of the running answers, or, where
+   * Parts of prompts and proposals, whoever waited longest first: as much as fits between two steps of the running answers, or, where
    * nobody waits for a step, about as much as one run takes.
    */
   async function fill(beside: boolean): Promise<void> {
-    const prompts = [...active].filter((sequence) => sequence.token === undefined)
-    prompts.sort((a, b) => a.servedAt - b.servedAt || a.admittedAt - b.admittedAt)
+    const runs = [...active].filter((sequence) => sequence.token === undefined || proposes(sequence))
+    runs.sort((a, b) => a.servedAt - b.servedAt || a.admittedAt - b.admittedAt)
     const mostMs = beside ? (pacer.budgetMs() ?? 0) : Number.POSITIVE_INFINITY
     let [spentMs, tokens] = [0, 0]
-    for (const sequence of prompts) {
+    for (const sequence of runs) {
       if (!runnable(sequence)) continue
-      const part = await prefill(sequence, beside ? pacer.next(sequence.part) : MAX_CHUNK)
+      const part = await (sequence.token === undefined
+        ? prefill(sequence, beside ? pacer.next(sequence.part) : MAX_CHUNK)
+        : check(sequence, sequence.token))
       spentMs += part.ms
       tokens += part.tokens
       // The next one is likely to take as long as this one did.
@@ -253,6 +272,38 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs, keepMs }: Sc
     return { tokens: count, ms: monotonicMs() - startedAt }
   }
 
+  /** A run over the next token and what is proposed to follow it, and then as many tokens of the answer as agree. */
+  async function check(sequence: Sequence, token: number): Promise<Part> {
+    const { slot, filled, request } = sequence
+    const room = decoder.slotTokens - filled - sequence.answered - 1
+    const proposed = request.propose?.(Math.min(room, MAX_VERIFIED - 1)) ?? []
+    // A run of one token would go through other kernels (`chunks.ts`): without a proposal, any token stands in for one.
+    const guesses = proposed.length === 0 ? [token] : proposed
+    const startedAt = monotonicMs()
+    sequence.servedAt = ++turn
+    filling = sequence
+    try {
+      const logits = (await verify?.(slot, [token, ...guesses])) ?? []
+      filling = undefined
+      pacer.decoded(monotonicMs() - startedAt)
+      let breathedAt = monotonicMs()
+      for (const [i, row] of logits.entries()) {
+        if (monotonicMs() - breathedAt >= BREATH_MS) {
+          await nextLoop()
+          breathedAt = monotonicMs()
+        }
+        advance(sequence, row)
+        sequence.answered += 1
+        if (sequence.gone || sequence.token !== guesses[i]) break
+      }
+      if (!sequence.gone) await decoder.truncate(slot, filled + sequence.answered)
+    } catch (error) {
+      filling = undefined
+      fail(sequence, error)
+    }
+    return { tokens: 1 + guesses.length, ms: monotonicMs() - startedAt }
+  }
+
   function advance(sequence: Sequence, logits: Float32Array | undefined): void {
     if (sequence.gone || logits === undefined) return
     try {
@@ -283,6 +334,7 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs, keepMs }: Sc
         tenant: request.tenant ?? Symbol('tenant'),
         slot: -1,
         filled: 0,
+        answered: 0,
         part: undefined,
         token: undefined,
         servedAt: 0,

@@ -1,19 +1,20 @@
 /**
  * A trial at start-up: does a row's outcome depend on its neighbours, on how its prompt was cut, or on an earlier prompt's
- * beginning being gone on with? Operators are judged
+ * beginning being gone on with, or an answer verified several tokens at once? Operators are judged
  * by name before (`graph.ts`); this notices what a name does not tell, such as another processor's kernels.
  */
 import type { Decoder } from './decoder.js'
 
 const PROMPT_TOKENS = 23
 const CUT = 9
+const VERIFIED = 14
 
 /** Whether every bit was the same. Leaves the decoder empty. With one slot there is nothing to depend on but the cut. */
 export async function rowsAreIndependent(decoder: Decoder, vocabularySize: number): Promise<boolean> {
   const token = (i: number, salt: number): number => (i * 7919 + salt * 104_729 + 13) % vocabularySize
   const prompt = (length: number, salt: number): number[] => Array.from({ length }, (_, i) => token(i, salt))
   const length = Math.min(PROMPT_TOKENS, decoder.slotTokens - 2)
-  if (length <= CUT + 1) return true
+  if (length <= VERIFIED + 1) return true
   const neighbours = Math.min(3, decoder.slots - 1)
   const subject = prompt(length, 1)
   const next = token(3, 2)
@@ -22,6 +23,11 @@ export async function rowsAreIndependent(decoder: Decoder, vocabularySize: numbe
   const alone = (await decoder.decode([{ slot: 0, tokenId: next }]))[0]?.slice()
   await decoder.truncate(0, CUT)
   const resumed = (await decoder.prefill(0, subject.slice(CUT))).slice()
+  await decoder.clear(0)
+
+  const shorter = (await decoder.prefill(0, subject.slice(0, VERIFIED))).slice()
+  await decoder.truncate(0, CUT)
+  const verified = (await decoder.verify?.(0, [...subject.slice(CUT, VERIFIED), next]))?.at(-2)?.slice()
   await decoder.clear(0)
 
   await decoder.prefill(0, subject.slice(0, CUT))
@@ -33,7 +39,8 @@ export async function rowsAreIndependent(decoder: Decoder, vocabularySize: numbe
   }))
   const together = (await decoder.decode(rows))[0]?.slice()
   for (const { slot } of rows) await decoder.clear(slot)
-  return same(whole, cut) && same(whole, resumed) && same(alone, together)
+  const answers = verified === undefined || same(shorter, verified)
+  return same(whole, cut) && same(whole, resumed) && same(alone, together) && answers
 }
 
 function same(a: Float32Array | undefined, b: Float32Array | undefined): boolean {

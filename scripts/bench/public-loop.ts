@@ -53,6 +53,7 @@ export async function createPublicLoop(modelPackage: ModelPackage, batch: number
       input_ids: new Tensor('int64', BigInt64Array.from(ids, BigInt), [batch, ids.length / batch]),
       seqlens_k: new Tensor('int32', new Int32Array(batch).fill(length - 1), [batch]),
       total_seq: new Tensor('int32', Int32Array.of(length), []),
+      logit_positions: new Tensor('int64', BigInt64Array.of(-1n), [1]),
     })
     const of = (name: string): PublicTensor => {
       const tensor = outputs[name]

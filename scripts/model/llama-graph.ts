@@ -2,7 +2,7 @@
  * Decoder graphs of the Llama block and its relatives: RMSNorm, rotary positions, grouped-query attention, SwiGLU. Of the
  * form `enclave/inference/graph.ts` takes; weights are read tensor by tensor and never all at once.
  */
-import { HIDDEN_STATE } from '../../enclave/inference/graph.js'
+import { HIDDEN_STATE, LOGIT_POSITIONS } from '../../enclave/inference/graph.js'
 import type { Format, Matrix } from './formats.js'
 import { createGraphBuilder, type GraphBuilder, type WeightSink } from './graph-builder.js'
 import { createLinear, type LinearReport } from './linear.js'
@@ -82,8 +82,9 @@ export async function writeLlamaGraph(
   graph.input('input_ids', 'int64', ['batch', 'sequence'])
   graph.input('seqlens_k', 'int32', ['batch'])
   graph.input('total_seq', 'int32', [])
-  graph.output('logits', 'float', ['batch', 1, vocabularySize])
-  graph.output(HIDDEN_STATE, 'float', ['batch', 1, hiddenSize])
+  graph.input(LOGIT_POSITIONS, 'int64', ['positions'])
+  graph.output('logits', 'float', ['batch', 'positions', vocabularySize])
+  graph.output(HIDDEN_STATE, 'float', ['batch', 'positions', hiddenSize])
   await addRope(graph, shape)
   const embedding = await weights.embedding()
   await graph.weight('embedding', 'float', [vocabularySize, hiddenSize], embedding.values)
@@ -130,9 +131,8 @@ export async function writeLlamaGraph(
     branch = await linear.add(`${p}.down`, gated, await weights.matrix(layer, 'down'))
     onLayer(layer + 1)
   }
-  const last = graph.constant('last', 'int64', [1], BigInt64Array.of(-1n))
   const final = HIDDEN_STATE
-  graph.nodeWith('Gather', [await norm('norm.final', await weights.finalNorm()), last], [final], { axis: 1 })
+  graph.nodeWith('Gather', [await norm('norm.final', await weights.finalNorm()), LOGIT_POSITIONS], [final], { axis: 1 })
   const tiedPlain = shape.tiedEmbeddings && format === 'fp32'
   const logits = tiedPlain
     ? graph.node('MatMul', [final, transposed(graph, 'embedding')])

@@ -38,6 +38,8 @@ export function stubEngine(
     readonly failAfter?: number
     /** Tokens of each prompt it says it had computed before. */
     readonly cachedTokens?: number
+    /** What it says of what it guessed. */
+    readonly predicted?: { readonly accepted: number; readonly rejected: number }
   } = {},
 ): StubEngine {
   const { answer = ['Hel', 'lo', ' there', '', '.'], contextLength = 1000, step = async () => undefined } = options
@@ -102,6 +104,7 @@ export function stubEngine(
             promptTokens: promptTokens.length,
             ...(options.cachedTokens === undefined ? {} : { cachedTokens: options.cachedTokens }),
             completionTokens: call.emitted,
+            ...(options.predicted === undefined ? {} : { predicted: options.predicted }),
           },
         }
       })()

@@ -8,12 +8,19 @@ import { loadModelPackage, type ModelPackage } from '../../enclave/inference/pac
 import { rowsAreIndependent } from '../../enclave/inference/trial.js'
 import { createGraphBuilder } from '../../scripts/model/graph-builder.js'
 import { toBytes } from '../../verifier/protocol/bytes.js'
-import { ask, PACKAGE_DIRECTORY, textOf } from './model.js'
+import { ask, collect, GREEDY, PACKAGE_DIRECTORY, textOf } from './model.js'
 
 const [VOCABULARY, SIZE, CONTEXT] = [1024, 16, 64]
 
 /** One layer of attention between two products, the last of which takes one scale for all rows of a run, or one a row. */
-async function smallPackage(dynamic: boolean): Promise<ModelPackage> {
+async function smallPackage(
+  dynamic: boolean,
+  positions?: {
+    readonly type: 'int32' | 'int64'
+    readonly shape: readonly string[]
+    readonly given: string | number
+  },
+): Promise<ModelPackage> {
   const demo = await loadModelPackage(PACKAGE_DIRECTORY)
   const graph = createGraphBuilder('small', {
     write: () => Promise.reject(new Error('not used')),
@@ -23,7 +30,7 @@ async function smallPackage(dynamic: boolean): Promise<ModelPackage> {
   graph.input('input_ids', 'int64', ['batch', 'n'])
   graph.input('seqlens_k', 'int32', ['batch'])
   graph.input('total_seq', 'int32', [])
-  graph.output('logits', 'float', ['batch', 1, VOCABULARY])
+  graph.output('logits', 'float', ['batch', positions?.given ?? 1, VOCABULARY])
   for (const part of ['key', 'value']) {
     graph.input(`past_key_values.0.${part}`, 'float', ['batch', 1, 'past', SIZE])
     graph.output(`present.0.${part}`, 'float', ['batch', 1, 'total', SIZE])
@@ -32,7 +39,8 @@ async function smallPackage(dynamic: boolean): Promise<ModelPackage> {
   graph.constant('qkv', 'float', [SIZE, 3 * SIZE], wave(3 * SIZE * SIZE, 1.1))
   graph.constant('cos', 'float', [CONTEXT, SIZE / 2], new Float32Array((CONTEXT * SIZE) / 2).fill(1))
   graph.constant('sin', 'float', [CONTEXT, SIZE / 2], new Float32Array((CONTEXT * SIZE) / 2))
-  graph.constant('last', 'int64', [1], BigInt64Array.of(-1n))
+  if (positions === undefined) graph.constant('last', 'int64', [1], BigInt64Array.of(-1n))
+  else graph.input('logit_positions', positions.type, positions.shape)
   const x = graph.node('Gather', ['embedding', 'input_ids'], { axis: 0 })
   graph.nodeWith(
     'GroupQueryAttention',
@@ -50,7 +58,7 @@ async function smallPackage(dynamic: boolean): Promise<ModelPackage> {
     ['attended', 'present.0.key', 'present.0.value'],
     { num_heads: 1, kv_num_heads: 1, do_rotary: 1 },
   )
-  const final = graph.node('Gather', ['attended', 'last'], { axis: 1 })
+  const final = graph.node('Gather', ['attended', positions === undefined ? 'last' : 'logit_positions'], { axis: 1 })
   if (dynamic) {
     const codes = Int8Array.from({ length: SIZE * VOCABULARY }, (_, i) => (i * 7919) % 127)
     graph.constant('head', 'int8', [SIZE, VOCABULARY], codes)
@@ -100,8 +108,46 @@ describe('a graph with one scale for all rows', () => {
   })
 })
 
+describe('positions that a graph gives logits for', () => {
+  const LIST = { type: 'int64', shape: ['positions'], given: 'positions' } as const
+
+  it('are told from none', async () => {
+    const given = await Promise.all([smallPackage(false), smallPackage(false, LIST)])
+    expect(given.map((modelPackage) => inspectGraph(modelPackage).picksPositions)).toEqual([false, true])
+    const decoders = await Promise.all(
+      given.map((modelPackage) => createDecoder(modelPackage, { threads: 1, slots: 2 })),
+    )
+    expect(decoders.map(({ decoder }) => decoder.verify !== undefined)).toEqual([false, true])
+    expect(decoders.map(({ determinism }) => determinism)).toEqual(['batch-invariant', 'batch-invariant'])
+    for (const { decoder } of decoders) await decoder.close()
+  })
+
+  it.each([
+    { type: 'int32', shape: ['positions'], given: 'positions' },
+    { type: 'int64', shape: [], given: 'positions' },
+    { type: 'int64', shape: ['batch', 'positions'], given: 'positions' },
+    { type: 'int64', shape: ['positions'], given: 1 },
+  ] as const)('are refused as $type of $shape, with logits for $given', async (positions) => {
+    const modelPackage = await smallPackage(false, positions)
+    expect(() => inspectGraph(modelPackage)).toThrowError(expect.objectContaining({ code: 'package.unusable' }))
+  })
+
+  it('are of no use where rows of a run influence each other (P-8.10)', async () => {
+    const engine = await createOrtEngine(await smallPackage(true, LIST), { threads: 1, slots: 2 })
+    expect(engine.info.determinism).toBe('single')
+    const options = { ...GREEDY, maxTokens: 20, logprobs: 5 }
+    const plain = await collect(engine.generate([5, 6, 7, 8], options))
+    const predicted = await collect(engine.generate([5, 6, 7, 8], { ...options, prediction: [5, 6, 7, 8, 5, 6] }))
+    expect(predicted.slice(0, -1)).toEqual(plain.slice(0, -1))
+    await engine.close()
+  })
+})
+
 describe('the trial', () => {
-  const fake = (logits: (rows: number, length: number, before: number) => number): Decoder => {
+  const fake = (
+    logits: (rows: number, length: number, before: number) => number,
+    verified: (position: number) => number = () => 1,
+  ): Decoder => {
     const lengths = new Map<number, number>()
     const decoded = new Set<number>()
     return {
@@ -117,6 +163,7 @@ describe('the trial', () => {
         for (const { slot } of rows) decoded.add(slot)
         return rows.map(() => Float32Array.of(logits(rows.length, 1, 0)))
       },
+      verify: async (_, tokenIds) => tokenIds.map((_, position) => Float32Array.of(verified(position))),
       interrupt: () => undefined,
       async clear(slot) {
         lengths.delete(slot)
@@ -134,6 +181,18 @@ describe('the trial', () => {
     ['what a slot held before', (_, __, before) => before, false],
   ])('notices what shows in the outcome: %s', async (_, logits, independent) => {
     expect(await rowsAreIndependent(fake(logits), 1024)).toBe(independent)
+  })
+
+  it('notices an answer that is another when several of its tokens are computed at once', async () => {
+    expect(
+      await rowsAreIndependent(
+        fake(
+          () => 1,
+          (position) => position,
+        ),
+        1024,
+      ),
+    ).toBe(false)
   })
 })
 

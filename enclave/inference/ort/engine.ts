@@ -62,8 +62,8 @@ export async function createOrtEngine(modelPackage: ModelPackage, options: OrtEn
     decoder,
     maxWaiting: options.maxWaiting ?? DEFAULT_WAITING,
     monotonicMs: options.monotonicMs ?? (() => performance.now()),
-    // Where the cut of a prompt can show in its answer, every prompt is computed whole.
-    ...(determinism === 'batch-invariant' ? { keepMs: options.keepMs ?? DEFAULT_KEEP_MS } : {}),
+    // Where the cut of a text can show in its logits, every prompt is computed whole and every answer token by token.
+    ...(determinism === 'batch-invariant' ? { keepMs: options.keepMs ?? DEFAULT_KEEP_MS, verifies: true } : {}),
   })
   let closed: Promise<void> | undefined
 
@@ -75,6 +75,7 @@ export async function createOrtEngine(modelPackage: ModelPackage, options: OrtEn
       if (closed !== undefined) throw closedError()
       checkOptions(generateOptions)
       checkPrompt(promptTokens, vocabularySize)
+      checkTokens('prediction', generateOptions.prediction ?? [], vocabularySize)
       if (generateOptions.grammar !== undefined && matchers === undefined) {
         throw new EngineError(
           'schema.unsupported',
@@ -174,9 +175,13 @@ function slotsFor(
 
 function checkPrompt(promptTokens: readonly number[], vocabularySize: number): void {
   if (promptTokens.length === 0) throw new EngineError('options.invalid', 'promptTokens: expected at least one token')
-  for (const tokenId of promptTokens) {
+  checkTokens('promptTokens', promptTokens, vocabularySize)
+}
+
+function checkTokens(name: string, tokens: readonly number[], vocabularySize: number): void {
+  for (const tokenId of tokens) {
     if (!(Number.isSafeInteger(tokenId) && tokenId >= 0 && tokenId < vocabularySize)) {
-      throw new EngineError('options.invalid', `promptTokens: expected token ids from 0 to ${vocabularySize - 1}`)
+      throw new EngineError('options.invalid', `${name}: expected token ids from 0 to ${vocabularySize - 1}`)
     }
   }
 }

@@ -6,9 +6,9 @@
  * behind what the slot holds; the next token of that slot overwrites it, and no other row reads it.
  */
 import { setImmediate as nextLoop } from 'node:timers/promises'
-import type { DecodeRow, Decoder } from '../decoder.js'
+import { type DecodeRow, type Decoder, MAX_VERIFIED } from '../decoder.js'
 import type { RuntimeInfo } from '../engine.js'
-import { cacheNames, type DecoderGraph, HIDDEN_STATE, pastName, presentName } from '../graph.js'
+import { cacheNames, type DecoderGraph, HIDDEN_STATE, LOGIT_POSITIONS, pastName, presentName } from '../graph.js'
 import type { ModelPackage } from '../package.js'
 import { fileByRole } from '../package.js'
 import { loadRuntime } from './c-api.js'
@@ -36,19 +36,27 @@ export function createNativeDecoder(
   library: RuntimeLibrary,
   { graph, threads, slots, slotTokens, maxRows }: DecoderOptions,
 ): Decoder {
-  const { layers, kvHeads, headSize, vocabularySize, hiddenSize } = graph
+  const { layers, kvHeads, headSize, vocabularySize, hiddenSize, picksPositions } = graph
   const runtime = loadRuntime(library)
   const caches = Array.from({ length: layers }, (_, layer) => cacheNames(layer)).flat()
   const session = createSession(runtime, {
     graph: fileByRole(modelPackage, 'graph'),
     weights: weightsOf(modelPackage),
     threads,
-    inputNames: ['input_ids', 'seqlens_k', 'total_seq', ...caches.map(pastName)],
+    inputNames: [
+      'input_ids',
+      'seqlens_k',
+      'total_seq',
+      ...(picksPositions ? [LOGIT_POSITIONS] : []),
+      ...caches.map(pastName),
+    ],
     outputNames: ['logits', ...caches.map(presentName)],
   })
   const slotValues = kvHeads * slotTokens * headSize
   const pools = caches.map(() => new Float32Array(slots * slotValues))
-  const logits = new Float32Array((maxRows === 1 ? 1 : slots) * vocabularySize)
+  const logits = new Float32Array(
+    Math.max(maxRows === 1 ? 1 : slots, picksPositions ? MAX_VERIFIED : 1) * vocabularySize,
+  )
   const hidden = new Float32Array(hiddenSize ?? 0)
   const hiddenNames = bindNames([HIDDEN_STATE, ...caches.map(presentName)])
   /** Tokens in each slot. */
@@ -74,12 +82,13 @@ export function createNativeDecoder(
     return bound
   }
 
-  /** `totals`: tokens of each row with this run's. */
+  /** `totals`: tokens of each row with this run's. `wanted`: logits of that many last positions of each. */
   const run = async (
     first: number,
     ids: readonly number[],
     totals: readonly number[],
     output: 'logits' | 'hidden' = 'logits',
+    wanted = 1,
   ): Promise<void> => {
     const count = totals.length
     const cache = bindRange(first, count)
@@ -95,15 +104,21 @@ export function createNativeDecoder(
         [count],
       ),
       bindTensor(runtime, 'int32', Int32Array.of(Math.max(...totals)), []),
+      ...(picksPositions ? [bindTensor(runtime, 'int64', lastPositions(wanted), [wanted])] : []),
+    ]
+    const result =
       output === 'logits'
-        ? bindTensor(runtime, 'float32', logits.subarray(0, count * vocabularySize), [count, 1, vocabularySize])
-        : bindTensor(runtime, 'float32', hidden, [count, 1, hidden.length]),
-    ] as const
+        ? bindTensor(runtime, 'float32', logits.subarray(0, count * wanted * vocabularySize), [
+            count,
+            wanted,
+            vocabularySize,
+          ])
+        : bindTensor(runtime, 'float32', hidden, [count, 1, hidden.length])
     try {
       const names = output === 'logits' ? undefined : hiddenNames
-      await session.run([own[0], own[1], own[2], ...cache], [own[3], ...cache], names)
+      await session.run([...own, ...cache], [result, ...cache], names)
     } finally {
-      for (const tensor of own) tensor.release()
+      for (const tensor of [...own, result]) tensor.release()
     }
   }
   const rowLogits = (row: number): Float32Array => logits.subarray(row * vocabularySize, (row + 1) * vocabularySize)
@@ -129,6 +144,16 @@ export function createNativeDecoder(
             return hidden
           },
         }),
+    ...(picksPositions
+      ? {
+          async verify(slot: number, tokenIds: readonly number[]) {
+            const total = (lengths[slot] ?? 0) + tokenIds.length
+            await run(slot, tokenIds, [total], 'logits', tokenIds.length)
+            lengths[slot] = total
+            return tokenIds.map((_, row) => rowLogits(row))
+          },
+        }
+      : {}),
     async decode(rows: readonly DecodeRow[]) {
       const first = rows[0]?.slot ?? 0
       const count = (rows.at(-1)?.slot ?? 0) - first + 1
@@ -170,6 +195,11 @@ export function createNativeDecoder(
     lengths[slot] = tokens
     touched[slot] = tokens
   }
+}
+
+/** The last `count` positions of a run, in order. */
+function lastPositions(count: number): BigInt64Array {
+  return BigInt64Array.from({ length: count }, (_, i) => BigInt(i - count))
 }
 
 function weightsOf({ manifest, files }: ModelPackage): Map<string, Uint8Array> {

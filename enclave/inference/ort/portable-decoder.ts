@@ -10,7 +10,7 @@ import { env, InferenceSession, Tensor } from 'onnxruntime-node'
 import type { Decoder } from '../decoder.js'
 import type { RuntimeInfo } from '../engine.js'
 import { EngineError } from '../errors.js'
-import { cacheNames, HIDDEN_STATE, pastName, presentName } from '../graph.js'
+import { cacheNames, HIDDEN_STATE, LOGIT_POSITIONS, pastName, presentName } from '../graph.js'
 import { fileByRole, type ModelPackage } from '../package.js'
 import type { DecoderOptions } from './native-decoder.js'
 
@@ -30,7 +30,7 @@ export async function createPortableDecoder(
   modelPackage: ModelPackage,
   { graph, threads, slots, slotTokens, maxRows }: DecoderOptions,
 ): Promise<Decoder> {
-  const { layers, kvHeads, headSize, vocabularySize, hiddenSize } = graph
+  const { layers, kvHeads, headSize, vocabularySize, hiddenSize, picksPositions } = graph
   const session = await loadSession(modelPackage, threads)
   const caches = Array.from({ length: layers }, (_, layer) => cacheNames(layer)).flat()
   const emptySlot = (): Slot => ({
@@ -53,6 +53,7 @@ export async function createPortableDecoder(
     slot: number,
     tokenIds: readonly number[],
     output: 'logits' | typeof HIDDEN_STATE = 'logits',
+    wanted = 1,
   ): Promise<Float32Array> => {
     const { length, tensors } = held.get(slot) ?? emptySlot()
     const total = length + tokenIds.length
@@ -61,9 +62,13 @@ export async function createPortableDecoder(
       seqlens_k: new Tensor('int32', Int32Array.of(total - 1), [1]),
       total_seq: new Tensor('int32', Int32Array.of(total), []),
     }
+    if (picksPositions) {
+      const positions = BigInt64Array.from({ length: wanted }, (_, i) => BigInt(i - wanted))
+      feeds[LOGIT_POSITIONS] = new Tensor('int64', positions, [wanted])
+    }
     for (const [cache, tensor] of tensors) feeds[pastName(cache)] = tensor
     const outputs = await runSession(session, feeds)
-    const expected = output === 'logits' ? vocabularySize : hiddenSize
+    const expected = output === 'logits' ? wanted * vocabularySize : hiddenSize
     const values = outputs[output]?.data
     if (!(values instanceof Float32Array) || values.length !== expected) {
       throw new EngineError('engine.failed', `expected ${expected} values of ${output}`)
@@ -82,6 +87,14 @@ export async function createPortableDecoder(
     ...(hiddenSize === undefined
       ? {}
       : { embed: (slot: number, tokenIds: readonly number[]) => append(slot, tokenIds, HIDDEN_STATE) }),
+    ...(picksPositions
+      ? {
+          async verify(slot: number, tokenIds: readonly number[]) {
+            const all = await append(slot, tokenIds, 'logits', tokenIds.length)
+            return tokenIds.map((_, row) => all.subarray(row * vocabularySize, (row + 1) * vocabularySize))
+          },
+        }
+      : {}),
     async decode(rows) {
       const logits: Float32Array[] = []
       for (const { slot, tokenId } of rows) logits.push(await append(slot, [tokenId]))

@@ -4,14 +4,13 @@
  *
  * A request waits for a slot, has its prompt computed part by part, then takes one row of each decode run; or, where it proposes
  * how it goes on, runs of its own over several tokens, which take their turns with the parts of prompts. Slots go to
- * whose tenant holds the fewest, the earliest request first. What a slot held is overwritten before anyone else gets it;
- * only the prompt of a request that says so may stay for a later one under the same key (`kept-slots.ts`).
+ * whose tenant holds the fewest, the earliest request first (`slots.ts`).
  */
 import { setImmediate as nextLoop } from 'node:timers/promises'
 import { createChunkPacer, MAX_CHUNK, nextChunk, type Part } from './chunks.js'
 import { type Decoder, MAX_VERIFIED } from './decoder.js'
 import { abortedError, closedError, EngineError, OverloadedError } from './errors.js'
-import { createKeptSlots, MIN_KEPT_TOKENS } from './kept-slots.js'
+import { createSlots } from './slots.js'
 import { createWaitingRoom } from './waiting-room.js'
 
 export interface SequenceRequest {
@@ -89,8 +88,7 @@ interface Sequence {
 }
 
 export function createScheduler({ decoder, maxWaiting, monotonicMs, keepMs, verifies }: SchedulerOptions): Scheduler {
-  const free = Array.from({ length: decoder.slots }, (_, slot) => slot)
-  const kept = createKeptSlots({ keepMs: keepMs ?? 0, monotonicMs, onExpired: () => kick() })
+  const slots = createSlots({ decoder, keepMs, monotonicMs, onExpired: () => kick() })
   const active = new Set<Sequence>()
   const waiting = createWaitingRoom<Sequence>()
   const pacer = createChunkPacer()
@@ -125,8 +123,8 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs, keepMs, veri
   }
 
   function hasWork(): boolean {
-    const admissible = waiting.size > 0 && free.length + kept.size > 0
-    return admissible || kept.expired() || [...active].some((sequence) => sequence.gone || runnable(sequence))
+    const admissible = waiting.size > 0 && slots.available > 0
+    return admissible || slots.expired() || [...active].some((sequence) => sequence.gone || runnable(sequence))
   }
 
   async function loop(): Promise<void> {
@@ -173,60 +171,29 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs, keepMs, veri
   async function sweep(): Promise<void> {
     for (const sequence of [...active].filter(({ gone }) => gone)) {
       active.delete(sequence)
-      await leaveSlot(sequence)
+      const { request, slot, filled, failed } = sequence
+      await slots.leave(slot, request.promptTokens.slice(0, filled), failed || closed ? undefined : request.reuseKey)
       serviceMs = serviceMs * 0.8 + (monotonicMs() - sequence.admittedAt) * 0.2
     }
-    for (const slot of kept.takeExpired()) await freeSlot(slot)
-  }
-
-  async function freeSlot(slot: number): Promise<void> {
-    await decoder.clear(slot)
-    free.push(slot)
-    free.sort((a, b) => a - b)
-  }
-
-  /** Whatever came behind the part of its prompt that was computed is overwritten either way. */
-  async function leaveSlot({ request, slot, filled, failed }: Sequence): Promise<void> {
-    const { reuseKey, promptTokens } = request
-    if (keepMs === undefined || reuseKey === undefined || failed || closed || filled < MIN_KEPT_TOKENS) {
-      return freeSlot(slot)
-    }
-    await decoder.truncate(slot, filled)
-    for (const displaced of kept.keep(slot, reuseKey, promptTokens.slice(0, filled))) await freeSlot(displaced)
+    await slots.sweep()
   }
 
   async function admit(): Promise<void> {
-    while (waiting.size > 0 && free.length + kept.size > 0) {
+    while (waiting.size > 0 && slots.available > 0) {
       const held = new Map<string | symbol, number>()
       for (const { tenant } of active) held.set(tenant, (held.get(tenant) ?? 0) + 1)
       const sequence = waiting.take(({ tenant }) => held.get(tenant) ?? 0)
       if (sequence === undefined) return
-      await enterSlot(sequence)
+      const { promptTokens, reuseKey } = sequence.request
+      const used = [...active].map(({ slot }) => slot)
+      const choice = slots.choose(promptTokens, reuseKey, used)
+      // From here on its slot is given back whatever happens to it.
+      sequence.slot = choice.slot
+      active.add(sequence)
+      await choice.prepare()
+      sequence.filled = choice.tokens
+      if (choice.tokens > 0) sequence.request.reused?.(choice.tokens)
     }
-  }
-
-  /** A slot that holds the beginning of its prompt, or a free one, or another's kept one, which is overwritten before. */
-  async function enterSlot(sequence: Sequence): Promise<void> {
-    const { reuseKey, promptTokens } = sequence.request
-    const found = reuseKey === undefined ? undefined : kept.take(reuseKey, promptTokens)
-    const lent = found === undefined && free.length === 0 ? kept.takeOldest() : undefined
-    sequence.slot = found?.slot ?? lent ?? takeFree()
-    // From here on its slot is given back whatever happens to it.
-    active.add(sequence)
-    if (lent !== undefined) await decoder.clear(lent)
-    if (found === undefined) return
-    await decoder.truncate(found.slot, found.tokens)
-    sequence.filled = found.tokens
-    sequence.request.reused?.(found.tokens)
-  }
-
-  /** The one nearest to those in use: a decode run takes all slots from its first row's to its last row's. */
-  function takeFree(): number {
-    const used = [...active].map(({ slot }) => slot)
-    const distance = (slot: number): number => Math.min(...used.map((other) => Math.abs(other - slot)))
-    const nearest = [...free].sort((a, b) => (used.length === 0 ? 0 : distance(a) - distance(b)) || a - b)[0] ?? 0
-    free.splice(free.indexOf(nearest), 1)
-    return nearest
   }
 
   async function decode(all: readonly Sequence[]): Promise<void> {
@@ -325,7 +292,7 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs, keepMs, veri
     submit(request) {
       if (closed) throw closedError()
       // Those who can have a slot at once do not count as waiting.
-      if (waiting.size - free.length - kept.size >= maxWaiting) {
+      if (waiting.size - slots.available >= maxWaiting) {
         const rounds = Math.ceil((waiting.size + 1) / decoder.slots)
         throw new OverloadedError(Math.min(MAX_RETRY_S, Math.max(1, Math.ceil((rounds * serviceMs) / 1000))))
       }
@@ -358,8 +325,7 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs, keepMs, veri
       for (const sequence of [...waiting.all(), ...active]) end(sequence, closedError())
       decoder.interrupt()
       await looping
-      // The decoder overwrites all slots when it is closed, these too.
-      kept.close()
+      slots.close()
     },
   }
 }

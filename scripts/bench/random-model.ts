@@ -9,7 +9,14 @@ import { toBytes, toHex } from '../../verifier/protocol/bytes.js'
 import { sha256 } from '../../verifier/protocol/hash.js'
 import type { Format, Matrix } from '../model/formats.js'
 import type { WeightSink } from '../model/graph-builder.js'
-import { type LlamaShape, type LlamaWeights, matrixSize, vectorLength, writeLlamaGraph } from '../model/llama-graph.js'
+import {
+  type CacheScales,
+  type LlamaShape,
+  type LlamaWeights,
+  matrixSize,
+  vectorLength,
+  writeLlamaGraph,
+} from '../model/llama-graph.js'
 
 /** The shape of SmolLM2-135M with fewer layers, words and positions. */
 export const SMALL: LlamaShape = {
@@ -70,10 +77,15 @@ function memorySink(file: string): WeightSink & { bytes(): Uint8Array } {
   }
 }
 
-export async function randomPackage(shape: LlamaShape, format: Format, seed = 1): Promise<ModelPackage> {
+export async function randomPackage(
+  shape: LlamaShape,
+  format: Format,
+  seed = 1,
+  cacheScales?: CacheScales,
+): Promise<ModelPackage> {
   const demo = await loadModelPackage(defaultModelDirectory())
   const sink = memorySink('weights.bin')
-  const { graph } = await writeLlamaGraph(shape, randomWeights(shape, seed), format, sink)
+  const { graph } = await writeLlamaGraph(shape, randomWeights(shape, seed), format, sink, undefined, cacheScales)
   const files = new Map([
     ...demo.files,
     ['model.onnx', toBytes(graph)],

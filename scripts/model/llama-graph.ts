@@ -68,13 +68,17 @@ export interface WrittenGraph {
   readonly reports: readonly LinearReport[]
 }
 
-/** `onLayer` is called after each layer, for progress. */
+/** What one step of an int8 is worth, for the keys and the values of each layer. */
+export type CacheScales = readonly { readonly key: number; readonly value: number }[]
+
+/** `onLayer` is called after each layer, for progress. With `cacheScales`, keys and values are kept in int8. */
 export async function writeLlamaGraph(
   shape: LlamaShape,
   weights: LlamaWeights,
   format: Format,
   sink: WeightSink,
   onLayer: (done: number) => void = () => undefined,
+  cacheScales?: CacheScales,
 ): Promise<WrittenGraph> {
   const graph = createGraphBuilder('decoder', sink)
   const linear = createLinear(graph, format)
@@ -112,8 +116,9 @@ export async function writeLlamaGraph(
   for (let layer = 0; layer < layers; layer++) {
     const p = `layer${layer}`
     for (const part of ['key', 'value']) {
-      graph.input(`past_key_values.${layer}.${part}`, 'float', ['batch', kvHeads, 'past', headSize])
-      graph.output(`present.${layer}.${part}`, 'float', ['batch', kvHeads, 'total', headSize])
+      const type = cacheScales === undefined ? 'float' : 'int8'
+      graph.input(`past_key_values.${layer}.${part}`, type, ['batch', kvHeads, 'past', headSize])
+      graph.output(`present.${layer}.${part}`, type, ['batch', kvHeads, 'total', headSize])
     }
     const attended = await addAttention(
       graph,
@@ -122,6 +127,7 @@ export async function writeLlamaGraph(
       weights,
       layer,
       await norm(`${p}.norm1`, await weights.vector(layer, 'norm1')),
+      cacheScales?.[layer],
     )
     branch = await linear.add(`${p}.o`, attended, await weights.matrix(layer, 'o'))
     const h = await norm(`${p}.norm2`, await weights.vector(layer, 'norm2'))
@@ -148,6 +154,7 @@ async function addAttention(
   weights: LlamaWeights,
   layer: number,
   h: string,
+  scales: CacheScales[number] | undefined,
 ): Promise<string> {
   const p = `layer${layer}`
   const { heads, kvHeads, headSize } = shape
@@ -172,11 +179,30 @@ async function addAttention(
   }
   const past = ['key', 'value'].map((name) => `past_key_values.${layer}.${name}`)
   const present = ['key', 'value'].map((name) => `present.${layer}.${name}`)
+  const scale = (part: 'key' | 'value', value: number): string =>
+    graph.constant(`${p}.${part}.scale`, 'float', [1], Float32Array.of(value))
   graph.nodeWith(
     'GroupQueryAttention',
-    [...inputs, ...past, 'seqlens_k', 'total_seq', 'rope.cos', 'rope.sin'],
+    [
+      ...inputs,
+      ...past,
+      'seqlens_k',
+      'total_seq',
+      'rope.cos',
+      'rope.sin',
+      // Positions, bias and sinks are left out.
+      ...(scales === undefined ? [] : ['', '', '', scale('key', scales.key), scale('value', scales.value)]),
+    ],
     [`${p}.attended`, ...present],
-    { num_heads: heads, kv_num_heads: kvHeads, do_rotary: 1, rotary_interleaved: shape.ropeInterleaved ? 1 : 0 },
+    {
+      num_heads: heads,
+      kv_num_heads: kvHeads,
+      do_rotary: 1,
+      rotary_interleaved: shape.ropeInterleaved ? 1 : 0,
+      ...(scales === undefined
+        ? {}
+        : { k_quant_type: 'PER_TENSOR', v_quant_type: 'PER_TENSOR', kv_cache_bit_width: 8 }),
+    },
   )
   return `${p}.attended`
 }

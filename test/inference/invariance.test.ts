@@ -140,6 +140,8 @@ async function runSchedule(
   return compared
 }
 
+const INT8_SCALES = Array.from({ length: SMALL.layers }, () => ({ key: 0.04, value: 0.03 }))
+
 const CASES: readonly { name: string; load: () => Promise<ModelPackage>; schedules: number }[] = [
   { name: 'the demo model', load: () => loadModelPackage(PACKAGE_DIRECTORY), schedules: 500 * FACTOR },
   ...(['fp32', 'int8', 'int4', 'pr8'] as const).map((format) => ({
@@ -147,6 +149,11 @@ const CASES: readonly { name: string; load: () => Promise<ModelPackage>; schedul
     load: () => randomPackage(SMALL, format),
     schedules: 16 * FACTOR,
   })),
+  {
+    name: 'random weights, pr8, keys and values in int8',
+    load: () => randomPackage(SMALL, 'pr8', 1, INT8_SCALES),
+    schedules: 16 * FACTOR,
+  },
   // A real model, where one was imported: subrosa model fetch smollm2 --out DIR.
   ...(REAL_MODEL === undefined
     ? []

@@ -17,6 +17,8 @@ import { BINDINGS, collect, GREEDY, PACKAGE_DIRECTORY } from './model.js'
 
 const SHAPE = { ...SMALL, layers: 2, vocabularySize: 1024, contextLength: 256 }
 
+const SHAPE_SCALES = { fp32: undefined, int8: Array.from({ length: 2 }, () => ({ key: 0.04, value: 0.03 })) } as const
+
 const bits = (logits: Float32Array | undefined): string =>
   Buffer.from(logits?.buffer ?? new ArrayBuffer(0), logits?.byteOffset, logits?.byteLength).toString('base64')
 
@@ -34,11 +36,15 @@ async function behind(decoder: Decoder, tokens: readonly number[]): Promise<stri
 }
 
 const FORMATS = ['fp32', 'int8', 'int4', 'pr8'] as const
-const CASES = BINDINGS.flatMap((binding) => FORMATS.map((format) => ({ binding, format })))
+const CASES = BINDINGS.flatMap((binding) => [
+  ...FORMATS.map((format) => ({ binding, format, cache: 'fp32' as const })),
+  { binding, format: 'pr8' as const, cache: 'int8' as const },
+])
 
-describe.each(CASES)('$format on the $binding decoder', ({ binding, format }) => {
+describe.each(CASES)('$format with keys in $cache on the $binding decoder', ({ binding, format, cache }) => {
   it('verifies with the bits of prompts', async () => {
-    const { decoder } = await createDecoder(await randomPackage(SHAPE, format), { binding, slots: 3 })
+    const scales = SHAPE_SCALES[cache]
+    const { decoder } = await createDecoder(await randomPackage(SHAPE, format, 1, scales), { binding, slots: 3 })
     if (decoder.verify === undefined) throw new Error('the graph gives no logits but the last')
     const random = createRandom(5)
     const below = (n: number): number => Math.floor(random() * n)

@@ -158,11 +158,12 @@ async function loadDecoder(
 
 /** As many slots of the whole context as the memory holds; one shorter slot where not even one fits. */
 function slotsFor(
-  { layers, kvHeads, headSize }: DecoderGraph,
+  { layers, kvHeads, headSize, cacheType }: DecoderGraph,
   contextLength: number,
   { slots = DEFAULT_SLOTS, cacheBytes = totalmem() / 4 }: OrtEngineOptions,
 ): { readonly slots: number; readonly slotTokens: number } {
-  const tokenBytes = 2 * layers * kvHeads * headSize * Float32Array.BYTES_PER_ELEMENT
+  const elementBytes = (cacheType === 'int8' ? Int8Array : Float32Array).BYTES_PER_ELEMENT
+  const tokenBytes = 2 * layers * kvHeads * headSize * elementBytes
   const fitting = Math.floor(cacheBytes / (tokenBytes * contextLength))
   if (fitting >= 1) return { slots: Math.min(slots, fitting), slotTokens: contextLength }
   const slotTokens = Math.floor(cacheBytes / tokenBytes)

@@ -36,7 +36,7 @@ export function createNativeDecoder(
   library: RuntimeLibrary,
   { graph, threads, slots, slotTokens, maxRows }: DecoderOptions,
 ): Decoder {
-  const { layers, kvHeads, headSize, vocabularySize, hiddenSize, picksPositions } = graph
+  const { layers, kvHeads, headSize, cacheType, vocabularySize, hiddenSize, picksPositions } = graph
   const runtime = loadRuntime(library)
   const caches = Array.from({ length: layers }, (_, layer) => cacheNames(layer)).flat()
   const session = createSession(runtime, {
@@ -53,7 +53,9 @@ export function createNativeDecoder(
     outputNames: ['logits', ...caches.map(presentName)],
   })
   const slotValues = kvHeads * slotTokens * headSize
-  const pools = caches.map(() => new Float32Array(slots * slotValues))
+  const pools = caches.map(() =>
+    cacheType === 'int8' ? new Int8Array(slots * slotValues) : new Float32Array(slots * slotValues),
+  )
   const logits = new Float32Array(
     Math.max(maxRows === 1 ? 1 : slots, picksPositions ? MAX_VERIFIED : 1) * vocabularySize,
   )
@@ -71,7 +73,7 @@ export function createNativeDecoder(
     const known = ranges.get(key)
     if (known !== undefined) return known
     const bound = pools.map((pool) =>
-      bindTensor(runtime, 'float32', pool.subarray(first * slotValues, (first + count) * slotValues), [
+      bindTensor(runtime, cacheType, pool.subarray(first * slotValues, (first + count) * slotValues), [
         count,
         kvHeads,
         slotTokens,

@@ -20,6 +20,8 @@ export const PORTABLE_RUNTIME: RuntimeInfo = {
   build: 'cpu, portable',
 }
 
+type CacheData = Float32Array | Int8Array
+
 interface Slot {
   readonly length: number
   readonly tensors: ReadonlyMap<string, Tensor>
@@ -30,23 +32,29 @@ export async function createPortableDecoder(
   modelPackage: ModelPackage,
   { graph, threads, slots, slotTokens, maxRows }: DecoderOptions,
 ): Promise<Decoder> {
-  const { layers, kvHeads, headSize, vocabularySize, hiddenSize, picksPositions } = graph
+  const { layers, kvHeads, headSize, cacheType, vocabularySize, hiddenSize, picksPositions } = graph
   const session = await loadSession(modelPackage, threads)
   const caches = Array.from({ length: layers }, (_, layer) => cacheNames(layer)).flat()
+  const cacheTensor = (tokens: number): Tensor => {
+    const shape = [1, kvHeads, tokens, headSize]
+    const length = kvHeads * tokens * headSize
+    return cacheType === 'int8'
+      ? new Tensor('int8', new Int8Array(length), shape)
+      : new Tensor('float32', new Float32Array(length), shape)
+  }
   const emptySlot = (): Slot => ({
     length: 0,
-    tensors: new Map(
-      caches.map((cache) => [cache, new Tensor('float32', new Float32Array(0), [1, kvHeads, 0, headSize])]),
-    ),
+    tensors: new Map(caches.map((cache) => [cache, cacheTensor(0)])),
   })
   const held = new Map<number, Slot>()
   const firstTokens = ({ data }: Tensor, length: number, tokens: number): Tensor => {
-    const values = new Float32Array(kvHeads * tokens * headSize)
+    const first = cacheTensor(tokens)
     for (let head = 0; head < kvHeads; head++) {
       const start = head * length * headSize
-      values.set((data as Float32Array).subarray(start, start + tokens * headSize), head * tokens * headSize)
+      const values = (data as CacheData).subarray(start, start + tokens * headSize)
+      ;(first.data as CacheData).set(values, head * tokens * headSize)
     }
-    return new Tensor('float32', values, [1, kvHeads, tokens, headSize])
+    return first
   }
 
   const append = async (
@@ -120,7 +128,7 @@ export async function createPortableDecoder(
 }
 
 function wipe(tensors: ReadonlyMap<string, Tensor>): void {
-  for (const { data } of tensors.values()) if (data instanceof Float32Array) data.fill(0)
+  for (const { data } of tensors.values()) (data as CacheData).fill(0)
 }
 
 async function loadSession(modelPackage: ModelPackage, threads: number): Promise<InferenceSession> {

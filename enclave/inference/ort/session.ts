@@ -5,7 +5,7 @@ import { EngineError } from '../errors.js'
 import { addressOf, callAsync, created, type Handle, type Runtime } from './c-api.js'
 
 /** ONNXTensorElementDataType. */
-const ELEMENT_TYPES = { float32: 1, int32: 6, int64: 7 } as const
+const ELEMENT_TYPES = { float32: 1, int8: 3, int32: 6, int64: 7 } as const
 
 export interface BoundTensor {
   readonly address: bigint

@@ -36,8 +36,11 @@ export function registerModelTools(model: Command): void {
       )
       .option('--context <tokens>', 'most tokens of prompt and answer', Number)
   withFormat(model.command('import'))
-    .description('make a measured package of a GGUF file or a Hugging Face folder')
-    .argument('<source>', 'GGUF file, or folder with config.json and safetensors')
+    .description('make a measured package of a GGUF file, or of a Hugging Face or ONNX folder')
+    .argument(
+      '<source>',
+      'GGUF file, folder with config.json and safetensors, or ONNX folder of onnxruntime-genai or transformers.js (or a file of it)',
+    )
     .requiredOption('--id <id>', 'name the worker will serve the model under')
     .option('--license <spdx>', 'SPDX expression, where the source names none')
     .action((source: string, flags: ImportFlags) => guarded('import', () => runImport(source, flags)))

@@ -114,7 +114,12 @@ export async function readTexts(
 export async function endTokens(directory: string, config: Fields, file: string): Promise<readonly number[]> {
   const path = join(directory, 'generation_config.json')
   const generation = existsSync(path) ? await readJson(path) : {}
-  const ids = [generation['eos_token_id'] ?? config['eos_token_id']].flat()
+  return tokenIds(generation['eos_token_id'] ?? config['eos_token_id'], file)
+}
+
+/** One number, or a list of them. */
+export function tokenIds(value: unknown, file: string): readonly number[] {
+  const ids = [value].flat()
   if (ids.length === 0 || !ids.every((id) => typeof id === 'number'))
     throw broken(`${file}: names no token that ends an answer`)
   return ids as number[]

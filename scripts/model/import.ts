@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { type FileHandle, mkdir, open, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createChatEncoder } from '../../enclave/inference/chat.js'
 import { createOrtEngine } from '../../enclave/inference/ort/engine.js'
@@ -21,6 +21,7 @@ import { openGguf } from './gguf-source.js'
 import type { WeightPlace, WeightSink } from './graph-builder.js'
 import type { LinearReport } from './linear.js'
 import { writeLlamaGraph } from './llama-graph.js'
+import { onnxIn, openOnnxModel } from './onnx-source.js'
 import { copyOriginals } from './originals.js'
 import { openFolder } from './safetensors-source.js'
 import { checkShape, type ModelSource } from './source.js'
@@ -74,7 +75,10 @@ async function tryPackage(directory: string, format: ImportOptions['format']): P
 async function openSource(from: string): Promise<ModelSource> {
   const facts = await stat(from).catch(() => undefined)
   if (facts === undefined) throw new ModelFileError('file.missing', `${from}: there is no such file or folder`)
-  return facts.isDirectory() ? openFolder(from) : openGguf(from)
+  if (!facts.isDirectory()) return from.endsWith('.onnx') ? openOnnxModel(from) : openGguf(from)
+  const weights = (await readdir(from)).some((name) => name.endsWith('.safetensors'))
+  const graph = weights ? undefined : onnxIn(from)
+  return graph === undefined ? openFolder(from) : openOnnxModel(graph)
 }
 
 async function writePackage(

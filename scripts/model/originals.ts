@@ -17,6 +17,8 @@ const OF_A_FOLDER =
 
 /** Copies a GGUF file, or what a server needs of a folder. @throws ModelFileError. */
 export async function copyOriginals(from: string, directory: string): Promise<ModelFile[]> {
+  if (from.endsWith('.onnx'))
+    throw broken(`${from}: expected a GGUF file or a folder, which servers load; got an ONNX file`)
   if (!(await stat(from)).isDirectory()) return [await copy(from, directory, 'model.gguf')]
   const names = (await readdir(from)).filter((name) => OF_A_FOLDER.test(name)).sort()
   if (!names.some((name) => name.endsWith('.safetensors'))) throw broken(`${from}: has no *.safetensors file`)

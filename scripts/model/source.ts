@@ -18,7 +18,7 @@ export interface ModelSource {
 }
 
 /** Models beyond these are refused before anything is allocated for them. */
-const LIMITS = { layers: 512, size: 1 << 20, vocabulary: 1 << 21, context: 1 << 24 }
+const LIMITS = { layers: 512, size: 1 << 20, vocabulary: 1 << 21, context: 1 << 24, matrix: 2 ** 31 }
 
 /** @throws ModelFileError unless the numbers fit each other and this machine. */
 export function checkShape(shape: LlamaShape): LlamaShape {
@@ -34,6 +34,12 @@ export function checkShape(shape: LlamaShape): LlamaShape {
   positive('head size', shape.headSize, 4096)
   positive('vocabulary', shape.vocabularySize, LIMITS.vocabulary)
   positive('context', shape.contextLength, LIMITS.context)
+  const { hiddenSize, feedForwardSize, vocabularySize, heads, headSize } = shape
+  positive(
+    'weights of one matrix',
+    hiddenSize * Math.max(feedForwardSize, vocabularySize, heads * headSize),
+    LIMITS.matrix,
+  )
   if (shape.headSize % 8 !== 0) throw broken(`head size: expected a multiple of 8, got ${shape.headSize}`)
   if (shape.heads % shape.kvHeads !== 0) throw broken('heads: expected a multiple of the key-value heads')
   if (!(shape.normEpsilon > 0 && shape.normEpsilon < 1)) throw broken('norm epsilon: expected a small positive number')

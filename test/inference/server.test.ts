@@ -73,12 +73,49 @@ describe('what the server says', () => {
     })
   })
 
+  it.each<[string, object]>([
+    ['columns, as OpenAI has them', { tokens: ['a'], token_logprobs: [-1], top_logprobs: [{ a: -1, b: -2 }] }],
+    [
+      'a list, as llama.cpp has it',
+      {
+        content: [
+          {
+            token: 'a',
+            logprob: -1,
+            top_logprobs: [
+              { token: 'a', logprob: -1 },
+              { token: 'b', logprob: -2 },
+            ],
+          },
+        ],
+      },
+    ],
+  ])('gives the log-probabilities of a completion in %s', async (_, logprobs) => {
+    const own = await start(() =>
+      sse(
+        { choices: [{ text: 'a', logprobs, finish_reason: null }] },
+        { choices: [{ text: '', finish_reason: 'stop' }] },
+        '[DONE]',
+      ),
+    )
+    const [event] = await collect(own.engine.generate([5], { ...GREEDY, logprobs: 2 }))
+    const [a, b] = [
+      { tokenId: -1, token: 'a', logprob: -1 },
+      { tokenId: -1, token: 'b', logprob: -2 },
+    ]
+    expect(event).toMatchObject({ type: 'token', text: 'a', logprobs: { chosen: a, top: [a, b] } })
+  })
+
   it.each<[string, () => Response]>([
     ['breaks off', () => sse(says('Hello'))],
     ['ends without saying why', () => sse(says('Hello'), '[DONE]')],
     ['gives up', () => sse(says('Hello', 'abort'), '[DONE]')],
     ['is no JSON', () => sse(says('Hello'), CANARY, '[DONE]')],
     ['is something else', () => sse({ canary: CANARY }, '[DONE]')],
+    [
+      'brings other log-probabilities',
+      () => sse({ choices: [{ delta: { content: 'a' }, logprobs: [CANARY] }] }, '[DONE]'),
+    ],
     ['is an error', () => new Response(CANARY, { status: 500 })],
   ])('is an error when it %s, and is not quoted', async (_, answer) => {
     const error = await generate(await start(answer)).catch((thrown: unknown) => thrown)

@@ -16,6 +16,10 @@ const usage = maybe(v.object({ prompt_tokens: count, completion_tokens: maybe(co
 const finish = maybe(v.picklist(['stop', 'length', 'tool_calls', 'function_call', 'eos', 'abort', 'content_filter']))
 const described = v.object({ token: v.string(), logprob: v.number() })
 
+const content = v.object({
+  content: maybe(v.array(v.object({ ...described.entries, top_logprobs: maybe(v.array(described)) }))),
+})
+
 const chatChunk = v.object({
   choices: v.array(
     v.object({
@@ -33,14 +37,17 @@ const chatChunk = v.object({
         }),
       ),
       finish_reason: finish,
-      logprobs: maybe(
-        v.object({
-          content: maybe(v.array(v.object({ ...described.entries, top_logprobs: maybe(v.array(described)) }))),
-        }),
-      ),
+      logprobs: maybe(content),
     }),
   ),
   usage,
+})
+
+/** As OpenAI has it for completions. */
+const columns = v.object({
+  tokens: v.array(v.string()),
+  token_logprobs: v.array(v.nullable(v.number())),
+  top_logprobs: maybe(v.array(v.nullable(v.record(v.string(), v.number())))),
 })
 
 const textChunk = v.object({
@@ -48,13 +55,8 @@ const textChunk = v.object({
     v.object({
       text: v.string(),
       finish_reason: finish,
-      logprobs: maybe(
-        v.object({
-          tokens: v.array(v.string()),
-          token_logprobs: v.array(v.nullable(v.number())),
-          top_logprobs: maybe(v.array(v.nullable(v.record(v.string(), v.number())))),
-        }),
-      ),
+      // llama.cpp has the same here as in chats.
+      logprobs: maybe(v.union([columns, v.strictObject(content.entries)])),
     }),
   ),
   usage,
@@ -121,10 +123,7 @@ function readChat(json: unknown) {
           ...(called?.name ? { name: called.name } : {}),
           arguments: called?.arguments ?? '',
         })),
-        logprobs: (choice.logprobs?.content ?? []).map(({ top_logprobs: top, ...chosen }) => ({
-          chosen: logprob(chosen),
-          top: (top ?? []).map(logprob),
-        })),
+        logprobs: ofContent(choice.logprobs),
         finishReason: finishReasonOf(choice.finish_reason ?? undefined),
       }),
     ),
@@ -139,16 +138,30 @@ function readText(json: unknown) {
       (choice): Piece => ({
         text: choice.text,
         calls: [],
-        logprobs: (choice.logprobs?.tokens ?? []).map((token, i) => ({
-          chosen: logprob({ token, logprob: choice.logprobs?.token_logprobs[i] ?? 0 }),
-          top: Object.entries(choice.logprobs?.top_logprobs?.[i] ?? {}).map(([other, value]) =>
-            logprob({ token: other, logprob: value }),
-          ),
-        })),
+        logprobs:
+          choice.logprobs && 'tokens' in choice.logprobs ? ofColumns(choice.logprobs) : ofContent(choice.logprobs),
         finishReason: finishReasonOf(choice.finish_reason ?? undefined),
       }),
     ),
   }
+}
+
+function ofContent(logprobs: v.InferOutput<typeof content> | null | undefined): Piece['logprobs'] {
+  return (logprobs?.content ?? []).map(({ top_logprobs: top, ...chosen }) => ({
+    chosen: logprob(chosen),
+    top: (top ?? []).map(logprob),
+  }))
+}
+
+function ofColumns({
+  tokens,
+  token_logprobs: chosen,
+  top_logprobs: top,
+}: v.InferOutput<typeof columns>): Piece['logprobs'] {
+  return tokens.map((token, i) => ({
+    chosen: logprob({ token, logprob: chosen[i] ?? 0 }),
+    top: Object.entries(top?.[i] ?? {}).map(([other, value]) => logprob({ token: other, logprob: value })),
+  }))
 }
 
 function logprob({ token, logprob: value }: { token: string; logprob: number }): TokenLogprob {

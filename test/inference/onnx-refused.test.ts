@@ -401,6 +401,8 @@ describe('what cannot be mapped is refused by name, and leaves nothing behind', 
       },
       /need themselves/,
     ],
+    ['a value passed on without end', 'genai', (d) => chain(d, 'Cast', {}), /passed on more than/],
+    ['weights turned without end', 'genai', (d) => chain(d, 'Transpose', { perm: [1, 0] }), /turned more than/],
     [
       'weights without bytes',
       'genai',
@@ -683,6 +685,16 @@ function lessenScores(draft: Draft): void {
   softmax.inputs[0] = 'lessened'
   const product = { operator: 'Mul', inputs: [from, 'third'], outputs: ['lessened'], attributes: {} }
   draft.nodes.splice(draft.nodes.indexOf(softmax), 0, product)
+}
+
+/** Puts an operator before the weights of a product, thousands of times. */
+function chain(draft: Draft, operator: string, attributes: Record<string, number | number[]>): void {
+  const product = of(draft, 'MatMul')
+  for (let at = 0; at < 20_000; at++) {
+    const output = `${operator}.${at}`
+    draft.nodes.unshift({ operator, inputs: [product.inputs[1] ?? ''], outputs: [output], attributes })
+    product.inputs[1] = output
+  }
 }
 
 function swapCaches(draft: Draft): void {

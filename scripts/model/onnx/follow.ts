@@ -17,7 +17,10 @@ export function product(weights: WeightReader, name: string, what: string): Prod
 /** Skips what only changes how heads lie in memory. */
 export function headed(weights: WeightReader, name: string): string {
   let at = weights.plain(name)
-  for (let node = weights.producer(at); node?.operator === 'Reshape'; node = weights.producer(at)) {
+  // There are two at most, before and after a norm.
+  for (let steps = 0; steps < 4; steps++) {
+    const node = weights.producer(at)
+    if (node?.operator !== 'Reshape') break
     at = weights.plain(node.inputs[0] ?? '')
   }
   return at

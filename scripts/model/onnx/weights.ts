@@ -44,12 +44,17 @@ export interface WeightReader {
 /** Types of shapes and positions. */
 const WHOLE: ReadonlySet<string> = new Set(['int32', 'int64', 'bool'])
 
+const MAX_STEPS = 16
+
 export function createWeightReader(file: OnnxFile): WeightReader {
   const used = new Set<string>()
   const producer = (name: string): OnnxNode | undefined => file.producers.get(name)
   const plain = (name: string): string => {
     let at = name
+    let steps = 0
     for (let node = producer(at); node?.operator === 'Cast' || node?.operator === 'Identity'; node = producer(at)) {
+      // Followed from many places: long chains would cost their square.
+      if (steps++ > MAX_STEPS) throw broken(`${name}: is passed on more than ${MAX_STEPS} times`)
       at = node.inputs[0] ?? ''
     }
     return at
@@ -72,7 +77,7 @@ export function createWeightReader(file: OnnxFile): WeightReader {
   }
 
   /** What a graph has as a matrix of its own, the way round it has it. */
-  const table = (name: string): WeightMatrix | undefined => {
+  const table = (name: string, turns = 0): WeightMatrix | undefined => {
     const tensor = tensorAt(name)
     if (tensor !== undefined) {
       const matrix = plainMatrix(file, tensor)
@@ -89,7 +94,8 @@ export function createWeightReader(file: OnnxFile): WeightReader {
     }
     const order = node?.attributes.get('perm')
     if (node?.operator !== 'Transpose' || !Array.isArray(order) || order.join() !== '1,0') return undefined
-    const inner = table(first)
+    if (turns > MAX_STEPS) throw broken(`${name}: is turned more than ${MAX_STEPS} times`)
+    const inner = table(first, turns + 1)
     return inner && turned(inner)
   }
 

@@ -33,6 +33,16 @@ export async function prepareKernelBase({ debs }: ImageLock): Promise<Base> {
   return unpackBase([...debs.kernelBuild, ...debs.kernelSource], [])
 }
 
+/** The same with the source of NVIDIA's open modules. */
+export async function prepareGpuKernelBase({ debs }: ImageLock): Promise<Base> {
+  return unpackBase([...debs.kernelBuild, ...debs.kernelSource, ...debs.gpuSource], [])
+}
+
+/** What the GPU flavour takes of NVIDIA's driver outside the kernel. */
+export async function prepareGpuBase({ debs }: ImageLock): Promise<Base> {
+  return unpackBase(debs.gpuRuntime, [])
+}
+
 async function unpackBase(debs: readonly LockedDeb[], npm: readonly PlacedPackage[]): Promise<Base> {
   const inputs = [
     LAYOUT,

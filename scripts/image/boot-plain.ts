@@ -8,8 +8,9 @@ import { bootFilesOf } from './measurements.js'
 import type { Guest } from './qemu.js'
 
 /** Lines an image may print: of production none; else init's own, and the worker's log, which has a fixed list of fields. */
-const CONSOLE_LINES: Readonly<Record<'production' | 'developer', RegExp>> = {
+const CONSOLE_LINES: Readonly<Record<'production' | 'developer' | 'gpu', RegExp>> = {
   production: /^(?!)/,
+  gpu: /^(?!)/,
   // Debian's kernel also complains about machines that are slow or emulated, within its first second, before anything of ours runs.
   developer:
     /^(\[ {4}0\.\d{6}\] [ -~]+|subrosa: [a-z ]+|\{"time":"[^"]+","level":"error","event":"worker\.refused","code":"worker\.no-tee"\})$/,
@@ -17,7 +18,11 @@ const CONSOLE_LINES: Readonly<Record<'production' | 'developer', RegExp>> = {
 /** A guest that hangs in its firmware shows nothing: it is given this many times the time of one that boots. */
 const PATIENCE = 2
 
-export async function bootPlain(lane: Lane, maker: GuestMaker, flavour: 'production' | 'developer'): Promise<void> {
+export async function bootPlain(
+  lane: Lane,
+  maker: GuestMaker,
+  flavour: 'production' | 'developer' | 'gpu',
+): Promise<void> {
   const talks = flavour === 'developer'
   await lane.check(
     `${flavour} image, direct kernel: the worker runs without a TEE, refuses to serve, and says why`,
@@ -80,10 +85,10 @@ async function answers(guest: Start): Promise<boolean> {
   )
 }
 
-/** Flips one bit in the middle of the worker's own code, which is read at every start. */
+/** Flips one bit in the middle of the worker's own code, which is read at every start; on the disk it is the last of our bundles. */
 async function flipWorkerByte(file: string): Promise<number> {
   const bytes = await readFile(file)
-  const start = bytes.indexOf('import { createRequire as __createRequire }')
+  const start = bytes.lastIndexOf('import { createRequire as __createRequire }')
   expect(start >= 0, 'the worker in the clear on the root disk', 'none')
   const offset = start + 4096
   const handle = await open(file, 'r+')

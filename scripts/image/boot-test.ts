@@ -34,7 +34,7 @@ export async function bootTest(lane: Lane, maker: GuestMaker, scratch: string, m
       chat(guest, configuration, canary, imageDigest),
     )
     await lane.check('in the guest: no shell, no setuid, one writable folder, one port, no dangerous call', () =>
-      probe(guest),
+      checkProbe(guest),
     )
     await lane.check('the prompt is nowhere the host looks: console, disks, network, scratch files', async () => {
       const files = [...(await filesUnder(scratch)), join(maker.folder, 'root.img'), join(maker.folder, 'model.img')]
@@ -119,7 +119,8 @@ async function chat(
   }
 }
 
-async function probe(guest: RunningGuest): Promise<string> {
+/** What the probe in a test flavour found, held to what a guest may have. */
+export async function checkProbe(guest: RunningGuest): Promise<string> {
   const seen = JSON.parse(await block(guest, 'PROBE')) as GuestProbe
   const is = (what: string, actual: unknown, expected: unknown): void =>
     expect(
@@ -143,6 +144,7 @@ async function probe(guest: RunningGuest): Promise<string> {
     calls.filter((name) => !seen.denied.includes(`${name} EPERM`)),
     [],
   )
+  is('kernel modules', seen.modules, [])
   is('device nodes', seen.devices, ['null', 'random', 'urandom', 'zero'])
   const root = seen.mounts.find((line) => line.split(' ')[1] === '/')
   expect(/^\/dev\/dm-0 \/ erofs ro,/.test(root ?? ''), 'a read-only erofs root on dm-verity', root ?? 'none')
@@ -158,7 +160,7 @@ async function deniedCalls(): Promise<readonly string[]> {
 }
 
 /** What the test flavour printed between marks. */
-async function block(guest: RunningGuest, name: string): Promise<string> {
+export async function block(guest: RunningGuest, name: string): Promise<string> {
   const pattern = new RegExp(`-----SUBROSA ${name}-----\\r?\\n([\\s\\S]*?)\\r?\\n-----END SUBROSA ${name}-----`)
   const until = performance.now() + BLOCK_DEADLINE_MS
   while (performance.now() < until) {

@@ -2,6 +2,7 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { bootAml } from './boot-aml.js'
+import { bootGpu } from './boot-gpu.js'
 import { bootPlain, bootUnderFirmware } from './boot-plain.js'
 import { bootTest } from './boot-test.js'
 import { bootTpm } from './boot-tpm.js'
@@ -12,8 +13,11 @@ import { loadLock } from './lock.js'
 import { artifactFolder, cacheFolder, FLAVOURS, type Flavour, repository } from './places.js'
 import { prepareQemu } from './qemu.js'
 
-/** Which boots, and of what: Debian's kernel, ours, ours under the SEV firmware, both with a hostile table, ours with a TPM, the test flavour. */
-export const BOOT_SUITES = ['plain', 'production', 'firmware', 'aml', 'tpm', 'test'] as const
+/**
+ * Which boots, and of what: Debian's kernel, ours, ours under the SEV firmware, both with a hostile table, ours with a TPM, the test
+ * flavour, and the GPU flavour with its kernel on a machine without a GPU.
+ */
+export const BOOT_SUITES = ['plain', 'production', 'firmware', 'aml', 'tpm', 'test', 'gpu'] as const
 export type BootSuite = (typeof BOOT_SUITES)[number]
 
 const NEEDS: Readonly<Record<BootSuite, readonly Flavour[]>> = {
@@ -23,6 +27,7 @@ const NEEDS: Readonly<Record<BootSuite, readonly Flavour[]>> = {
   aml: ['production', 'developer'],
   tpm: ['production'],
   test: ['test'],
+  gpu: ['gpu', 'gpu-test'],
 }
 
 export async function bootLane(suites: readonly BootSuite[] = BOOT_SUITES): Promise<number> {
@@ -46,6 +51,7 @@ export async function bootLane(suites: readonly BootSuite[] = BOOT_SUITES): Prom
     if (suites.includes('aml')) await bootAml(lane, await maker('production'), await maker('developer'), qemu, scratch)
     if (suites.includes('tpm')) await bootTpm(lane, await maker('production'), qemu, scratch, modelFolder)
     if (suites.includes('test')) await bootTest(lane, await maker('test'), scratch, modelFolder)
+    if (suites.includes('gpu')) await bootGpu(lane, await maker('gpu'), await maker('gpu-test'))
     return lane.finish()
   } finally {
     await rm(scratch, { recursive: true, force: true })

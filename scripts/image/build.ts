@@ -1,14 +1,15 @@
 /** One image: the trees of Dockerfile.enclave turned into what a host boots, and a manifest of it. */
 import { createHash } from 'node:crypto'
-import { chmod, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type Base, prepareBase, runFromBase } from './base.js'
+import { type Base, prepareBase, prepareGpuBase, runFromBase } from './base.js'
 import { buildTrees } from './container.js'
 import { cpioArchive } from './cpio.js'
 import { fetchBootCode } from './firmware.js'
 import { inventoryOf } from './inventory.js'
 import { expectListedFiles } from './inventory-rules.js'
-import { ownKernel, requireOwnKernel } from './kernel.js'
+import { KERNELS, type KernelName, ownKernel, requireOwnKernel } from './kernel.js'
 import type { ImageLock } from './lock.js'
 import { copyModel } from './model-tree.js'
 import { type Flavour, repository } from './places.js'
@@ -61,13 +62,22 @@ const MODEL_UUID = '5b2005a0-0000-4000-8000-000000000002'
 /** Measured words that decide how the guest starts; the root hashes come behind them. */
 const COMMAND_LINE = 'quiet panic=-1 lockdown=confidentiality init_on_alloc=1 vsyscall=none'
 /** The serial port is the host's: what goes to production's console goes nowhere. */
-const CONSOLES: Readonly<Record<Flavour, string>> = { production: 'ttynull', developer: 'ttyS0', test: 'ttyS0' }
+const CONSOLES: Readonly<Record<Flavour, string>> = {
+  production: 'ttynull',
+  developer: 'ttyS0',
+  test: 'ttyS0',
+  gpu: 'ttynull',
+  'gpu-test': 'ttyS0',
+}
 
+const SIMULATED = 'SIMULATED machine inside: it protects nothing, and its digests enter no policy'
 const NOTES: Readonly<Record<Flavour, string>> = {
   production: 'our own kernel, which denies AML access to memory; not yet run on a confidential CPU',
   developer:
     'stock Debian kernel: it runs AML of ACPI tables that the host wrote, so these digests are for development and enter no release',
-  test: 'SIMULATED machine inside: it protects nothing, and its digests enter no policy',
+  test: SIMULATED,
+  gpu: 'our own kernel with NVIDIA’s modules and driver libraries; never run on a confidential CPU or on a GPU',
+  'gpu-test': SIMULATED,
 }
 
 export async function buildImage(options: BuildOptions): Promise<ImageManifest> {
@@ -80,10 +90,12 @@ export async function buildImage(options: BuildOptions): Promise<ImageManifest> 
     await ensureTools()
     const base = await prepareBase(lock)
     // Before the recipe, which empties its folder: this may take minutes.
-    const kernel = flavour === 'developer' ? undefined : await ownKernel({ lock, context, env })
+    const name = KERNELS[flavour]
+    const kernel = name === undefined ? undefined : await ownKernel({ name, lock, context, env })
+    const gpuBase = name === 'gpu-kernel' ? { GPU_BASE: await prepareGpuBase(lock) } : {}
     onStep('recipe')
-    await buildTrees({ bases: { BASE: base }, target: flavour, epoch, context, out: trees, env })
-    if (kernel !== undefined) await addKernel(kernel, trees)
+    await buildTrees({ bases: { BASE: base, ...gpuBase }, target: flavour, epoch, context, out: trees, env })
+    if (kernel !== undefined && name !== undefined) await addKernel(kernel, name, trees)
     onStep('disks')
     const inventory = await inventoryOf(trees)
     await expectListedFiles(inventory, flavour)
@@ -120,11 +132,21 @@ export async function buildImage(options: BuildOptions): Promise<ImageManifest> 
   }
 }
 
-async function addKernel(folder: string, trees: string): Promise<void> {
+/** And its modules, where it has any, into the verified root. */
+async function addKernel(folder: string, name: KernelName, trees: string): Promise<void> {
   const kernel = await readFile(join(folder, 'vmlinuz'))
-  requireOwnKernel(kernel)
+  requireOwnKernel(kernel, name)
   await writeFile(join(trees, 'vmlinuz'), kernel)
   await chmod(join(trees, 'vmlinuz'), 0o444)
+  const modules = join(folder, 'modules')
+  if (!existsSync(modules)) return
+  const [into, release = ''] = [join(trees, 'root', 'lib', 'modules'), ...(await readdir(modules))]
+  await mkdir(join(into, release), { recursive: true })
+  for (const name of await readdir(join(modules, release))) {
+    await copyFile(join(modules, release, name), join(into, release, name))
+    await chmod(join(into, release, name), 0o444)
+  }
+  for (const made of [into, join(into, release)]) await chmod(made, 0o755)
 }
 
 interface Disk {

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import type { ImageManifest } from './build.js'
 import { firstDifference } from './compare.js'
 import { type Conditions, described, elsewhere, here, runUnder } from './elsewhere.js'
-import { ownKernel } from './kernel.js'
+import { KERNELS, ownKernel } from './kernel.js'
 import { createLane } from './lane.js'
 import { loadLock } from './lock.js'
 import type { Flavour } from './places.js'
@@ -19,8 +19,9 @@ export async function checkLane(flavours: readonly Flavour[]): Promise<number> {
   const lane = createLane('image-check')
   const folder = await mkdtemp(join(tmpdir(), 'subrosa-check-'))
   try {
-    // Both builds take the one kernel; building that twice is a lane of its own, `npm run image:slow`.
-    if (flavours.some((flavour) => flavour !== 'developer')) await ownKernel({ lock: await loadLock() })
+    // Both builds take the same kernels; building those twice is a lane of its own, `npm run image:slow`.
+    const names = new Set(flavours.map((flavour) => KERNELS[flavour]))
+    for (const name of names) if (name !== undefined) await ownKernel({ name, lock: await loadLock() })
     const second = await elsewhere(folder, ['debs', 'npm', 'kernel'])
     for (const flavour of flavours) {
       const [one, two] = [join(folder, `${flavour}-one`), join(folder, `${flavour}-two`)]

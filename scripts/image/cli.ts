@@ -2,13 +2,13 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Command, Option } from 'commander'
-import { exportBase, prepareBase, prepareKernelBase } from './base.js'
+import { type Base, exportBase, prepareBase, prepareGpuBase, prepareGpuKernelBase, prepareKernelBase } from './base.js'
 import { BOOT_SUITES, bootLane } from './boot.js'
 import { type BuildOptions, buildImage, type ImageManifest } from './build.js'
 import { ImageError, run } from './command.js'
 import { hostConfigurationFor } from './host-configuration.js'
 import { buildKernel, ownKernel } from './kernel.js'
-import { loadLock, saveLock } from './lock.js'
+import { type ImageLock, loadLock, saveLock } from './lock.js'
 import { createLock } from './lock-refresh.js'
 import { type ImageMeasurements, measureImage, policyText, releaseManifestText } from './measurements.js'
 import { artifactFolder, FLAVOURS, type Flavour, repository } from './places.js'
@@ -61,26 +61,34 @@ export function registerImageCommands(program: Command): void {
   program
     .command('kernel')
     .description('build our own kernel, unless it is at hand')
+    .option('--gpu', 'the GPU flavour’s, with NVIDIA’s modules')
     .option('--out <folder>', 'build it anew, into this folder')
-    .action(async ({ out }: { out?: string }) => {
-      const lock = await loadLock()
-      if (out !== undefined) await buildKernel({ lock, out })
-      process.stdout.write(`${out ?? (await ownKernel({ lock }))}\n`)
+    .action(async ({ gpu = false, out }: { gpu?: boolean; out?: string }) => {
+      const options = { lock: await loadLock(), name: gpu ? 'gpu-kernel' : 'kernel' } as const
+      if (out !== undefined) await buildKernel({ ...options, out })
+      process.stdout.write(`${out ?? (await ownKernel(options))}\n`)
     })
   program
     .command('base')
     .description('write a base of Dockerfile.enclave as a tar, for docker import or podman import')
     .argument('<file>')
     .option('--kernel', 'the base that our own kernel is built in')
-    .action(async (file: string, { kernel = false }: { kernel?: boolean }) => {
+    .option('--gpu-kernel', 'the base that the GPU flavour’s kernel is built in')
+    .option('--gpu', 'what the GPU flavour has of NVIDIA’s driver outside the kernel')
+    .action(async (file: string, which: { kernel?: true; gpuKernel?: true; gpu?: true }) => {
       const lock = await loadLock()
-      const base = await (kernel ? prepareKernelBase(lock) : prepareBase(lock))
-      await exportBase(base, file, lock.sourceDateEpoch)
+      await exportBase(await baseFor(which, lock), file, lock.sourceDateEpoch)
     })
   program
     .command('lock')
     .description('write the lock file anew, with the versions the archive has today')
     .action(async () => saveLock(await createLock()))
+}
+
+function baseFor(which: { kernel?: true; gpuKernel?: true; gpu?: true }, lock: ImageLock): Promise<Base> {
+  if (which.gpu === true) return prepareGpuBase(lock)
+  if (which.gpuKernel === true) return prepareGpuKernelBase(lock)
+  return which.kernel === true ? prepareKernelBase(lock) : prepareBase(lock)
 }
 
 interface MeasureFlags {
@@ -97,7 +105,7 @@ async function releaseText(measured: ImageMeasurements, version: string): Promis
 function flavourOption(): Option {
   return new Option(
     '--flavour <name>',
-    'developer has Debian’s kernel and enters no release; test has a SIMULATED machine in it and protects nothing',
+    'gpu is for machines with GPUs; developer has Debian’s kernel and enters no release; test and gpu-test have a SIMULATED machine in them and protect nothing',
   )
     .choices([...FLAVOURS])
     .default('production')

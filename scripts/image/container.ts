@@ -7,8 +7,8 @@ import { cacheFolder, type Flavour, repository } from './places.js'
 
 export interface Recipe {
   /** What the recipe's argument of that name stands for. */
-  readonly bases: Readonly<Partial<Record<'BASE' | 'KERNEL_BASE', Base>>>
-  readonly target: Flavour | 'kernel'
+  readonly bases: Readonly<Partial<Record<'BASE' | 'KERNEL_BASE' | 'GPU_KERNEL_BASE' | 'GPU_BASE', Base>>>
+  readonly target: Flavour | 'kernel' | 'gpu-kernel'
   readonly epoch: number
   /** The checkout to build from. Default: this one. */
   readonly context?: string

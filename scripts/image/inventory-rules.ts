@@ -9,7 +9,10 @@ import { type Flavour, repository } from './places.js'
 
 export const FILES_LIST: string = join(repository, 'scripts', 'image', 'files.txt')
 
-/** Only the test flavour has these beside the others. */
+/** What the GPU flavour has beside those: NVIDIA's modules, libraries and firmware, and what init starts for them. */
+const GPU_FILES_LIST: string = join(repository, 'scripts', 'image', 'files-gpu.txt')
+
+/** Only the test flavours have these beside the others. */
 const TEST_ONLY = [
   '0755 /root/scripts/',
   '0755 /root/scripts/simulated/',
@@ -29,14 +32,21 @@ const WRITABLE = /[2367]/
 
 /** @throws ImageError naming the first file that should not be there, that is missing, or whose mode is wrong. */
 export async function expectListedFiles(inventory: string, flavour: Flavour): Promise<void> {
-  checkInventory(inventory, allowedFiles((await readFile(FILES_LIST, 'utf8')).trim().split('\n'), flavour))
+  const lines = async (file: string): Promise<readonly string[]> => (await readFile(file, 'utf8')).trim().split('\n')
+  checkInventory(inventory, allowedFiles(await lines(FILES_LIST), await lines(GPU_FILES_LIST), flavour))
 }
 
 /** What of the list a flavour has, and what it has beside it. */
-export function allowedFiles(listed: readonly string[], flavour: Flavour): readonly string[] {
+export function allowedFiles(
+  listed: readonly string[],
+  listedForGpus: readonly string[],
+  flavour: Flavour,
+): readonly string[] {
   if (flavour === 'developer') return listed
   const own = listed.filter((entry) => !MODULES.test(entry))
-  return flavour === 'test' ? [...own, ...TEST_ONLY] : own
+  const gpu = flavour === 'gpu' || flavour === 'gpu-test' ? listedForGpus : []
+  const simulated = flavour === 'test' || flavour === 'gpu-test' ? TEST_ONLY : []
+  return [...own, ...gpu, ...simulated]
 }
 
 export function checkInventory(inventory: string, allowed: readonly string[]): void {

@@ -1,33 +1,76 @@
 /**
- * Our own kernel (`kernel/`: one patch, one configuration) from Debian's source, built by Dockerfile.enclave's `kernel` stage. It
- * takes minutes, so it is kept by the SHA-256 of everything that goes in; what differs in nothing of that is the same kernel.
+ * Our own kernels from Debian's source: `kernel` (`kernel/`: one patch, one configuration), and `gpu-kernel` (`gpu/` on top of it:
+ * modules, and NVIDIA's open ones compiled for it), each built by the stage of Dockerfile.enclave of that name. They take minutes,
+ * so they are kept by the SHA-256 of everything that goes in; what differs in nothing of that is the same kernel.
  */
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { cp, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { prepareKernelBase } from './base.js'
+import { type Base, prepareGpuKernelBase, prepareKernelBase } from './base.js'
 import { ImageError } from './command.js'
 import { buildTrees } from './container.js'
-import type { ImageLock } from './lock.js'
-import { cacheFolder, repository } from './places.js'
+import type { DebSet, ImageLock } from './lock.js'
+import { cacheFolder, type Flavour, repository } from './places.js'
 import { createProgress } from './progress.js'
 import { ensureTools } from './tools.js'
 
 /** Changes when what the recipe does with the kernel's sources does. */
 const LAYOUT = 'kernel/1'
 const DEADLINE_MS = 3 * 3600_000
-/** Lines that make prints for this configuration: only the bar needs it, and stops short of its end when it is off. */
-const MAKE_LINES = 1940
+
+export type KernelName = 'kernel' | 'gpu-kernel'
+
+interface Recipe {
+  readonly title: string
+  readonly base: 'KERNEL_BASE' | 'GPU_KERNEL_BASE'
+  readonly prepare: (lock: ImageLock) => Promise<Base>
+  /** What the base is made of. */
+  readonly debs: readonly DebSet[]
+  /** Of scripts/image: what the stage copies. */
+  readonly folders: readonly string[]
+  /** Lines that make prints for this configuration: only the bar needs it, and stops short of its end when it is off. */
+  readonly makeLines: number
+}
+
+const RECIPES: Readonly<Record<KernelName, Recipe>> = {
+  kernel: {
+    title: 'our own kernel',
+    base: 'KERNEL_BASE',
+    prepare: prepareKernelBase,
+    debs: ['kernelBuild', 'kernelSource'],
+    folders: ['kernel'],
+    makeLines: 1940,
+  },
+  'gpu-kernel': {
+    title: 'the GPU flavour’s kernel and NVIDIA’s modules',
+    base: 'GPU_KERNEL_BASE',
+    prepare: prepareGpuKernelBase,
+    debs: ['kernelBuild', 'kernelSource', 'gpuSource'],
+    folders: ['kernel', 'gpu'],
+    makeLines: 2700,
+  },
+}
+
+/** Whose kernel each flavour runs: one of ours by name, or Debian's. */
+export const KERNELS: Readonly<Record<Flavour, KernelName | undefined>> = {
+  production: 'kernel',
+  developer: undefined,
+  test: 'kernel',
+  gpu: 'gpu-kernel',
+  'gpu-test': 'gpu-kernel',
+}
 
 export interface KernelOptions {
   readonly lock: ImageLock
+  /** Which one. Default: the one without modules. */
+  readonly name?: KernelName
   /** The checkout to build from. Default: this one. */
   readonly context?: string
   readonly env?: Readonly<Record<string, string>>
 }
 
-/** Folder with `vmlinuz` and its `config`: from the cache, or built. */
+/** Folder with `vmlinuz`, its `config` and, of `gpu-kernel`, `modules/RELEASE/`: from the cache, or built. */
 export async function ownKernel(options: KernelOptions): Promise<string> {
   const folder = await kernelFolder(options)
   if (existsSync(folder)) return folder
@@ -47,14 +90,15 @@ export async function keepKernel(built: string, options: KernelOptions): Promise
 
 /** Builds it whatever is in the cache. `out` is emptied first. */
 export async function buildKernel(options: KernelOptions & { readonly out: string }): Promise<void> {
-  const { lock, out, context = repository, env = {} } = options
+  const { lock, out, name = 'kernel', context = repository, env = {} } = options
+  const { title, base, prepare, makeLines } = RECIPES[name]
   await ensureTools()
-  const base = await prepareKernelBase(lock)
-  const progress = createProgress('our own kernel', MAKE_LINES)
+  const bases = { [base]: await prepare(lock) }
+  const progress = createProgress(title, makeLines)
   try {
     await buildTrees({
-      bases: { KERNEL_BASE: base },
-      target: 'kernel',
+      bases,
+      target: name,
       epoch: lock.sourceDateEpoch,
       context,
       out,
@@ -69,21 +113,26 @@ export async function buildKernel(options: KernelOptions & { readonly out: strin
   }
 }
 
-/** Named by the SHA-256 over packages, time stamp, patch, configuration and script. */
-async function kernelFolder({ lock, context = repository }: KernelOptions): Promise<string> {
-  const folder = join(context, 'scripts', 'image', 'kernel')
-  const debs = [...lock.debs.kernelBuild, ...lock.debs.kernelSource].map(({ sha256 }) => sha256)
-  const hash = createHash('sha256').update([LAYOUT, String(lock.sourceDateEpoch), ...debs].join('\n'))
-  for (const name of (await readdir(folder)).sort()) {
-    const bytes = await readFile(join(folder, name))
-    hash.update(`\n${name} ${bytes.length}\n`).update(bytes)
+/** Named by the SHA-256 over packages, time stamp, patches, configuration and scripts. */
+async function kernelFolder({ lock, name = 'kernel', context = repository }: KernelOptions): Promise<string> {
+  const { debs, folders } = RECIPES[name]
+  const packages = debs.flatMap((set) => lock.debs[set].map(({ sha256 }) => sha256))
+  const hash = createHash('sha256').update([LAYOUT, String(lock.sourceDateEpoch), ...packages].join('\n'))
+  for (const folder of folders.map((part) => join(context, 'scripts', 'image', part))) {
+    for (const file of (await readdir(folder)).sort()) {
+      const bytes = await readFile(join(folder, file))
+      hash.update(`\n${file} ${bytes.length}\n`).update(bytes)
+    }
   }
   await mkdir(join(cacheFolder, 'kernel'), { recursive: true })
   return join(cacheFolder, 'kernel', hash.digest('hex').slice(0, 16))
 }
 
-/** What every kernel of ours says of itself, and none of Debian's: CONFIG_LOCALVERSION. */
-const OWN_RELEASE = /^\d+\.\d+\.\d+-subrosa /
+/** What each kernel of ours says of itself, and none of Debian's: CONFIG_LOCALVERSION. */
+const RELEASES: Readonly<Record<KernelName, RegExp>> = {
+  kernel: /^\d+\.\d+\.\d+-subrosa /,
+  'gpu-kernel': /^\d+\.\d+\.\d+-subrosa-gpu /,
+}
 
 /**
  * Release, builder and time, as the setup header of a bzImage points to them (Linux Documentation/arch/x86/boot.rst,
@@ -100,11 +149,15 @@ export function kernelRelease(kernel: Uint8Array): string {
   return bytes.toString('latin1', start, end)
 }
 
-/** @throws ImageError when the kernel is not one of ours: it would run AML that reaches the guest's memory. */
-export function requireOwnKernel(kernel: Uint8Array): void {
+/**
+ * @throws ImageError when the kernel is not that one of ours: another would run AML that reaches the guest's memory, or take
+ * modules where none should be taken.
+ */
+export function requireOwnKernel(kernel: Uint8Array, name: KernelName): void {
   const release = kernelRelease(kernel)
-  if (OWN_RELEASE.test(release)) return
+  if (RELEASES[name].test(release)) return
+  const expected = name === 'kernel' ? '6.12.0-subrosa' : '6.12.0-subrosa-gpu'
   throw new ImageError(
-    `a production image runs only our own kernel, which denies AML access to memory: expected a release like 6.12.0-subrosa, got ${release}`,
+    `a production image runs only our own kernel, which denies AML access to memory: expected a release like ${expected}, got ${release}`,
   )
 }

@@ -13,6 +13,8 @@ interface WantedSet {
   readonly suites: readonly string[]
   /** Preferred where several suites have a package. */
   readonly target: string
+  /** Of the archive. Default: main alone. */
+  readonly components?: readonly string[]
   readonly packages: readonly string[]
   /** Whether what the packages need is wanted too. */
   readonly closure: boolean
@@ -24,6 +26,12 @@ const KERNEL_SOURCE = 'linux-source-6.12'
 const KERNEL_TOOLS = [
   ...['gcc', 'libc6-dev', 'make', 'bc', 'flex', 'bison', 'libelf-dev', 'perl-base', 'patch', 'tar', 'xz-utils', 'gzip'],
   ...['dash', 'coreutils', 'findutils', 'diffutils', 'sed', 'grep', 'mawk'],
+]
+
+/** What it takes to ask the driver, to keep a GPU started, and to start one; and what those are linked against. */
+const GPU_RUNTIME = [
+  ...['libnvidia-ml1', 'libnvidia-cfg1', 'nvidia-persistenced', 'firmware-nvidia-gsp', 'libtirpc3t64'],
+  ...['libgssapi-krb5-2', 'libkrb5-3', 'libk5crypto3', 'libkrb5support0', 'libcom-err2', 'libkeyutils1'],
 ]
 
 const WANTED: Readonly<Record<DebSet, WantedSet>> = {
@@ -38,6 +46,20 @@ const WANTED: Readonly<Record<DebSet, WantedSet>> = {
   kernelBuild: { suites: ['trixie'], target: 'trixie', packages: KERNEL_TOOLS, closure: true },
   firmware: { suites: ['sid'], target: 'sid', packages: ['ovmf-amdsev', 'ovmf-generic'], closure: false },
   stub: { suites: ['trixie'], target: 'trixie', packages: ['systemd-boot-efi'], closure: false },
+  gpuSource: {
+    suites: ['trixie'],
+    target: 'trixie',
+    components: ['main', 'contrib'],
+    packages: ['nvidia-open-kernel-source'],
+    closure: false,
+  },
+  gpuRuntime: {
+    suites: ['trixie'],
+    target: 'trixie',
+    components: ['main', 'contrib', 'non-free', 'non-free-firmware'],
+    packages: GPU_RUNTIME,
+    closure: false,
+  },
   qemu: {
     suites: ['bookworm', 'bookworm-backports'],
     target: 'bookworm-backports',
@@ -79,11 +101,16 @@ async function resolve(wanted: WantedSet): Promise<readonly LockedDeb[]> {
   }
 }
 
-async function privateApt(folder: string, { suites, target }: WantedSet): Promise<readonly string[]> {
+async function privateApt(
+  folder: string,
+  { suites, target, components = ['main'] }: WantedSet,
+): Promise<readonly string[]> {
   for (const name of ['lists/partial', 'cache/archives/partial']) await mkdir(join(folder, name), { recursive: true })
   const archive = await archiveAddress()
   const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg'
-  const lines = suites.map((suite) => `deb [signed-by=${keyring} arch=amd64] ${archive} ${suite} main\n`)
+  const lines = suites.map(
+    (suite) => `deb [signed-by=${keyring} arch=amd64] ${archive} ${suite} ${components.join(' ')}\n`,
+  )
   await writeFile(join(folder, 'sources.list'), lines.join(''))
   await writeFile(join(folder, 'status'), '')
   const settings = {

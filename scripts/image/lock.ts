@@ -10,9 +10,13 @@ import { repository } from './places.js'
 
 /**
  * `build` compiles our programs, `kernel` is Debian's, `kernelSource` and `kernelBuild` make our own, `firmware` and `stub` come
- * before the kernel; `qemu` boots, and nothing of it reaches a guest.
+ * before the kernel; `gpuSource` is that of NVIDIA's open modules, `gpuRuntime` its libraries, firmware and daemon, which only the GPU
+ * flavour has; `qemu` boots, and nothing of it reaches a guest.
  */
-export const DEB_SETS = ['build', 'kernel', 'kernelSource', 'kernelBuild', 'firmware', 'stub', 'qemu'] as const
+export const DEB_SETS = [
+  ...(['build', 'kernel', 'kernelSource', 'kernelBuild', 'firmware', 'stub'] as const),
+  ...(['gpuSource', 'gpuRuntime', 'qemu'] as const),
+] as const
 export type DebSet = (typeof DEB_SETS)[number]
 
 const deb = v.strictObject({
@@ -39,6 +43,8 @@ const schema = v.strictObject({
     kernelBuild: v.array(deb),
     firmware: v.array(deb),
     stub: v.array(deb),
+    gpuSource: v.array(deb),
+    gpuRuntime: v.array(deb),
     qemu: v.array(deb),
   }),
   npm: v.array(npmPackage),

@@ -21,7 +21,7 @@ import { type ReleaseManifest, releaseText } from '../../verifier/release/manife
 import type { ImageManifest } from './build.js'
 import { ImageError } from './command.js'
 import { hostConfigurationFor } from './host-configuration.js'
-import { requireOwnKernel } from './kernel.js'
+import { KERNELS, requireOwnKernel } from './kernel.js'
 import type { Flavour } from './places.js'
 
 export interface TdxLaunch {
@@ -70,7 +70,8 @@ export async function measureImage(folder: string, modelFolder: string): Promise
   const manifest = JSON.parse(manifestBytes.toString('utf8')) as ImageManifest
   await expectArtifacts(folder, manifest)
   const boot = await bootFilesOf(folder)
-  if (manifest.flavour === 'production') requireOwnKernel(boot.kernel)
+  const kernel = KERNELS[manifest.flavour]
+  if (kernel !== undefined) requireOwnKernel(boot.kernel, kernel)
   const file = parseFirmware(toBytes(new Uint8Array(await read(folder, 'OVMF.amdsev.fd'))))
   requireEnforcement(file, 'refused')
   const firmware = sevFacts(file)

@@ -11,8 +11,11 @@ export const repository: string = [join('..', '..'), join('..', '..', '..')]
 
 export const cacheFolder: string = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'subrosa')
 
-/** `production` and `test` run our own kernel, `developer` Debian's; `test` has a SIMULATED machine in it. */
-export const FLAVOURS = ['production', 'developer', 'test'] as const
+/**
+ * `production` and `test` run our own kernel, `developer` Debian's, `gpu` and `gpu-test` ours with NVIDIA's modules; `test` and
+ * `gpu-test` have a SIMULATED machine in them.
+ */
+export const FLAVOURS = ['production', 'developer', 'test', 'gpu', 'gpu-test'] as const
 export type Flavour = (typeof FLAVOURS)[number]
 
 /** Artifacts of a build, in the checkout but not in version control. */

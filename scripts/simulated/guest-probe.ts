@@ -15,6 +15,8 @@ export interface GuestProbe {
   readonly denied: readonly string[]
   /** Device nodes there are. */
   readonly devices: readonly string[]
+  /** Kernel modules that are loaded. */
+  readonly modules: readonly string[]
   readonly mounts: readonly string[]
   readonly processes: readonly string[]
 }
@@ -31,6 +33,7 @@ export async function probeGuest(): Promise<GuestProbe> {
     setuid: folders.flatMap(setuidIn),
     denied: spawnSync('/app/probe', [], { encoding: 'utf8' }).stdout?.trim().split('\n') ?? [],
     devices: readdirSync('/dev').sort(),
+    modules: loadedModules(),
     mounts: readFileSync('/proc/self/mounts', 'utf8').trim().split('\n'),
     processes: readdirSync('/proc').filter((name) => /^\d+$/.test(name)),
   }
@@ -70,6 +73,15 @@ function boundPorts(protocol: string): string[] {
     if (state !== (protocol.startsWith('tcp') ? '0A' : '07')) return []
     return [`${protocol}:${Number.parseInt(local.split(':')[1] ?? '', 16)}`]
   })
+}
+
+function loadedModules(): string[] {
+  const file = '/proc/modules'
+  // A kernel that takes no modules has no list of them.
+  if (!existsSync(file)) return []
+  return readFileSync(file, 'utf8')
+    .split('\n')
+    .flatMap((line) => (line === '' ? [] : [line.split(' ')[0] ?? '']))
 }
 
 function setuidIn(folder: string): string[] {

@@ -42,6 +42,23 @@ describe('Dockerfile.enclave', () => {
     expect(stage('build-kernel')).toMatch(/^\$\{KERNEL_BASE\} AS build-kernel\n/)
   })
 
+  it('makes the GPU flavour of the production flavour, the gate’s sources and the GPU’s runtime', () => {
+    expect(sources('build-gpu')).toEqual(['verifier/'])
+    expect(stage('build-gpu')).toMatch(/^build-production AS build-gpu\n/)
+    expect(stage('build-gpu')).toMatch(/^COPY --from=gpu-runtime \/usr\/ \/gpu\/$/m)
+    expect(stage('gpu')).toMatch(/^scratch AS gpu\nCOPY --from=build-gpu \/out\/ \/\n/)
+    expect(sources('build-gpu-test')).toEqual(['scripts/simulated/'])
+    expect(stages.filter((text) => text.includes('build-gpu-test')).map((text) => text.split('\n')[0])).toEqual([
+      'build-gpu AS build-gpu-test',
+      'scratch AS gpu-test',
+    ])
+  })
+
+  it('makes the GPU flavour’s kernel of the sources of ours and its own', () => {
+    expect(sources('build-gpu-kernel')).toEqual(['scripts/image/kernel/', 'scripts/image/gpu/'])
+    expect(stage('build-gpu-kernel')).toMatch(/^\$\{GPU_KERNEL_BASE\} AS build-gpu-kernel\n/)
+  })
+
   it('fetches nothing', () => {
     expect(recipe).not.toMatch(/^\s*(ADD|RUN .*(curl|wget|npm|apt))/m)
   })
@@ -91,7 +108,41 @@ describe('our own kernel', () => {
     expect(lines.every((line) => /^CONFIG_[A-Z0-9_]+=(y|n|\d+|"[^"]*")$/.test(line))).toBe(true)
     const names = lines.map((line) => line.slice(0, line.indexOf('=')))
     expect(names.filter((name, i) => names.indexOf(name) !== i)).toEqual([])
-    expect(readFileSync(join(folder, 'build.sh'), 'utf8')).toMatch(/\[ \$wrong = 0 \]/)
+    expect(readFileSync(join(folder, 'configure.sh'), 'utf8')).toMatch(/\[ \$wrong = 0 \]/)
+  })
+
+  describe('of the GPU flavour', () => {
+    const gpu = join(folder, '..', 'gpu')
+    const own = readFileSync(join(gpu, 'config'), 'utf8')
+    const lines = own.split('\n').filter((line) => line !== '' && !line.startsWith('#'))
+    const nameOf = (line: string): string => line.slice(0, line.indexOf('='))
+
+    it('differs in modules, what they are told, load and call, and in nothing else', () => {
+      const overridden = config.split('\n').filter((line) => lines.map(nameOf).includes(nameOf(line)))
+      expect(overridden).toEqual(['CONFIG_LOCALVERSION="-subrosa"', 'CONFIG_MODULES=n', 'CONFIG_KEYS=n'])
+      const beside = lines.map(nameOf).filter((name) => !overridden.map(nameOf).includes(name))
+      for (const name of beside) expect(name).toMatch(/^CONFIG_(MOD|TRIM_|FW_|EXTRA_FIRMWARE|.*KEY|X509_|CRYPTO_)/)
+    })
+
+    it.each(['MODULE_DIGESTS=y', 'MODULE_SIG=n', 'MODULE_UNLOAD=n', 'MODULE_FORCE_LOAD=n', 'FW_LOADER_USER_HELPER=n'])(
+      'has %s',
+      (line) => {
+        expect(lines).toContain(`CONFIG_${line}`)
+      },
+    )
+
+    it('asks for each option once', () => {
+      expect(lines.every((line) => /^CONFIG_[A-Z0-9_]+=(y|n|"[^"]*")$/.test(line))).toBe(true)
+      expect(new Set(lines.map(nameOf)).size).toBe(lines.length)
+    })
+
+    it('is compiled after its modules, whose digests it holds', () => {
+      const steps = readFileSync(join(gpu, 'build.sh'), 'utf8')
+      const order = [/make .*vmlinux/, /make -C \/src\/nvidia/, /sha256sum .* >> \$DIGESTS/, /make .*bzImage/]
+      const places = order.map((step) => steps.search(step))
+      expect(places.every((at, i) => at > (places[i - 1] ?? 0))).toBe(true)
+      expect(readFileSync(join(gpu, 'kernel.patch'), 'utf8')).toContain('err = module_digest_check(info, flags);')
+    })
   })
 
   const bzImage = (release: string) => {
@@ -103,9 +154,21 @@ describe('our own kernel', () => {
   }
 
   it('is told from Debian’s by what it says of itself', () => {
-    expect(() => requireOwnKernel(bzImage('6.12.1-subrosa (subrosa@subrosa) #1'))).not.toThrow()
-    expect(() => requireOwnKernel(bzImage('6.12.1+deb13-cloud-amd64 (debian-kernel@x)'))).toThrow(/only our own kernel/)
-    expect(() => requireOwnKernel(bzImage('6.12.1+deb13 (x-subrosa )'))).toThrow(/only our own kernel/)
+    const plain = bzImage('6.12.1-subrosa (subrosa@subrosa) #1')
+    const gpu = bzImage('6.12.1-subrosa-gpu (subrosa@subrosa) #1')
+    expect(() => requireOwnKernel(plain, 'kernel')).not.toThrow()
+    expect(() => requireOwnKernel(gpu, 'gpu-kernel')).not.toThrow()
+    const others = [
+      '6.12.1-subrosa-other (s@s)',
+      '6.12.1+deb13-cloud-amd64 (debian-kernel@x)',
+      '6.12.1+deb13 (x-subrosa )',
+    ]
+    for (const other of [gpu, ...others.map(bzImage)]) {
+      expect(() => requireOwnKernel(other, 'kernel')).toThrow(/only our own kernel/)
+    }
+    for (const other of [plain, ...others.map(bzImage)]) {
+      expect(() => requireOwnKernel(other, 'gpu-kernel')).toThrow(/only our own kernel/)
+    }
   })
 
   it.each([
@@ -113,18 +176,40 @@ describe('our own kernel', () => {
     ['no header', Buffer.alloc(0x400)],
     ['no end to its release', bzImage('x').fill(0x41, 0x300)],
   ])('is no file with %s', (_, file) => {
-    expect(() => requireOwnKernel(file)).toThrow(/vmlinuz: expected/)
+    expect(() => requireOwnKernel(file, 'kernel')).toThrow(/vmlinuz: expected/)
   })
 })
 
 describe('what may be in an image', () => {
   const listed = ['0444 /initrd/modules/tsm.ko', '0755 /initrd/modules/', '0555 /initrd/init']
 
-  it('has kernel modules only with Debian’s kernel, and a simulated machine only in the test flavour', () => {
-    expect(allowedFiles(listed, 'developer')).toEqual(listed)
-    expect(allowedFiles(listed, 'production')).toEqual(['0555 /initrd/init'])
-    expect(allowedFiles(listed, 'test')).toContain('0555 /root/app/probe')
-    expect(allowedFiles(listed, 'test')).not.toContain('0444 /initrd/modules/tsm.ko')
+  const gpuFile = '0444 /root/lib/modules/6.12.1-subrosa-gpu/nvidia.ko'
+  const allowed = (flavour: Flavour) => allowedFiles(listed, [gpuFile], flavour)
+
+  it('has kernel modules only with Debian’s kernel, and a simulated machine only in the test flavours', () => {
+    expect(allowed('developer')).toEqual(listed)
+    expect(allowed('production')).toEqual(['0555 /initrd/init'])
+    for (const flavour of ['test', 'gpu-test'] as const) {
+      expect(allowed(flavour)).toContain('0555 /root/app/probe')
+      expect(allowed(flavour)).not.toContain('0444 /initrd/modules/tsm.ko')
+    }
+  })
+
+  it('has a GPU’s driver only in the GPU flavours', () => {
+    expect(allowed('gpu')).toEqual(['0555 /initrd/init', gpuFile])
+    expect(allowed('gpu-test')).toContain(gpuFile)
+    for (const flavour of ['production', 'developer', 'test'] as const) expect(allowed(flavour)).not.toContain(gpuFile)
+  })
+
+  it('names every file of the GPU flavour, one module folder and one firmware, all of one release', () => {
+    const names = readFileSync(join(repository, 'scripts', 'image', 'files-gpu.txt'), 'utf8')
+      .trim()
+      .split('\n')
+    expect(names.filter((line) => line.endsWith('.ko')).map((line) => line.split('/').at(-1))).toEqual([
+      'nvidia-uvm.ko',
+      'nvidia.ko',
+    ])
+    expect(names.every((line) => /^0(755 .*\/|[45]{3} .*[^/])$/.test(line))).toBe(true)
   })
 })
 
@@ -152,9 +237,12 @@ describe('measurements', () => {
 
   const facts = { version: '1.0.0', date: '2026-01-01T00:00:00Z', revision: 'a'.repeat(40) }
 
-  it.each(['developer', 'test'] as const)('of a %s image never enter a release manifest', (flavour) => {
-    expect(() => releaseManifestText(measured(flavour), facts)).toThrow(/only the production image may be released/)
-  })
+  it.each(['developer', 'test', 'gpu', 'gpu-test'] as const)(
+    'of a %s image never enter a release manifest',
+    (flavour) => {
+      expect(() => releaseManifestText(measured(flavour), facts)).toThrow(/only the production image may be released/)
+    },
+  )
 
   it('of the production image make one, for SNP and TDX', () => {
     const manifest = JSON.parse(releaseManifestText(measured('production'), facts)) as ReleaseManifest

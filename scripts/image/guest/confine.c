@@ -1,6 +1,6 @@
 /*
- * What the worker may not do, even if it were taken over: it is nobody in particular, can gain no privilege, and the
- * system calls that change the machine, look into other processes or load code into the kernel are refused.
+ * What a program of the guest may not do, even if it were taken over: it has the capabilities it was given and can gain no others,
+ * and the system calls that change the machine, look into other processes or load code into the kernel are refused.
  */
 #define _GNU_SOURCE
 #include "denied.h"
@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <grp.h>
 #include <linux/audit.h>
-#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
@@ -18,7 +17,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define WORKER_ID 1000
 #define X32_BIT 0x40000000u
 
 #define NUMBER(name) SYS_##name,
@@ -42,26 +40,31 @@ static void filter_system_calls(void) {
   if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) != 0) stop("system call filter");
 }
 
-/* Reports are made through files that belong to root; reaching them is the one privilege the worker keeps. */
-static void keep_file_access_only(void) {
-  struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-  struct __user_cap_data_struct data[2] = {{0}, {0}};
-  data[0].effective = data[0].permitted = data[0].inheritable = 1u << CAP_DAC_OVERRIDE;
-  if (syscall(SYS_capset, &header, data) != 0) stop("capabilities");
-  if (access("/sys/kernel/config/tsm/report", F_OK) != 0) return;
-  if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_OVERRIDE, 0, 0) != 0) stop("capabilities");
+static int is_kept(int capability, unsigned capabilities) {
+  return capability < 32 && (capabilities & CAPABILITY(capability)) != 0;
 }
 
-void confine(void) {
+static void keep_only(unsigned capabilities) {
+  struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  struct __user_cap_data_struct data[2] = {{0}, {0}};
+  data[0].effective = data[0].permitted = data[0].inheritable = capabilities;
+  if (syscall(SYS_capset, &header, data) != 0) stop("capabilities");
+  for (int capability = 0; capability < 32; capability++) {
+    if (!is_kept(capability, capabilities)) continue;
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) != 0) stop("capabilities");
+  }
+}
+
+void confine(unsigned id, unsigned capabilities) {
   struct rlimit none = {0, 0};
   if (setrlimit(RLIMIT_CORE, &none) != 0) stop("core limit");
   for (int capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; capability++) {
-    if (capability != CAP_DAC_OVERRIDE && prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0) stop("bounding set");
+    if (!is_kept(capability, capabilities) && prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0) stop("bounding set");
   }
   if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0) stop("capabilities");
-  if (setgroups(0, NULL) != 0 || setresgid(WORKER_ID, WORKER_ID, WORKER_ID) != 0) stop("group");
-  if (setresuid(WORKER_ID, WORKER_ID, WORKER_ID) != 0) stop("user");
-  keep_file_access_only();
+  if (setgroups(0, NULL) != 0 || setresgid(id, id, id) != 0) stop("group");
+  if (setresuid(id, id, id) != 0) stop("user");
+  keep_only(capabilities);
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) stop("no new privileges");
   filter_system_calls();
 }

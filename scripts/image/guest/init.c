@@ -1,7 +1,8 @@
 /*
- * The guest's first program, and its only one beside the worker. In order, each step or nothing: kernel interfaces, modules
- * from a fixed list (our own kernel has none), lockdown as measured, the two verified disks, a small writable scratch in memory, sysctls, network,
- * the host's configuration as bytes, then the worker, confined. It parses nothing but the measured command line.
+ * The guest's first program, and its only one beside the worker and what the GPU flavour has (gpu.c). In order, each step or
+ * nothing: kernel interfaces, modules from a fixed list where Debian's kernel needs them, lockdown as measured, the two verified
+ * disks, the GPU's modules, a small writable scratch in memory, sysctls, network, the host's configuration as bytes, then the
+ * worker, confined. It parses nothing but the measured command line and what the kernel says.
  */
 #define _GNU_SOURCE
 #include "guest.h"
@@ -47,6 +48,10 @@ static const char *const SYSCTLS[][2] = {
 
 #define HOST_ITEMS "/sys/firmware/qemu_fw_cfg/by_name/opt/org.subrosa"
 #define MAX_HOST_ITEM_BYTES 4096
+
+#define WORKER_ID 1000
+/* Where the worker finds its end of the socket to the keeper of the GPUs' ready state. */
+#define READY_DESCRIPTOR 3
 
 void say(const char *text) { dprintf(STDOUT_FILENO, "subrosa: %s\n", text); }
 
@@ -174,6 +179,9 @@ static void make_devices(void) {
   for (size_t i = 0; i < sizeof DEVICES / sizeof *DEVICES; i++) {
     if (mknod(DEVICES[i].path, S_IFCHR | 0666, makedev(1, DEVICES[i].minor)) != 0) stop("device nodes");
   }
+#ifdef GPU_FLAVOUR
+  make_gpu_devices();
+#endif
   if (mount(NULL, "/root/dev", NULL, MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NOEXEC, NULL) != 0) stop("device nodes");
 }
 
@@ -184,6 +192,10 @@ static void prepare_root(void) {
   argument("subrosa.model", verity, sizeof verity);
   mount_verified("/dev/vdb", "model", verity, "/root/model");
   say("disks verified");
+#ifdef GPU_FLAVOUR
+  load_gpu_modules();
+  prepare_gpu_daemon();
+#endif
 
   const unsigned long quiet = MS_NOSUID | MS_NODEV | MS_NOEXEC;
   must_mount("tmpfs", "/root/run", quiet, "size=64k,mode=0755");
@@ -206,16 +218,25 @@ static void enter_root(void) {
   }
 }
 
-static pid_t start_worker(void) {
+/* Reports are made through files that belong to root; reaching them is the one privilege the worker keeps. */
+static unsigned worker_capabilities(void) {
+  return access("/sys/kernel/config/tsm/report", F_OK) == 0 ? CAPABILITY(CAP_DAC_OVERRIDE) : 0;
+}
+
+static pid_t start_worker(int ready) {
   static char *const arguments[] = {"/bin/node", "--disallow-code-generation-from-strings",
                                     "--disable-warning=ExperimentalWarning", "/app/worker.mjs", NULL};
-  static char *const environment[] = {"LC_ALL=C.UTF-8", "TZ=UTC", "NODE_ENV=production", "HOME=/tmp", NULL};
+  static char *environment[] = {"LC_ALL=C.UTF-8", "TZ=UTC", "NODE_ENV=production", "HOME=/tmp", NULL, NULL};
   pid_t worker = fork();
   if (worker < 0) stop("worker");
   if (worker > 0) return worker;
   int nothing = open("/dev/null", O_RDONLY);
   if (nothing < 0 || dup2(nothing, STDIN_FILENO) < 0) _exit(1);
-  confine();
+  if (ready >= 0) {
+    if (dup2(ready, READY_DESCRIPTOR) < 0) _exit(1);
+    environment[sizeof environment / sizeof *environment - 2] = "SUBROSA_GPU_READY=3";
+  }
+  confine(WORKER_ID, worker_capabilities());
   execve(arguments[0], arguments, environment);
   _exit(127);
 }
@@ -238,7 +259,14 @@ int main(void) {
   start_network();
   set_sysctls();
   enter_root();
-  pid_t worker = start_worker();
+#ifdef GPU_FLAVOUR
+#ifdef TEST_FLAVOUR
+  try_modules_after();
+#endif
+  pid_t worker = start_worker(start_gpu());
+#else
+  pid_t worker = start_worker(-1);
+#endif
   say("worker started");
 
   for (int status;;) {

@@ -15,12 +15,13 @@ import {
   type ModelManifest,
 } from '../../enclave/inference/package.js'
 import { createTokenizer } from '../../enclave/inference/tokenizer.js'
+import { measureCacheScales, surprise } from './cache-scales.js'
 import type { Format } from './formats.js'
 import { broken, ModelFileError } from './gguf.js'
 import { openGguf } from './gguf-source.js'
 import type { WeightPlace, WeightSink } from './graph-builder.js'
 import type { LinearReport } from './linear.js'
-import { writeLlamaGraph } from './llama-graph.js'
+import { type CacheScales, writeLlamaGraph } from './llama-graph.js'
 import { onnxIn, openOnnxModel } from './onnx-source.js'
 import { copyOriginals } from './originals.js'
 import { openFolder } from './safetensors-source.js'
@@ -34,22 +35,30 @@ export interface ImportOptions {
   readonly license?: string
   /** Most tokens of prompt and answer. Default: the model's own. */
   readonly contextLength?: number
+  /** What the engine keeps keys and values as. Default `fp32`. With `int8` the source is read twice. */
+  readonly kv?: 'fp32' | 'int8'
   readonly onProgress?: (done: number, of: number) => void
 }
 
 export interface Imported {
   readonly manifest: ModelManifest
   readonly reports: readonly LinearReport[]
+  /** With `kv` `int8`: mean surprise at each token of a text, in nats, with keys and values in either. */
+  readonly surprise?: { readonly fp32: number; readonly int8: number }
 }
 
 /** @throws ModelFileError, EngineError `package.unusable`. */
 export async function importModel(from: string, out: string, options: ImportOptions): Promise<Imported> {
+  if (options.kv === 'int8' && options.format === 'original') {
+    throw new ModelFileError('option.kv', 'the server of an original package keeps keys and values its own way')
+  }
   if (existsSync(out)) throw new ModelFileError('option.out', `${out} exists already; choose another`)
   const directory = `${out}.partial-${process.pid}`
   const source = await openSource(from)
   try {
     await mkdir(directory)
-    const imported = await writePackage(source, from, directory, options)
+    const plain = await writePackage(source, from, directory, options)
+    const imported = options.kv === 'int8' ? await withSmallCache(source, from, directory, options) : plain
     await tryPackage(directory, options.format)
     await rename(directory, out)
     return imported
@@ -59,6 +68,22 @@ export async function importModel(from: string, out: string, options: ImportOpti
   } finally {
     await source.close()
   }
+}
+
+/** Measures the package that was written, and writes it once more with the scales found. */
+async function withSmallCache(
+  source: ModelSource,
+  from: string,
+  directory: string,
+  options: ImportOptions,
+): Promise<Imported> {
+  const plain = await loadModelPackage(directory)
+  const scales = await measureCacheScales(plain)
+  const fp32 = await surprise(plain)
+  await rm(directory, { recursive: true })
+  await mkdir(directory)
+  const imported = await writePackage(source, from, directory, options, scales)
+  return { ...imported, surprise: { fp32, int8: await surprise(await loadModelPackage(directory)) } }
 }
 
 /** The engine's own judgement, trial included, before anyone relies on it; of a server's package all that the worker reads. */
@@ -86,13 +111,14 @@ async function writePackage(
   from: string,
   directory: string,
   options: ImportOptions,
+  scales?: CacheScales,
 ): Promise<Imported> {
   const license = options.license ?? source.license
   if (license === undefined)
     throw new ModelFileError('option.license', 'the model names no licence: say which with --license')
   const contextLength = Math.min(source.shape.contextLength, options.contextLength ?? source.shape.contextLength)
   const shape = checkShape({ ...source.shape, contextLength })
-  const { graph, reports, files } = await writeWeights(source, from, directory, { ...options, shape })
+  const { graph, reports, files } = await writeWeights(source, from, directory, { ...options, shape, scales })
   let parameters = 0
   for (const [, row] of Object.entries(parameterCounts(shape))) parameters += row
   const add = async (path: string, role: ModelFileRole, bytes: Uint8Array | string): Promise<void> => {
@@ -137,13 +163,19 @@ async function writeWeights(
   source: ModelSource,
   from: string,
   directory: string,
-  { format, shape, onProgress }: ImportOptions & { readonly shape: ModelSource['shape'] },
+  {
+    format,
+    shape,
+    scales,
+    onProgress,
+  }: ImportOptions & { readonly shape: ModelSource['shape']; readonly scales: CacheScales | undefined },
 ): Promise<Written> {
   if (format === 'original') return { graph: undefined, reports: [], files: await copyOriginals(from, directory) }
   const sink = createFileSink(directory)
-  const { graph, reports } = await writeLlamaGraph(shape, source.weights, format, sink, (done) =>
-    onProgress?.(done, shape.layers),
-  ).finally(() => sink.close())
+  const progress = (done: number): void => onProgress?.(done, shape.layers)
+  const { graph, reports } = await writeLlamaGraph(shape, source.weights, format, sink, progress, scales).finally(() =>
+    sink.close(),
+  )
   return { graph, reports, files: [...sink.files()] }
 }
 

@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { inspectGraph } from '../../enclave/inference/graph.js'
 import { createDecoder, createOrtEngine } from '../../enclave/inference/ort/engine.js'
 import { checkModelFolder, computeWeightsRoot, loadModelPackage } from '../../enclave/inference/package.js'
 import { randomWeights, SMALL } from '../../scripts/bench/random-model.js'
@@ -153,6 +154,37 @@ describe('a GGUF file', () => {
     const error = (format: string): number => relativeError(logits.get('fp32')!, logits.get(format)!)
     expect([error('int8') < 0.05, error('pr8') < 0.05, error('int4') < 0.4]).toEqual([true, true, true])
     expect((await readdir(folder)).sort()).toEqual(['fp32', 'int4', 'int8', 'model.gguf', 'pr8'])
+  })
+
+  it('keeps keys and values in int8 where asked to, under scales measured over a text', async () => {
+    const path = join(folder, 'model.gguf')
+    await writeFile(path, encode(await draft()))
+    const logits: Float32Array[] = []
+    for (const kv of ['fp32', 'int8'] as const) {
+      const out = join(folder, kv)
+      const { surprise } = await importModel(path, out, { ...OPTIONS, kv })
+      const modelPackage = await loadModelPackage(out)
+      expect(inspectGraph(modelPackage).cacheType).toBe(kv === 'int8' ? 'int8' : 'float32')
+      // Random weights: as surprised by a text as by any other, whatever keys and values are kept as.
+      if (kv === 'fp32') expect(surprise).toBeUndefined()
+      else expect((surprise?.int8 ?? 0) / (surprise?.fp32 ?? 1)).toBeCloseTo(1, 2)
+      const { decoder, determinism } = await createDecoder(modelPackage, { threads: 1 })
+      expect(determinism).toBe('batch-invariant')
+      logits.push((await decoder.prefill(0, [5, 6, 7, 8, 9, 10, 11])).slice())
+      await decoder.close()
+    }
+    const [fp32, int8] = logits
+    if (fp32 === undefined || int8 === undefined) throw new Error('no logits')
+    expect(int8).not.toEqual(fp32)
+    expect(relativeError(fp32, int8)).toBeLessThan(0.05)
+    expect((await readdir(folder)).sort()).toEqual(['fp32', 'int8', 'model.gguf'])
+  })
+
+  it('keeps nothing in int8 for a server, which has its own ways', async () => {
+    const options = { ...OPTIONS, format: 'original', kv: 'int8' } as const
+    const refused = importModel(join(folder, 'model.gguf'), join(folder, 'out'), options)
+    await expect(refused).rejects.toMatchObject({ code: 'option.kv' })
+    expect(await readdir(folder)).toEqual([])
   })
 
   it.each<readonly [string, (file: Draft) => Buffer]>([

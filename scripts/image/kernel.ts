@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { cp, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { fetchDebs } from './archive.js'
 import { type Base, prepareGpuKernelBase, prepareKernelBase } from './base.js'
 import { ImageError } from './command.js'
 import { buildTrees } from './container.js'
@@ -78,6 +79,11 @@ export async function ownKernel(options: KernelOptions): Promise<string> {
   await buildKernel({ ...options, out: `${folder}.part` })
   await rename(`${folder}.part`, folder)
   return folder
+}
+
+/** Downloads what the kernel is made of, for builds that share one folder of downloads and start at once. */
+export async function fetchKernelPackages(name: KernelName, lock: ImageLock): Promise<void> {
+  await fetchDebs(RECIPES[name].debs.flatMap((set) => lock.debs[set]))
 }
 
 /** Keeps a kernel that was built elsewhere from the same sources. */

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { bootLane } from './boot.js'
 import { type Conditions, described, elsewhere, here, runUnder } from './elsewhere.js'
-import { type KernelName, keepKernel, kernelRelease } from './kernel.js'
+import { fetchKernelPackages, type KernelName, keepKernel, kernelRelease } from './kernel.js'
 import { createLane, expect, type Lane } from './lane.js'
 import { loadLock } from './lock.js'
 
@@ -37,6 +37,7 @@ async function buildTwice(lane: Lane, name: KernelName, second: Conditions, fold
     await runUnder(conditions, ['kernel', ...flag, '--out', out], BUILD_DEADLINE_MS)
     return kernelRelease(await readFile(join(out, 'vmlinuz')))
   }
+  await fetchKernelPackages(name, await loadLock())
   // At once: the second has one core for itself where there are two.
   const built = await Promise.all([
     lane.check(`${name}, built here`, () => build(here(), one)),

@@ -105,7 +105,19 @@ export async function checkModelFolder(directory: string): Promise<ModelPackage>
   return { manifest, manifestDigest, files }
 }
 
+/** What a server may find beside graph and weights, none of which changes what it computes of the weights. */
+const BESIDE: Readonly<Record<Exclude<ModelFileRole, 'graph' | 'weights'>, RegExp>> = {
+  tokenizer: /^tokenizer(_config)?\.json$/,
+  template: /^chat_template\.jinja$/,
+  license: /^LICEN[CS]E(\.(txt|md))?$/,
+  card: /^[A-Z_]+\.md$/,
+}
+
 async function expectOnlyListed(directory: string, { files }: ModelManifest): Promise<void> {
+  const stray = files.find(({ path, role }) => role !== 'graph' && role !== 'weights' && !BESIDE[role].test(path))
+  if (stray !== undefined) {
+    throw new EngineError('package.unlisted', `${stray.path}: expected to be of role weights, as a server may read it`)
+  }
   const listed = new Set([MANIFEST_FILE, ...files.map(({ path }) => path)])
   for (const entry of await readdir(directory, { withFileTypes: true, recursive: true })) {
     const path = relative(directory, join(entry.parentPath, entry.name))

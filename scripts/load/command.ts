@@ -49,9 +49,9 @@ export function registerBench(program: Command, { stdout }: { readonly stdout: N
   addVerificationOptions(bench)
 }
 
-async function localTarget({ model, server }: BenchFlags): Promise<Target> {
+async function localTarget({ model, server, readers }: BenchFlags): Promise<Target> {
   const directory = model ?? defaultModelDirectory()
-  return engineTarget(directory, server === undefined ? undefined : await readServer(server))
+  return engineTarget(directory, Math.max(...readers), server === undefined ? undefined : await readServer(server))
 }
 
 async function remoteTarget(url: string, flags: BenchFlags): Promise<Target> {

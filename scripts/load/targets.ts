@@ -6,6 +6,7 @@ import { createOrtEngine } from '../../enclave/inference/ort/engine.js'
 import { loadModelPackage } from '../../enclave/inference/package.js'
 import { startServerEngine } from '../../enclave/inference/server/start.js'
 import { SubrosaError } from '../../verifier/errors.js'
+import { printable } from '../../verifier/text.js'
 import type { Target } from './measure.js'
 
 const OPTIONS: Omit<GenerateOptions, 'maxTokens' | 'seed'> = {
@@ -19,9 +20,11 @@ const OPTIONS: Omit<GenerateOptions, 'maxTokens' | 'seed'> = {
 }
 
 /** @throws EngineError as the package and the engine do. */
-export async function engineTarget(directory: string, server?: unknown): Promise<Target> {
+export async function engineTarget(directory: string, mostReaders: number, server?: unknown): Promise<Target> {
   if (server !== undefined) return overEngine((await startServerEngine(directory, server, true)).engine)
-  return overEngine(await createOrtEngine(await loadModelPackage(directory)), () => process.memoryUsage.rss())
+  return overEngine(await createOrtEngine(await loadModelPackage(directory), { maxWaiting: mostReaders }), () =>
+    process.memoryUsage.rss(),
+  )
 }
 
 function overEngine(engine: Engine, memory?: () => number): Target {
@@ -44,7 +47,7 @@ function overEngine(engine: Engine, memory?: () => number): Target {
 export function workerTarget(worker: WorkerSession, url: string): Target {
   const { id } = worker.worker.statement.model
   return {
-    title: `${id} at ${url}`,
+    title: printable(`${id} at ${url}`),
     path: 'a verified worker through the sealed channel, padding and network included; pieces of text are counted as tokens',
     async ask({ number, promptTokens, answerTokens }, onToken) {
       const response = await worker.fetch(`${worker.baseURL}/chat/completions`, {

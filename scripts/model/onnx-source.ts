@@ -132,7 +132,8 @@ async function shapeFrom(llama: OnnxLlama, draft: Described['draft'], tied: bool
     throw broken(`the graph has ${layers.length} layers, expected ${draft.layers}`)
   }
   // Half precision keeps no more than a few bits of numbers this small.
-  if (draft.normEpsilon !== undefined && Math.abs(llama.normEpsilon - draft.normEpsilon) > draft.normEpsilon * 0.05) {
+  const close = (expected: number): boolean => Math.abs(llama.normEpsilon - expected) <= expected * 0.05
+  if (draft.normEpsilon !== undefined && !close(draft.normEpsilon)) {
     throw broken(`the norms of the graph have the epsilon ${llama.normEpsilon}, expected ${draft.normEpsilon}`)
   }
   return checkShape({

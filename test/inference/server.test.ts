@@ -1,15 +1,13 @@
 /** The engine on an OpenAI-compatible server: how it is run, what it is told, and what becomes of what it says. */
+import { createHash } from 'node:crypto'
 import { appendFile, chmod, cp, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { Chat, GenerateOptions } from '../../enclave/inference/engine.js'
-import {
-  expectModelIn,
-  parseServerConfig,
-  serverDigest,
-  serverEnvironment,
-} from '../../enclave/inference/server/config.js'
+import type { ModelManifest } from '../../enclave/inference/package.js'
+import { expectModelOf } from '../../enclave/inference/server/arguments.js'
+import { parseServerConfig, serverDigest, serverEnvironment } from '../../enclave/inference/server/config.js'
 import { ask } from '../../enclave/inference/server/http.js'
 import { launchServer } from '../../enclave/inference/server/launch.js'
 import { defaultModelDirectory, serve } from '../../enclave/serve.js'
@@ -247,68 +245,112 @@ describe('what the server is told', () => {
 })
 
 describe('the configuration', () => {
-  const flags = {
-    vllm: ['--no-enable-prefix-caching', '--no-enable-log-requests'],
-    sglang: ['--disable-radix-cache'],
-    'llama.cpp': ['--no-cache-prompt', '--no-slots', '--log-disable'],
+  const DIR = '/models/one'
+  const GOOD = {
+    vllm: [
+      'serve',
+      DIR,
+      '--no-enable-prefix-caching',
+      '--no-enable-log-requests',
+      '--max-model-len=4096',
+      '--uds',
+      '/x',
+    ],
+    sglang: ['-m', 'sglang.launch_server', '--model-path', DIR, '--disable-radix-cache', '--tp-size', '2'],
+    'llama.cpp': [
+      ...['--model', `${DIR}/model.gguf`, '--no-cache-prompt', '--no-slots', '--log-disable', '--cache-ram', '0'],
+      ...['--host', '/run/engine.sock'],
+    ],
   } as const
+  type Known = keyof typeof GOOD
+  const told = (kind: Known, list: readonly string[]) =>
+    parseServerConfig(serverConfig('/run/engine.sock', { kind, arguments: [...list] }), false)
+  const refused = expect.objectContaining({ code: 'server.config' })
 
-  it.each(Object.entries(flags))('of %s must keep prompts out of caches and logs', (kind, required) => {
-    const config = (list: readonly string[]) =>
-      serverConfig('/run/engine.sock', { kind: kind as never, arguments: [...list] })
-    expect(parseServerConfig(config(required), false).kind).toBe(kind)
+  it.each(Object.keys(GOOD) as Known[])('of %s must keep prompts out of caches and logs (P-8.9)', (kind) => {
+    expect(told(kind, GOOD[kind]).kind).toBe(kind)
+    const required = GOOD[kind].filter((word) => /^--(no-|disable-|log-disable|cache-ram)/.test(word))
+    expect(required.length).toBeGreaterThan(0)
     for (const flag of required) {
-      const without = config(required.filter((other) => other !== flag))
-      expect(() => parseServerConfig(without, true)).toThrowError(expect.objectContaining({ code: 'server.config' }))
+      const without = GOOD[kind].filter((word) => word !== flag && !(flag === '--cache-ram' && word === '0'))
+      expect(() => told(kind, without)).toThrowError(refused)
     }
-    const undone = {
-      vllm: '--enable-log-requests',
-      sglang: '--log-requests=true',
-      'llama.cpp': '--slot-save-path=/tmp',
-    }
-    const loud = config([...required, undone[kind as keyof typeof undone]])
-    expect(() => parseServerConfig(loud, true)).toThrowError(expect.objectContaining({ code: 'server.config' }))
   })
 
-  describe('names one model, in the folder of the package (P-8.9)', () => {
+  it.each<[Known, readonly string[]]>([
+    ['vllm', ['--enable-prefix-caching']],
+    ['vllm', ['--enable_prefix_caching']],
+    ['vllm', ['--enable-prefix-cach']],
+    ['vllm', ['--enable-log-requests']],
+    ['vllm', ['--lora-modules', 'a=/evil']],
+    ['vllm', ['--speculative-config.model', '/evil']],
+    ['vllm', ['-sc', '{}']],
+    ['vllm', ['--model', '/evil']],
+    ['vllm', ['/evil']],
+    ['vllm', ['--load-format', 'tensorizer']],
+    ['vllm', ['--trust-remote-code']],
+    ['vllm', ['--chat-template', '/evil']],
+    ['vllm', ['--config', '/evil']],
+    ['vllm', ['--max-model-len', '1']],
+    ['sglang', ['--model-pat', '/evil']],
+    ['sglang', ['--model-path', '/evil']],
+    ['sglang', ['--lora-path', 'a=/evil']],
+    ['sglang', ['--log-request']],
+    ['sglang', ['--export-metrics-to-file']],
+    ['sglang', ['--speculative-draft-model', '/evil']],
+    ['llama.cpp', ['-m', '/evil']],
+    ['llama.cpp', ['--model_draft', '/evil']],
+    ['llama.cpp', ['--log_file', '/evil']],
+    ['llama.cpp', ['--log-prompts-dir', '/evil']],
+    ['llama.cpp', ['--slot-save-path=/tmp']],
+    ['llama.cpp', ['--cache-prompt']],
+    ['llama.cpp', ['--cache-ram=8192']],
+    ['llama.cpp', ['--lora', '/evil']],
+    ['llama.cpp', ['--alias', '--jinja']],
+    ['llama.cpp', ['--alias']],
+    ['llama.cpp', ['--alias=']],
+    ['llama.cpp', ['--jinja=1']],
+  ])('of %s is refused with %j', (kind, stray) => {
+    expect(() => told(kind, [...GOOD[kind], ...stray])).toThrowError(refused)
+  })
+
+  it('takes no needed word as the value of another option', () => {
+    const { 'llama.cpp': good } = GOOD
+    const hidden = [...good.filter((word) => word !== '--no-slots'), '--alias', '--no-slots']
+    expect(() => told('llama.cpp', hidden)).toThrowError(refused)
+  })
+
+  describe('names the model of the package, by the very path of its weights (P-8.9)', () => {
+    const manifest = {
+      files: [
+        { path: 'model.gguf', role: 'weights' },
+        { path: 'CARD.md', role: 'card' },
+      ],
+    } as unknown as ModelManifest
     const within = (kind: string, ...list: string[]) =>
-      expectModelIn('/models/one', serverConfig('/run/engine.sock', { kind: kind as never, arguments: list }))
+      expectModelOf(DIR, manifest, serverConfig('/run/engine.sock', { kind: kind as never, arguments: list }))
 
     it.each([
-      ['vllm', ['serve', '/models/one']],
-      ['vllm', ['serve', '--model=/models/one/']],
-      ['sglang', ['-m', 'sglang.launch_server', '--model-path', '/models/one']],
-      ['llama.cpp', ['--model', '/models/one/model.gguf']],
-      ['llama.cpp', ['-m', '/models/one/a/../model.gguf']],
-      ['other', ['-x', '/models/one']],
-    ])('%s %j', (kind, list) => {
+      ...Object.entries(GOOD).map(([kind, list]) => [kind, [...list]] as const),
+      ['vllm', ['-m', 'vllm.entrypoints.openai.api_server', '--model', DIR]],
+      ['other', ['-x', DIR]],
+    ] as const)('%s %j', (kind, list) => {
       expect(() => within(kind, ...list)).not.toThrow()
     })
 
     it.each([
-      ['vllm', []],
       ['vllm', ['serve', '/models/two']],
-      ['vllm', ['serve', '/models/one', '--model', '/models/two']],
-      ['vllm', ['serve', '--served-model-name', '/models/one', '--model', '/models/two']],
-      ['sglang', ['--model-path', '/models/one', '--model-path', '/models/two']],
-      ['llama.cpp', ['--model', '/models/one/../two/model.gguf']],
-      ['llama.cpp', ['--model', '/models/one-more/model.gguf']],
-      ['llama.cpp', ['--alias', '/models/one', '-m', '/models/two/model.gguf']],
+      ['vllm', ['serve', `${DIR}/../two`]],
+      ['vllm', ['serve']],
+      ['sglang', ['-m', 'sglang.launch_server', '--model-path', `${DIR}-more`]],
+      ['llama.cpp', ['--model', DIR]],
+      ['llama.cpp', ['--model', `${DIR}/CARD.md`]],
+      ['llama.cpp', ['--model', `/link/..${DIR}/model.gguf`]],
+      ['llama.cpp', ['--model', `${DIR}/./model.gguf`]],
       ['llama.cpp', ['--model']],
       ['other', ['-x', '/models/two']],
     ])('and not %s %j', (kind, list) => {
-      expect(() => within(kind, ...list)).toThrowError(expect.objectContaining({ code: 'server.config' }))
-    })
-
-    it.each([
-      ['vllm', '--lora-modules'],
-      ['sglang', '--speculative-draft-model-path=/models/two'],
-      ['llama.cpp', '--lora'],
-      ['llama.cpp', '-md'],
-    ])('and of %s no weights besides: %s', (kind, stray) => {
-      const list = [...flags[kind as keyof typeof flags], '--model', '/models/one', stray]
-      const config = serverConfig('/run/engine.sock', { kind: kind as never, arguments: list })
-      expect(() => parseServerConfig(config, true)).toThrowError(expect.objectContaining({ code: 'server.config' }))
+      expect(() => within(kind, ...list)).toThrowError(refused)
     })
   })
 
@@ -440,5 +482,14 @@ describe('the process', () => {
     }
     await expect(start(flipped)).rejects.toThrowError(/model\.onnx: expected SHA-256/)
     await expect(start((folder) => appendFile(join(folder, 'model.onnx'), 'x'))).rejects.toThrowError(/bytes, got/)
+    const asCard = async (folder: string) => {
+      await writeFile(join(folder, 'evil.gguf'), 'x')
+      const manifest = JSON.parse(await readFile(join(folder, 'manifest.json'), 'utf8'))
+      const sha256 = createHash('sha256').update('x').digest('hex')
+      manifest.files.push({ path: 'evil.gguf', role: 'card', size: 1, sha256 })
+      manifest.files.sort((a: { path: string }, b: { path: string }) => (a.path < b.path ? -1 : 1))
+      await writeFile(join(folder, 'manifest.json'), JSON.stringify(manifest))
+    }
+    await expect(start(asCard)).rejects.toThrowError(/evil\.gguf: expected to be of role weights/)
   })
 })

@@ -11,6 +11,7 @@ parser.add_argument("--host", required=True)
 parser.add_argument("--alias", required=True)
 parser.add_argument("--ctx-size", type=int, default=2048)
 parser.add_argument("--parallel", type=int, default=1)
+parser.add_argument("--cache-ram", type=int, default=8192)
 parser.add_argument("--pooling", choices=["mean", "cls", "last"])
 for switch in ("--jinja", "--embeddings", "--no-cache-prompt", "--no-slots", "--log-disable"):
     parser.add_argument(switch, action="store_true")
@@ -26,6 +27,7 @@ params.n_gpu_layers = 0
 params.use_jinja = given.jinja
 params.embedding = given.embeddings
 params.cache_prompt = not given.no_cache_prompt
+params.cache_ram_mib = given.cache_ram
 params.endpoint_slots = not given.no_slots
 params.ui = False
 if given.pooling:

@@ -34,6 +34,7 @@ export async function llamaServer(): Promise<{ options: ServeOptions; model: { d
       ...['--model', join(directory, 'model.gguf'), '--host', listen, '--alias', 'smollm2', '--jinja'],
       ...['--embeddings', '--pooling', 'last'],
       ...['--ctx-size', '2048', '--parallel', '4', '--no-cache-prompt', '--no-slots', '--log-disable'],
+      '--cache-ram=0',
     ],
     listen,
     model: 'smollm2',

@@ -1,17 +1,16 @@
 /**
- * How an OpenAI-compatible server in the same machine is run: which program, with which arguments, as whom. For each kind
- * there is what it must be told, so that no request is logged, no usage is reported, and no prompt is reused for another
- * session; a configuration without it is refused. It names one model, and no weights besides. Kinds this file does not know are for simulated machines only.
+ * How an OpenAI-compatible server in the same machine is run: which program, with which arguments, as whom. What it may and must
+ * be told is in `arguments.ts`. Kinds this file does not know are for simulated machines only.
  */
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { resolve, sep } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import * as v from 'valibot'
 import { toHex, utf8 } from '../../../verifier/protocol/bytes.js'
 import { encodeCbor } from '../../../verifier/protocol/cbor.js'
 import { sha256 } from '../../../verifier/protocol/hash.js'
 import { EngineError } from '../errors.js'
+import { checkArguments } from './arguments.js'
 
 const text = v.pipe(v.string(), v.minLength(1), v.maxLength(4096))
 const id = v.pipe(v.number(), v.safeInteger(), v.minValue(1), v.maxValue(0xfffffffe))
@@ -39,90 +38,11 @@ const schema = v.strictObject({
 
 export type ServerConfig = v.InferOutput<typeof schema>
 
-interface Kind {
-  /** Of each group one argument must be there. */
-  readonly required: readonly (readonly string[])[]
-  /** Arguments that must not be there. */
-  readonly forbidden: readonly string[]
-  /** Names of the argument that says which model to load. */
-  readonly model: readonly string[]
-  readonly environment: Readonly<Record<string, string>>
-}
-
-const KINDS: Readonly<Record<ServerConfig['kind'], Kind>> = {
-  vllm: {
-    required: [['--no-enable-prefix-caching'], ['--no-enable-log-requests', '--disable-log-requests']],
-    forbidden: [
-      ...['--enable-prefix-caching', '--enable-log-requests', '--enable-log-outputs', '--kv-transfer-config'],
-      ...[
-        '--config',
-        '--lora-modules',
-        '--speculative-config',
-        '--hf-config-path',
-        '--tokenizer',
-        '--generation-config',
-      ],
-    ],
-    model: ['--model'],
-    environment: { VLLM_NO_USAGE_STATS: '1', VLLM_DO_NOT_TRACK: '1', DO_NOT_TRACK: '1', VLLM_LOGGING_LEVEL: 'ERROR' },
-  },
-  sglang: {
-    required: [['--disable-radix-cache']],
-    forbidden: [
-      ...['--log-requests', '--log-requests-level', '--enable-trace', '--crash-dump-folder'],
-      ...['--config', '--lora-paths', '--speculative-draft-model-path', '--tokenizer-path'],
-    ],
-    model: ['--model-path', '--model'],
-    environment: { DO_NOT_TRACK: '1' },
-  },
-  'llama.cpp': {
-    required: [['--no-cache-prompt'], ['--no-slots'], ['--log-disable']],
-    forbidden: [
-      ...['--cache-prompt', '--cache-reuse', '--slots', '--slot-save-path', '--log-file', '--verbose', '-v'],
-      ...[
-        '--model-url',
-        '-mu',
-        '--hf-repo',
-        '-hf',
-        '-hfr',
-        '--hf-file',
-        '-hff',
-        '--models-dir',
-        '--models-preset',
-        '--rpc',
-      ],
-      ...['--lora', '--lora-scaled', '--control-vector', '--control-vector-scaled', '--model-draft', '-md', '--mmproj'],
-    ],
-    model: ['--model', '-m'],
-    environment: {},
-  },
-  other: { required: [], forbidden: [], model: [], environment: {} },
-}
-
-/**
- * The server loads what lies in this folder, and no other weights: its model argument, of which there is one, names the folder
- * or a file in it. @throws EngineError `server.config`.
- */
-export function expectModelIn(directory: string, { kind, arguments: args }: ServerConfig): void {
-  const folder = resolve(directory)
-  const inside = (path: string): boolean =>
-    resolve('/', path) === folder || resolve('/', path).startsWith(`${folder}${sep}`)
-  if (kind === 'other') {
-    if (args.some(inside)) return
-    throw new EngineError('server.config', `arguments: expected the folder of the model, ${folder}`)
-  }
-  const names = KINDS[kind].model
-  const models = args.flatMap((argument, i) => {
-    const [name = '', ...rest] = argument.split('=')
-    if (names.includes(name)) return [rest.length > 0 ? rest.join('=') : (args[i + 1] ?? '')]
-    return kind === 'vllm' && i === 1 && args[0] === 'serve' && !argument.startsWith('-') ? [argument] : []
-  })
-  const [model] = models
-  if (model !== undefined && models.length === 1 && inside(model)) return
-  throw new EngineError(
-    'server.config',
-    `arguments: expected ${names[0]} once, with the folder of the model or a file in it, ${folder}`,
-  )
+const ENVIRONMENTS: Readonly<Record<ServerConfig['kind'], Readonly<Record<string, string>>>> = {
+  vllm: { VLLM_NO_USAGE_STATS: '1', VLLM_DO_NOT_TRACK: '1', DO_NOT_TRACK: '1', VLLM_LOGGING_LEVEL: 'ERROR' },
+  sglang: { DO_NOT_TRACK: '1' },
+  'llama.cpp': {},
+  other: {},
 }
 
 /** @throws EngineError `server.config`, naming what is wrong. */
@@ -137,24 +57,19 @@ export function parseServerConfig(value: unknown, simulated: boolean): ServerCon
     )
   }
   const config = result.output
-  const { required, forbidden } = KINDS[config.kind]
   if (config.kind === 'other' && !simulated) {
     throw new EngineError(
       'server.config',
       'kind: expected vllm, sglang or llama.cpp on a machine that is not simulated',
     )
   }
-  const named = config.arguments.map((argument) => argument.split('=')[0] ?? '')
-  const missing = required.find((group) => !group.some((argument) => named.includes(argument)))
-  if (missing !== undefined) throw new EngineError('server.config', `arguments: expected ${missing.join(' or ')}`)
-  const stray = forbidden.find((argument) => named.includes(argument))
-  if (stray !== undefined) throw new EngineError('server.config', `arguments: expected no ${stray}`)
+  checkArguments(config)
   return config
 }
 
 /** What the server is given of the environment: nothing of the worker's own but the path. */
 export function serverEnvironment({ kind }: ServerConfig): Record<string, string> {
-  return { PATH: '/usr/local/bin:/usr/bin:/bin', HOME: '/nonexistent', LANG: 'C.UTF-8', ...KINDS[kind].environment }
+  return { PATH: '/usr/local/bin:/usr/bin:/bin', HOME: '/nonexistent', LANG: 'C.UTF-8', ...ENVIRONMENTS[kind] }
 }
 
 /**

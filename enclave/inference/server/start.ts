@@ -1,7 +1,8 @@
 /** A server on the package's own folder: what the statement says of the model is then true of what the server loads. */
 import type { Engine } from '../engine.js'
 import { checkModelFolder, type ModelPackage } from '../package.js'
-import { expectModelIn, parseServerConfig } from './config.js'
+import { expectModelOf } from './arguments.js'
+import { parseServerConfig } from './config.js'
 import { createServerEngine } from './engine.js'
 import { launchServer } from './launch.js'
 
@@ -14,8 +15,9 @@ export async function startServerEngine(
   config: unknown,
   simulated: boolean,
 ): Promise<{ readonly engine: Engine; readonly modelPackage: ModelPackage }> {
-  expectModelIn(directory, parseServerConfig(config, simulated))
+  const server = parseServerConfig(config, simulated)
   const modelPackage = await checkModelFolder(directory)
+  expectModelOf(directory, modelPackage.manifest, server)
   const engine = createServerEngine(modelPackage, await launchServer(config, { simulated }))
   return { engine, modelPackage }
 }

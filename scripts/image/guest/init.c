@@ -233,7 +233,8 @@ static pid_t start_worker(int ready) {
   int nothing = open("/dev/null", O_RDONLY);
   if (nothing < 0 || dup2(nothing, STDIN_FILENO) < 0) _exit(1);
   if (ready >= 0) {
-    if (dup2(ready, READY_DESCRIPTOR) < 0) _exit(1);
+    // Where it is that descriptor already, dup2 does nothing, and it would be closed with the others.
+    if (dup2(ready, READY_DESCRIPTOR) < 0 || fcntl(READY_DESCRIPTOR, F_SETFD, 0) != 0) _exit(1);
     environment[sizeof environment / sizeof *environment - 2] = "SUBROSA_GPU_READY=3";
   }
   confine(WORKER_ID, worker_capabilities());

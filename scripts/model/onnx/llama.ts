@@ -100,7 +100,7 @@ export async function readLlama(file: OnnxFile, heads: Heads, expected: Float64A
   if (embedding === undefined) throw unlike(weights, stream, 'the embedding')
   for (const [index, names] of caches.entries()) checkCaches(names, index)
   const [normEpsilon = 0] = epsilons
-  if (epsilons.some((epsilon) => Math.abs(epsilon - normEpsilon) > normEpsilon * 1e-3)) {
+  if (!epsilons.every((epsilon) => Math.abs(epsilon - normEpsilon) <= normEpsilon * 1e-3)) {
     throw broken('the norms of the graph do not have the same epsilon')
   }
   const rotation = await rotationOf(file, weights, rotations, heads.headSize, expected)

@@ -78,16 +78,22 @@ async function measureLevel(
   const gaps: number[] = []
   let tokens = 0
   let memoryBytes: number | undefined
+  let failed = false
   const read = async (): Promise<void> => {
-    for (let round = 0; round < rounds; round++) {
+    for (let round = 0; round < rounds && !failed; round++) {
       const asked = monotonicMs()
       let last: number | undefined
-      await target.ask(question(), () => {
+      const onToken = (): void => {
         const now = monotonicMs()
         if (last === undefined) firsts.push(now - asked)
         else gaps.push(now - last)
         last = now
         tokens += 1
+      }
+      await target.ask(question(), onToken).catch((error: unknown) => {
+        // What is asked from here on would be answered for nobody.
+        failed = true
+        throw error
       })
       if (target.memory !== undefined) memoryBytes = Math.max(memoryBytes ?? 0, target.memory())
     }

@@ -79,6 +79,23 @@ describe('what is measured', () => {
     expect(levels[0]?.betweenTokensMs).toBeUndefined()
   })
 
+  it('asks nothing more once an answer failed', async () => {
+    let asked = 0
+    const target: Target = {
+      ...clockwork().target,
+      async ask(_, onToken) {
+        asked += 1
+        await new Promise((resolve) => setImmediate(resolve))
+        if (asked > 3) throw new Error('gone')
+        onToken()
+      },
+    }
+    const options = { levels: [2], rounds: 100, promptTokens: 1, answerTokens: 1, monotonicMs: () => 0 }
+    await expect(measureLoad(target, options)).rejects.toThrow(/gone/)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    expect(asked).toBeLessThan(8)
+  })
+
   it('is refused when there is none', async () => {
     const target: Target = { ...clockwork().target, ask: async () => undefined }
     const options = { levels: [1], rounds: 1, promptTokens: 1, answerTokens: 1, monotonicMs: () => 0 }

@@ -6,8 +6,8 @@ import type { Command } from 'commander'
 import { toHex } from '../verifier/protocol/bytes.js'
 import { SubrosaError } from '../verifier/protocol/errors.js'
 import { WorkerError } from './errors.js'
-import { computeWeightsRoot, loadModelPackage } from './inference/package.js'
-import { isSealedRole, SEALED_SUFFIX, sealFile } from './inference/sealed-package.js'
+import { computeWeightsRoot, isMeasuredRole, loadModelPackage } from './inference/package.js'
+import { SEALED_SUFFIX, sealFile } from './inference/sealed-package.js'
 
 interface SealFlags {
   readonly out: string
@@ -49,7 +49,7 @@ export async function sealPackage(directory: string, out: string, keyOut: string
       const bytes = files.get(file.path) ?? new Uint8Array()
       const target = join(out, file.path)
       await mkdir(join(target, '..'), { recursive: true })
-      if (isSealedRole(file)) await writeFile(target + SEALED_SUFFIX, await sealFile(bytes, recipient))
+      if (isMeasuredRole(file.role)) await writeFile(target + SEALED_SUFFIX, await sealFile(bytes, recipient))
       else await writeFile(target, bytes)
     }
     const text = `# opens the weights of ${manifest.id}; whoever has it can read them\n${identity}\n`

@@ -40,6 +40,11 @@ export const HIDDEN_STATE = 'hidden_state'
 /** The input that says which positions of a run are wanted, counted from its end: -1 is the last. */
 export const LOGIT_POSITIONS = 'logit_positions'
 
+/** What it is given for the last `count` positions of a run, in order. */
+export function lastPositions(count: number): BigInt64Array {
+  return BigInt64Array.from({ length: count }, (_, i) => BigInt(i - count))
+}
+
 /**
  * Operators whose rows do not touch each other in the runtime this engine pins. DynamicQuantizeMatMul is left out: it
  * takes one scale for all rows of a run, so that one caller's prompt moves another caller's logits.

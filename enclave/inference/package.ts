@@ -25,6 +25,13 @@ const MAX_FILES = 4096
 const ROLES = ['graph', 'weights', 'tokenizer', 'template', 'license', 'card'] as const
 export type ModelFileRole = (typeof ROLES)[number]
 
+/** Of the files that the weights digest names, and that a sealed package encrypts. */
+type MeasuredRole = 'graph' | 'weights'
+
+export function isMeasuredRole(role: ModelFileRole): role is MeasuredRole {
+  return role === 'graph' || role === 'weights'
+}
+
 export interface ModelFile {
   /** Relative to the package, `/` between folders. */
   readonly path: string
@@ -99,14 +106,14 @@ export async function checkModelFolder(directory: string): Promise<ModelPackage>
   await expectOnlyListed(directory, manifest)
   const files = new Map<string, Bytes>()
   for (const file of manifest.files) {
-    if (file.role === 'graph' || file.role === 'weights') await checkListed(directory, file)
+    if (isMeasuredRole(file.role)) await checkListed(directory, file)
     else files.set(file.path, await readListed(directory, file))
   }
   return { manifest, manifestDigest, files }
 }
 
 /** What a server may find beside graph and weights, none of which changes what it computes of the weights. */
-const BESIDE: Readonly<Record<Exclude<ModelFileRole, 'graph' | 'weights'>, RegExp>> = {
+const BESIDE: Readonly<Record<Exclude<ModelFileRole, MeasuredRole>, RegExp>> = {
   tokenizer: /^tokenizer(_config)?\.json$/,
   template: /^chat_template\.jinja$/,
   license: /^LICEN[CS]E(\.(txt|md))?$/,
@@ -114,7 +121,7 @@ const BESIDE: Readonly<Record<Exclude<ModelFileRole, 'graph' | 'weights'>, RegEx
 }
 
 async function expectOnlyListed(directory: string, { files }: ModelManifest): Promise<void> {
-  const stray = files.find(({ path, role }) => role !== 'graph' && role !== 'weights' && !BESIDE[role].test(path))
+  const stray = files.find(({ path, role }) => !isMeasuredRole(role) && !BESIDE[role].test(path))
   if (stray !== undefined) {
     throw new EngineError('package.unlisted', `${stray.path}: expected to be of role weights, as a server may read it`)
   }
@@ -168,7 +175,7 @@ function expectDigest(file: ModelFile, size: number, digest: string): void {
  * array [path, size, SHA-256].
  */
 export function computeWeightsRoot(manifest: ModelManifest): Bytes {
-  const measured = manifest.files.filter((file) => file.role === 'graph' || file.role === 'weights')
+  const measured = manifest.files.filter(({ role }) => isMeasuredRole(role))
   return merkleRoot(measured.map((file) => encodeCbor([file.path, file.size, fromHex(file.sha256)])))
 }
 

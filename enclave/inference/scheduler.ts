@@ -203,14 +203,7 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs, keepMs, veri
     try {
       const logits = await decoder.decode(rows.map(({ slot, token }) => ({ slot, tokenId: token ?? 0 })))
       pacer.decoded(monotonicMs() - startedAt)
-      let breathedAt = monotonicMs()
-      for (const [i, sequence] of rows.entries()) {
-        if (monotonicMs() - breathedAt >= BREATH_MS) {
-          await nextLoop()
-          breathedAt = monotonicMs()
-        }
-        advance(sequence, logits[i])
-      }
+      for await (const [i, sequence] of paced(rows)) advance(sequence, logits[i])
     } catch (error) {
       for (const sequence of rows) fail(sequence, error)
     }
@@ -253,12 +246,7 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs, keepMs, veri
       const logits = (await verify?.(slot, [token, ...guesses])) ?? []
       filling = undefined
       pacer.decoded(monotonicMs() - startedAt)
-      let breathedAt = monotonicMs()
-      for (const [i, row] of logits.entries()) {
-        if (monotonicMs() - breathedAt >= BREATH_MS) {
-          await nextLoop()
-          breathedAt = monotonicMs()
-        }
+      for await (const [i, row] of paced(logits)) {
         advance(sequence, row)
         sequence.answered += 1
         if (sequence.gone || sequence.token !== guesses[i]) break
@@ -269,6 +257,18 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs, keepMs, veri
       fail(sequence, error)
     }
     return { tokens: 1 + guesses.length, ms: monotonicMs() - startedAt }
+  }
+
+  /** Rows to sample from, with their places: after so much sampling sockets get their turn before the next. */
+  async function* paced<T>(rows: readonly T[]): AsyncGenerator<[place: number, row: T]> {
+    let breathedAt = monotonicMs()
+    for (const entry of rows.entries()) {
+      if (monotonicMs() - breathedAt >= BREATH_MS) {
+        await nextLoop()
+        breathedAt = monotonicMs()
+      }
+      yield entry
+    }
   }
 
   function advance(sequence: Sequence, logits: Float32Array | undefined): void {

@@ -10,6 +10,7 @@ import { EngineError } from './errors.js'
 import {
   checkFile,
   expectThere,
+  isMeasuredRole,
   loadManifest,
   type ModelFile,
   type ModelManifest,
@@ -37,17 +38,12 @@ export interface SealedPackage {
   open(identity: string): Promise<ModelPackage>
 }
 
-/** Whether a file of this role is encrypted in a sealed package. */
-export function isSealedRole({ role }: Pick<ModelFile, 'role'>): boolean {
-  return role === 'graph' || role === 'weights'
-}
-
 /** @throws EngineError as `loadModelPackage`. */
 export async function loadSealedPackage(directory: string): Promise<SealedPackage> {
   const { manifest, manifestDigest } = await loadManifest(directory)
   const clear = new Map<string, Bytes>()
   for (const file of manifest.files) {
-    if (!isSealedRole(file)) clear.set(file.path, await readListed(directory, file))
+    if (!isMeasuredRole(file.role)) clear.set(file.path, await readListed(directory, file))
     // So that a package that was never sealed is refused at the start, not when a key comes.
     else await expectThere(directory, file.path + SEALED_SUFFIX)
   }

@@ -8,7 +8,15 @@
 import { setImmediate as nextLoop } from 'node:timers/promises'
 import { type DecodeRow, type Decoder, MAX_VERIFIED } from '../decoder.js'
 import type { RuntimeInfo } from '../engine.js'
-import { cacheNames, type DecoderGraph, HIDDEN_STATE, LOGIT_POSITIONS, pastName, presentName } from '../graph.js'
+import {
+  cacheNames,
+  type DecoderGraph,
+  HIDDEN_STATE,
+  LOGIT_POSITIONS,
+  lastPositions,
+  pastName,
+  presentName,
+} from '../graph.js'
 import type { ModelPackage } from '../package.js'
 import { fileByRole } from '../package.js'
 import { loadRuntime } from './c-api.js'
@@ -197,11 +205,6 @@ export function createNativeDecoder(
     lengths[slot] = tokens
     touched[slot] = tokens
   }
-}
-
-/** The last `count` positions of a run, in order. */
-function lastPositions(count: number): BigInt64Array {
-  return BigInt64Array.from({ length: count }, (_, i) => BigInt(i - count))
 }
 
 function weightsOf({ manifest, files }: ModelPackage): Map<string, Uint8Array> {

@@ -10,7 +10,7 @@ import { env, InferenceSession, Tensor } from 'onnxruntime-node'
 import type { Decoder } from '../decoder.js'
 import type { RuntimeInfo } from '../engine.js'
 import { EngineError } from '../errors.js'
-import { cacheNames, HIDDEN_STATE, LOGIT_POSITIONS, pastName, presentName } from '../graph.js'
+import { cacheNames, HIDDEN_STATE, LOGIT_POSITIONS, lastPositions, pastName, presentName } from '../graph.js'
 import { fileByRole, type ModelPackage } from '../package.js'
 import type { DecoderOptions } from './native-decoder.js'
 
@@ -71,8 +71,7 @@ export async function createPortableDecoder(
       total_seq: new Tensor('int32', Int32Array.of(total), []),
     }
     if (picksPositions) {
-      const positions = BigInt64Array.from({ length: wanted }, (_, i) => BigInt(i - wanted))
-      feeds[LOGIT_POSITIONS] = new Tensor('int64', positions, [wanted])
+      feeds[LOGIT_POSITIONS] = new Tensor('int64', lastPositions(wanted), [wanted])
     }
     for (const [cache, tensor] of tensors) feeds[pastName(cache)] = tensor
     const outputs = await runSession(session, feeds)

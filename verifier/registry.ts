@@ -4,6 +4,7 @@ import { endorsementAgeCheck } from './bundle-checks.js'
 import type { CheckDefinition } from './checks.js'
 import { SNP } from './cpu-snp.js'
 import { TDX } from './cpu-tdx.js'
+import { DESCRIPTOR_CHECKS, LISTING_CHECKS } from './directory/checks.js'
 import { ALL_GPU_CHECKS } from './gpu/checks.js'
 import { RECEIPT_CHECKS } from './receipt.js'
 import { RECEIPT_CHAIN_CHECK } from './receipt-chain.js'
@@ -18,5 +19,7 @@ export const ALL_CHECKS: ReadonlyMap<string, CheckDefinition> = new Map(
     ...ALL_GPU_CHECKS,
     ...RECEIPT_CHECKS,
     RECEIPT_CHAIN_CHECK,
+    ...DESCRIPTOR_CHECKS,
+    ...LISTING_CHECKS,
   ].map((check) => [check.id, check]),
 )

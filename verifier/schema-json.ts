@@ -1,5 +1,5 @@
 /**
- * From the valibot schemas that policies are read with to JSON Schema 2020-12, as far as those schemas go: objects,
+ * From the valibot schemas that documents are read with to JSON Schema 2020-12, as far as those schemas go: objects,
  * lists, choices, literals, numbers, text and their bounds. Anything else throws, so that a schema this cannot express is
  * noticed by the tests and never published as weaker than it is.
  *
@@ -43,6 +43,8 @@ function base(node: Node): JsonSchemaNode {
       return { type: 'string' }
     case 'number':
       return { type: 'number' }
+    case 'null':
+      return { type: 'null' }
     case 'boolean':
       return { type: 'boolean' }
     case 'literal':

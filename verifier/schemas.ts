@@ -1,9 +1,11 @@
 /**
- * The published JSON Schemas (2020-12): of what `--format json` prints, and of policy documents. A new version of either
+ * The published JSON Schemas (2020-12): of what `--format json` prints, of policy documents, of descriptors and directories. A new version of either
  * object gets a new `schema` string and a new schema here; a reader refuses those it does not know.
  *
- * The policy's is derived from the schema that policies are really read with, so the two cannot drift apart.
+ * Those of what is read are derived from the schemas it is really read with, so the two cannot drift apart.
  */
+import { DESCRIPTOR_SCHEMA, descriptorPayloadSchema } from './directory/descriptor.js'
+import { DIRECTORY_SCHEMA, directoryDocumentSchema } from './directory/document.js'
 import { POLICY_SCHEMA, policyDocumentSchema } from './policy.js'
 import { RESULT_SCHEMA } from './result.js'
 import { toJsonSchema } from './schema-json.js'
@@ -114,5 +116,25 @@ export function policySchema(): JsonSchema {
     $id: `tag:subrosa,2026:${POLICY_SCHEMA}`,
     title: 'Appraisal policy of Subrosa; a member left out takes its strict value',
     ...toJsonSchema(policyDocumentSchema()),
+  }
+}
+
+/** Of what a provider signs, before it is a JWS. */
+export function descriptorSchema(): JsonSchema {
+  return {
+    $schema: DIALECT,
+    $id: `tag:subrosa,2026:${DESCRIPTOR_SCHEMA}`,
+    title: 'Payload of a provider’s descriptor',
+    ...toJsonSchema(descriptorPayloadSchema()),
+  }
+}
+
+/** Of a directory document. */
+export function directorySchema(): JsonSchema {
+  return {
+    $schema: DIALECT,
+    $id: `tag:subrosa,2026:${DIRECTORY_SCHEMA}`,
+    title: 'Directory of providers’ descriptors',
+    ...toJsonSchema(directoryDocumentSchema()),
   }
 }

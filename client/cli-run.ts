@@ -129,18 +129,24 @@ export async function runSubrosa(argv: readonly string[], streams: CommandStream
       const { runRelay } = await import('./endorsement-relay.js')
       status = await runRelay(flags, streams)
     })
+  const directory = program
+    .command('directory')
+    .description('gather what providers say of their workers into one list; make and sign what you say of yours')
   const image = program.command('image').description('build, measure and boot the enclave image (providers)')
+  const named = (name: string) => argv[2] === name || (argv[2] === 'help' && argv[3] === name)
+  const done = (code: number) => {
+    status = code
+  }
   try {
     if (argv[2] === 'model' && argv[3] !== 'release') await registerHere(model)
-    if (argv[2] === 'image' || (argv[2] === 'help' && argv[3] === 'image'))
-      (await loadImageCommands()).registerImageCommands(image)
-    if (argv[2] === 'serve' || (argv[2] === 'help' && argv[3] === 'serve')) {
+    if (named('directory')) (await import('./directory/command.js')).registerDirectory(directory, streams, done)
+    if (named('image')) (await loadImageCommands()).registerImageCommands(image)
+    if (named('serve')) {
       ;(await loadWorkerCommands()).registerServe(program)
     } else {
       program.command('serve').description('run a worker (providers; needs the enclave workspace)')
     }
-    if (argv[2] === 'bench' || (argv[2] === 'help' && argv[3] === 'bench'))
-      (await loadBenchCommand()).registerBench(program, streams)
+    if (named('bench')) (await loadBenchCommand()).registerBench(program, streams)
     else program.command('bench').description('how fast a model answers as more readers come (needs the repository)')
     await program.parseAsync([...argv])
     return process.exitCode === undefined ? status : Number(process.exitCode)

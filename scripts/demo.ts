@@ -49,7 +49,7 @@ async function demoPolicy(...workers: readonly RunningWorker[]): Promise<PolicyD
     trustAnchors: workers.map((worker) => worker.rootsPem ?? ''),
     allowNonVendorRoot: true,
     measurements: [{ digest: toHex(SIMULATED_LAUNCH_DIGEST), name: 'the simulated platform' }],
-    model: { digests: [toHex(model.weightsRoot)] },
+    model: { digests: [toHex(model.manifestDigest)] },
   }
 }
 

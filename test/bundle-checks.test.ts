@@ -9,11 +9,12 @@ import { matchEndorsementAge, matchSoftware } from '../verifier/claims-appraisal
 import type { CpuFindings } from '../verifier/cpu.js'
 import type { PolicyDocument } from '../verifier/policy.js'
 import { encodeBundle, parseBundle } from '../verifier/protocol/bundle.js'
+import { type Bytes, toHex } from '../verifier/protocol/bytes.js'
 import { encodeCbor } from '../verifier/protocol/cbor.js'
 import { KEM_X25519_HKDF_SHA256 } from '../verifier/protocol/hpke-suites.js'
 import type { AttestationResult } from '../verifier/result.js'
 import { type Bend, createWorld, makeBundle, NONCE, resolved, type World } from './support/bundle-world.js'
-import { filled } from './support/samples.js'
+import { filled, STATEMENT } from './support/samples.js'
 
 let world: World
 beforeAll(async () => {
@@ -204,6 +205,18 @@ const NEGATIVES: readonly Negative[] = [
 const createOther = () => crypto.subtle.generateKey('Ed25519', false, ['sign', 'verify'])
 
 describe('a whole bundle', () => {
+  it('names a model by its manifest, or by its weights and then says what that leaves open (P-9.8)', async () => {
+    const { weightsRoot, manifestDigest } = STATEMENT.model
+    const openUnder = async (...digests: readonly Bytes[]) => {
+      const result = await appraise(await makeBundle(world), { model: { digests: digests.map(toHex) } })
+      expect(result.verdict).toBe('accepted')
+      return result.notProven.some(({ id }) => id === 'model.package')
+    }
+    expect(await openUnder(weightsRoot)).toBe(true)
+    expect(await openUnder(manifestDigest)).toBe(false)
+    expect(await openUnder(weightsRoot, manifestDigest)).toBe(false)
+  })
+
   it('is accepted with nothing waived, and only then carries keys (P-9.2, P-9.3, P-9.4)', async () => {
     const result = await appraise(await makeBundle(world))
     expect(result.checks.filter((check) => check.status !== 'pass')).toEqual([])

@@ -36,7 +36,13 @@ beforeAll(async () => {
 
   const facts = {
     launch: [{ platform: 'snp' as const, digest: toHex(world.cpu.measurement) }],
-    models: [{ id: 'subrosa-demo', weights: toHex(STATEMENT.model.weightsRoot) }],
+    models: [
+      {
+        id: 'subrosa-demo',
+        weights: toHex(STATEMENT.model.weightsRoot),
+        manifest: toHex(STATEMENT.model.manifestDigest),
+      },
+    ],
   }
   const { measurements: _, ...rest } = world.policy
   const released: PolicyDocument = { ...rest, releases: RELEASES, model: 'release' }

@@ -218,6 +218,7 @@ async function verifyBundle(bytes: Bytes, options: VerifyOptions): Promise<Attes
     authenticity: vendor.authenticity,
     findings: [cpu, gpus, release],
     evidence,
+    notProven: claims === undefined ? [] : claimed.modelNotProven(claims, policy),
     worker,
   })
 }

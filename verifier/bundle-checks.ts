@@ -140,7 +140,7 @@ export function claimChecks(cpuSignature: string): readonly CheckDefinition[] {
       title: 'The attested model is one the policy names',
       spec: 'PROTOCOL.md §8',
       gain: 'The provider could serve another model than the one you believe you are asking.',
-      advice: 'name the model’s weights digest in your policy (model.digests), or write model: any',
+      advice: 'name the model’s manifest digest in your policy (model.digests), or write model: any',
       needs: ['binding.report-data'],
     },
     {

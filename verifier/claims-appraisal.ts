@@ -20,7 +20,7 @@ import { parseKeyConfiguration, suiteNameOf } from './protocol/ohttp-keys.js'
 import { operatorMessage, parseOperatorStatement } from './protocol/operator.js'
 import { type Claims, reportDataFor } from './protocol/statement.js'
 import type { ReleaseFindings } from './release/verify.js'
-import type { EndorsementUse } from './result.js'
+import type { EndorsementUse, NotProven } from './result.js'
 
 /** What the caller knows of time and nonce. */
 export interface Circumstances {
@@ -209,18 +209,51 @@ export function matchEndorsementAge(used: readonly EndorsementUse[], { policy, n
   return ageOf(oldest) <= limit ? pass(undefined, detail) : fail('an endorsement is too old', detail)
 }
 
+/**
+ * A digest in a policy names a package by its manifest, which fixes every file, or its weights alone. A release names both, and
+ * both are to hold of one entry.
+ */
 export function matchModel(claims: Claims, policy: AppraisalPolicy, release: ReleaseFindings | undefined): Finding {
-  const actual = toHex(claims.statement.model.weightsRoot)
+  const { weights, manifest } = modelDigests(claims)
   if (policy.model === 'release') {
     if (release?.holds !== true) return unavailable('no acceptable release is at hand to name models')
-    const models = release.manifest.models.map(({ weights }) => weights)
-    if (models.includes(actual)) return pass(undefined, { actual })
-    return fail('the model is none its release names', { expected: models.join(' or ') || 'none', actual })
+    const { models } = release.manifest
+    if (models.some((named) => named.weights === weights && named.manifest === manifest)) {
+      return pass(undefined, { actual: manifest })
+    }
+    if (models.some((named) => named.weights === weights)) {
+      const expected = models.map((named) => named.manifest).join(' or ')
+      return fail('the weights are its release’s, and the rest of the model package is not', {
+        expected,
+        actual: manifest,
+      })
+    }
+    const expected = models.map((named) => named.weights).join(' or ') || 'none'
+    return fail('the model is none its release names', { expected, actual: weights })
   }
-  if (policy.model === 'any') return waived(`model: any; the worker serves ${actual.slice(0, 16)}…`)
-  if (policy.model.digests.includes(actual)) return pass(undefined, { actual })
-  if (policy.model.digests.length === 0) return fail('no model is named in your policy', { actual })
-  return fail('the model is none your policy names', { expected: policy.model.digests.join(' or '), actual })
+  if (policy.model === 'any') return waived(`model: any; the worker serves ${weights.slice(0, 16)}…`)
+  const { digests } = policy.model
+  if (digests.includes(manifest)) return pass(undefined, { actual: manifest })
+  if (digests.includes(weights)) return pass(undefined, { actual: weights })
+  if (digests.length === 0) return fail('no model is named in your policy', { actual: manifest })
+  return fail('the model is none your policy names', { expected: digests.join(' or '), actual: manifest })
+}
+
+/** What stays open where a policy names a model's weights and not its manifest. */
+export function modelNotProven(claims: Claims, { model }: AppraisalPolicy): readonly NotProven[] {
+  if (typeof model === 'string') return []
+  const { weights, manifest } = modelDigests(claims)
+  if (model.digests.includes(manifest) || !model.digests.includes(weights)) return []
+  return [
+    {
+      id: 'model.package',
+      text: 'that tokenizer, chat template and settings are the ones you expect: your policy names the model’s weights, and not its manifest, which fixes the whole package',
+    },
+  ]
+}
+
+function modelDigests({ statement: { model } }: Claims): { readonly weights: string; readonly manifest: string } {
+  return { weights: toHex(model.weightsRoot), manifest: toHex(model.manifestDigest) }
 }
 
 /** An operator statement may be this old, in seconds. */

@@ -21,6 +21,8 @@ export interface Conclusion {
   readonly authenticity: readonly CheckDefinition[]
   readonly findings: readonly (Findings | undefined)[]
   readonly evidence: AttestationResult['evidence']
+  /** What the policy leaves open beside its waivers. */
+  readonly notProven?: readonly NotProven[]
   readonly worker?: VerifiedWorker | undefined
   /** Everything at hand beside the evidence. */
   readonly endorsements?: EndorsementPool
@@ -41,6 +43,7 @@ export function conclude(t: Transcript, conclusion: Conclusion): AttestationResu
       ...labels(findings),
       ...firstUse(policy),
       ...waivers.map(({ id, title, reason }) => ({ id, text: `${title}: ${reason}` })),
+      ...(conclusion.notProven ?? []),
       ...findings.flatMap((item) => item.notProven),
       ...ALWAYS_OPEN,
     ],

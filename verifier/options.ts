@@ -48,7 +48,7 @@ export function addVerificationOptions(command: Command): Command {
     .option('--tcb-floor <value>', 'minimum SNP TCB (bl=4,tee=0,snp=22,…) or none')
     .option('--gpu <mode>', 'required (default for workers, bundles) or none')
     .option('--allow-missing-fwid', 'accept GPU firmware from before the FWID field')
-    .option('--model-digest <hex>', 'weights digest the worker must serve, or any')
+    .option('--model-digest <hex>', 'manifest or weights digest of its model, or any')
     .option('--trust-anchor <file...>', 'extra root for private or simulated hardware')
 }
 

@@ -77,7 +77,7 @@ export function writePolicy(target: string, asked: AppraisalPolicy, result: Atte
   const reference = referenceOf(result)
   const model = get(result.evidence, 'statement', 'model')
   if (reference === undefined || model === undefined) return undefined
-  const weights = get(model, 'weightsRoot')
+  const manifest = get(model, 'manifestDigest')
   const simulated = asked.trustAnchors.length > 0
   const sections: Section[] = [
     [
@@ -97,10 +97,10 @@ export function writePolicy(target: string, asked: AppraisalPolicy, result: Atte
     ],
     [[`Launch digest of the ${get(result.evidence, 'platform')} that was seen.`], { measurements: [reference] }],
     [
-      [`The model it said it serves: ${get(model, 'id')}.`],
+      [`The model package it said it serves, by its manifest: ${get(model, 'id')}.`],
       {
         model: {
-          digests: typeof asked.model === 'object' && asked.model.digests.length > 0 ? asked.model.digests : [weights],
+          digests: typeof asked.model === 'object' && asked.model.digests.length > 0 ? asked.model.digests : [manifest],
         },
       },
     ],

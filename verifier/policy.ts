@@ -115,7 +115,10 @@ const documentSchema = v.strictObject({
     'required',
   ),
   model: v.optional(
-    v.union([v.picklist(['any', 'release']), v.strictObject({ digests: nonEmpty(hex(32, 'a model weights digest')) })]),
+    v.union([
+      v.picklist(['any', 'release']),
+      v.strictObject({ digests: nonEmpty(hex(32, 'a model’s manifest or weights digest')) }),
+    ]),
   ),
   operator: v.optional(v.union([v.literal('any'), v.strictObject({ keys: nonEmpty(hex(32, 'an operator key')) })])),
   channel: v.optional(

@@ -99,7 +99,7 @@ export async function measureImage(folder: string, modelFolder: string): Promise
     snp: launches.map(({ vcpus, vcpuType, measurement }) => ({ vcpus, vcpuType, digest: toHex(measurement) })),
     tdx: await tdxLaunches(folder, boot),
     hostConfiguration: { hostData: hostDataHex, mrConfigId: mrConfigIdHex },
-    models: [{ id: model.id, weights: toHex(model.weightsRoot) }],
+    models: [{ id: model.id, weights: toHex(model.weightsRoot), manifest: toHex(model.manifestDigest) }],
   }
 }
 

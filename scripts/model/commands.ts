@@ -72,6 +72,7 @@ export function registerModelTools(model: Command): void {
         return [
           `${modelPackage.manifest.id}: every file is as listed, and the engine loads it`,
           `  weights digest  ${toHex(computeWeightsRoot(modelPackage.manifest))}`,
+          `  manifest digest ${toHex(modelPackage.manifestDigest)}`,
           `  answers         ${determinism}, up to ${contextLength} tokens with their prompt`,
         ]
       }),

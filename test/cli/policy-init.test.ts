@@ -36,7 +36,13 @@ beforeAll(async () => {
   await mkdir(file('release'))
   const of = {
     launch: [{ platform: 'snp' as const, digest: toHex(world.cpu.measurement) }],
-    models: [{ id: 'subrosa-demo', weights: toHex(STATEMENT.model.weightsRoot) }],
+    models: [
+      {
+        id: 'subrosa-demo',
+        weights: toHex(STATEMENT.model.weightsRoot),
+        manifest: toHex(STATEMENT.model.manifestDigest),
+      },
+    ],
   }
   for (const { name, bytes } of makeRelease(of)) await writeFile(join(file('release'), name), bytes)
 })
@@ -83,7 +89,7 @@ describe('policy init', () => {
     expect(resolvePolicy(document)).toMatchObject({
       trustOnFirstUse: true,
       measurements: [{ digest: toHex(world.cpu.measurement) }],
-      model: { digests: [toHex(STATEMENT.model.weightsRoot)] },
+      model: { digests: [toHex(STATEMENT.model.manifestDigest)] },
     })
   })
 

@@ -190,7 +190,13 @@ async function run({ name, bend, make, policy = {}, release, flags }: Case) {
   if (release !== undefined) {
     await mkdir(file(slug))
     const launch = [{ platform: 'snp' as const, digest: toHex(world.cpu.measurement) }]
-    const models = [{ id: 'subrosa-demo', weights: toHex(STATEMENT.model.weightsRoot) }]
+    const models = [
+      {
+        id: 'subrosa-demo',
+        weights: toHex(STATEMENT.model.weightsRoot),
+        manifest: toHex(STATEMENT.model.manifestDigest),
+      },
+    ]
     for (const { name: part, bytes } of makeRelease({ launch, models }, release))
       await writeFile(join(file(slug), part), bytes)
     more.push('--endorsements', file(slug))

@@ -232,7 +232,7 @@ describe('measurements', () => {
       },
     ],
     hostConfiguration: { hostData: '33'.repeat(32), mrConfigId: '44'.repeat(48) },
-    models: [{ id: 'demo', weights: '55'.repeat(32) }],
+    models: [{ id: 'demo', weights: '55'.repeat(32), manifest: '66'.repeat(32) }],
   })
 
   const facts = { version: '1.0.0', date: '2026-01-01T00:00:00Z', revision: 'a'.repeat(40) }

@@ -25,7 +25,13 @@ beforeAll(async () => {
 
 const facts = () => ({
   launch: [{ platform: 'snp' as const, vcpus: 4, digest: toHex(world.cpu.measurement) }],
-  models: [{ id: 'subrosa-demo', weights: toHex(STATEMENT.model.weightsRoot) }],
+  models: [
+    {
+      id: 'subrosa-demo',
+      weights: toHex(STATEMENT.model.weightsRoot),
+      manifest: toHex(STATEMENT.model.manifestDigest),
+    },
+  ],
 })
 
 function policy(change: Partial<PolicyDocument> = {}): PolicyDocument {
@@ -125,6 +131,16 @@ describe('deciding negatives', () => {
       { image: 'release' },
     )
     expect(unsigned.open).toEqual(['release.signature', 'image.digest', 'model.digest'])
+  })
+
+  it('weights of the release in a package that is not the release’s (P-9.8)', async () => {
+    const models = [
+      { id: 'subrosa-demo', weights: toHex(STATEMENT.model.weightsRoot), manifest: 'ab'.repeat(32) },
+      { id: 'other', weights: 'cd'.repeat(32), manifest: toHex(STATEMENT.model.manifestDigest) },
+    ]
+    const { verdict, open, result } = await appraise({}, {}, { ...facts(), models })
+    expect({ verdict, open }).toEqual({ verdict: 'rejected', open: ['model.digest'] })
+    expect(result.checks.find(({ id }) => id === 'model.digest')?.reason).toMatch(/rest of the model package is not/)
   })
 
   it('a model the release does not name', async () => {

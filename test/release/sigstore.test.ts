@@ -207,7 +207,13 @@ describe('a release known by it', () => {
   }
   const release = () => {
     const launch = [{ platform: 'snp' as const, digest: toHex(world.cpu.measurement) }]
-    const models = [{ id: 'subrosa-demo', weights: toHex(STATEMENT.model.weightsRoot) }]
+    const models = [
+      {
+        id: 'subrosa-demo',
+        weights: toHex(STATEMENT.model.weightsRoot),
+        manifest: toHex(STATEMENT.model.manifestDigest),
+      },
+    ]
     return makeRelease({ launch, models }, { leaveOut: ['proof'] })
   }
 

@@ -41,8 +41,8 @@ export interface ReleaseManifest {
   /** Root hash of the image's root file system, 32 bytes: what its workers' statements say. */
   readonly image: { readonly digest: string }
   readonly launch: readonly ReleasedLaunch[]
-  /** Weights roots (PROTOCOL.md §8) the release may serve. */
-  readonly models: readonly { readonly id: string; readonly weights: string }[]
+  /** Model packages the release may serve: their weights roots (PROTOCOL.md §8) and the SHA-256 of their manifest.json. */
+  readonly models: readonly { readonly id: string; readonly weights: string; readonly manifest: string }[]
 }
 
 export interface ReleaseIndex {
@@ -91,7 +91,7 @@ const manifestSchema: v.GenericSchema<unknown, ReleaseManifest> = v.strictObject
   source: v.strictObject({ repository: v.optional(words), revision: v.pipe(v.string(), v.regex(/^[0-9a-f]{40,64}$/)) }),
   image: v.strictObject({ digest: hex(32) }),
   launch: v.pipe(v.array(v.variant('platform', [snpLaunch, tdxLaunch])), v.minLength(1), v.maxLength(512)),
-  models: v.pipe(v.array(v.strictObject({ id: words, weights: hex(32) })), v.maxLength(256)),
+  models: v.pipe(v.array(v.strictObject({ id: words, weights: hex(32), manifest: hex(32) })), v.maxLength(256)),
 })
 
 const indexSchema: v.GenericSchema<unknown, ReleaseIndex> = v.strictObject({

@@ -22,6 +22,8 @@ export type EngineErrorCode =
   | 'locked'
   /** The files are the ones listed, but do not make a model this engine can run. */
   | 'package.unusable'
+  /** The device asked for is not there, lacks what it takes, or does not compute this package. */
+  | 'device.unavailable'
   /** The chat cannot be put into the model's words: unknown role, or refused by the template. */
   | 'chat.invalid'
   /** A JSON schema asks for what constrained answers cannot follow. */
@@ -42,7 +44,7 @@ export type EngineErrorCode =
   | 'engine.failed'
 
 /**
- * What to do, by prefix: `package.` stop and replace the package; `server.` correct its configuration; `chat.`, `schema.`, `options.` and `context.` fix the request;
+ * What to do, by prefix: `package.` stop and replace the package; `device.` install what the message names, or choose another; `server.` correct its configuration; `chat.`, `schema.`, `options.` and `context.` fix the request;
  * `overloaded` try again after `retryAfterS`, or elsewhere; `aborted` nothing; `locked` wait for the model's owner; `closed`
  * and `engine.failed` try another worker.
  */

@@ -4,7 +4,7 @@
  * Accepted are decoder graphs of the form this project writes: inputs `input_ids` [batch, n], `seqlens_k` [batch] (tokens
  * of the row up to now, minus one), `total_seq` (the most tokens of any row) and `past_key_values.N.key|value`
  * [batch, heads, capacity, size]; outputs `logits` for the last position and `present.N.key|value`, which may be the very
- * memory of the past, all in fp32 or all in int8 under scales that the graph has. Perhaps also `hidden_state` [batch, 1, size], what the logits of the last position are computed
+ * memory of the past, all in fp32, all in fp16, or all in int8 under scales that the graph has. Perhaps also `hidden_state` [batch, 1, size], what the logits of the last position are computed
  * from: embeddings are made of it. Perhaps an input `logit_positions` [n]: which positions of a run logits and state are
  * wanted for, in the place of the last. Refused: any other, and weights in files that the manifest does not list.
  */
@@ -12,12 +12,17 @@ import { EngineError } from './errors.js'
 import { readGraphFacts, type TensorFacts } from './onnx/graph-facts.js'
 import { fileByRole, type ModelPackage } from './package.js'
 
+export type CacheType = 'float32' | 'float16' | 'int8'
+
+/** Length in bytes of one value of a cache. */
+export const CACHE_ELEMENT_BYTES: Readonly<Record<CacheType, number>> = { float32: 4, float16: 2, int8: 1 }
+
 export interface DecoderGraph {
   readonly layers: number
   readonly kvHeads: number
   readonly headSize: number
   /** What keys and values are kept as. */
-  readonly cacheType: 'float32' | 'int8'
+  readonly cacheType: CacheType
   readonly vocabularySize: number
   /** Values of `hidden_state`; undefined where the graph gives none. */
   readonly hiddenSize: number | undefined
@@ -33,8 +38,13 @@ export interface DecoderGraph {
 }
 
 const FLOAT = 1
-const INT8 = 3
 const INT64 = 7
+/** By TensorProto.DataType. */
+const CACHE_TYPES: ReadonlyMap<number, CacheType> = new Map([
+  [FLOAT, 'float32'],
+  [3, 'int8'],
+  [10, 'float16'],
+])
 /** The output that embeddings are made of. */
 export const HIDDEN_STATE = 'hidden_state'
 /** The input that says which positions of a run are wanted, counted from its end: -1 is the last. */
@@ -91,17 +101,19 @@ export function inspectGraph(modelPackage: ModelPackage): DecoderGraph {
   expectNames('output', facts.outputs, outputs)
   const shapes = facts.inputs.filter(({ name }) => name.startsWith('past_key_values.'))
   const [, kvHeads, , headSize] = shapes[0]?.shape ?? []
-  const cacheElement = shapes[0]?.elementType
+  const cacheElement = shapes[0]?.elementType ?? 0
+  const cacheType = CACHE_TYPES.get(cacheElement)
   for (const { name, elementType, shape } of shapes) {
     const [, heads, , size] = shape
     const fixed = typeof heads === 'number' && typeof size === 'number' && heads > 0 && size > 0
-    const known = (elementType === FLOAT || elementType === INT8) && elementType === cacheElement
+    const known = cacheType !== undefined && elementType === cacheElement
     if (!known || !fixed || heads !== kvHeads || size !== headSize) {
       throw unusable(
-        `the graph does not declare ${name} as [batch, heads, capacity, size] of fp32 or int8, alike in all layers`,
+        `the graph does not declare ${name} as [batch, heads, capacity, size] of fp32, fp16 or int8, alike in all layers`,
       )
     }
   }
+  if (cacheType === undefined) throw unusable('the graph keeps no keys and values')
   const logits = facts.outputs.find(({ name }) => name === 'logits')?.shape
   if (positions !== undefined && typeof logits?.at(-2) !== 'string') {
     throw unusable(`expected logits for as many positions as ${LOGIT_POSITIONS} has`)
@@ -119,7 +131,7 @@ export function inspectGraph(modelPackage: ModelPackage): DecoderGraph {
     layers,
     kvHeads: Number(kvHeads),
     headSize: Number(headSize),
-    cacheType: cacheElement === INT8 ? 'int8' : 'float32',
+    cacheType,
     vocabularySize,
     hiddenSize: hidden === undefined ? undefined : hiddenSize,
     picksPositions: positions !== undefined,

@@ -18,6 +18,10 @@ export type Handle = unknown
 
 const API_VERSION = 22
 
+/** For the threads that runs happen on: drivers of devices compile their programs there, which the default is too small for. */
+const RUN_STACK_BYTES = 8 * 1024 * 1024
+koffi.config({ async_stack_size: RUN_STACK_BYTES })
+
 /** OrtApi: position and C prototype of each function in use. All that return `status` return NULL for success. */
 const TABLE = {
   getErrorMessage: [2, 'const char *OrtGetErrorMessage(void *status)'],
@@ -36,16 +40,37 @@ const TABLE = {
   createRunOptions: [39, 'void *OrtCreateRunOptions(_Out_ void **out)'],
   setTerminate: [46, 'void *OrtRunOptionsSetTerminate(void *options)'],
   unsetTerminate: [47, 'void *OrtRunOptionsUnsetTerminate(void *options)'],
+  createTensorOn: [
+    48,
+    'void *OrtCreateTensorAsOrtValue(void *allocator, void *shape, size_t rank, int type, _Out_ void **out)',
+  ],
   createTensor: [
     49,
     'void *OrtCreateTensorWithDataAsOrtValue(void *info, void *data, size_t length, void *shape, size_t rank, int type, _Out_ void **out)',
   ],
+  tensorAddress: [51, 'void *OrtGetTensorMutableData(void *value, _Out_ void **out)'],
+  createMemoryInfo: [
+    68,
+    'void *OrtCreateMemoryInfo(const char *name, int allocator, int id, int memory, _Out_ void **out)',
+  ],
   createCpuMemoryInfo: [69, 'void *OrtCreateCpuMemoryInfo(int allocator, int memory, _Out_ void **out)'],
   releaseStatus: [93, 'void OrtReleaseStatus(void *status)'],
+  releaseMemoryInfo: [94, 'void OrtReleaseMemoryInfo(void *info)'],
   releaseSession: [95, 'void OrtReleaseSession(void *session)'],
   releaseValue: [96, 'void OrtReleaseValue(void *value)'],
   releaseRunOptions: [97, 'void OrtReleaseRunOptions(void *options)'],
   releaseSessionOptions: [100, 'void OrtReleaseSessionOptions(void *options)'],
+  addConfigEntry: [130, 'void *OrtAddSessionConfigEntry(void *options, const char *key, const char *value)'],
+  createAllocator: [131, 'void *OrtCreateAllocator(void *session, void *info, _Out_ void **out)'],
+  releaseAllocator: [132, 'void OrtReleaseAllocator(void *allocator)'],
+  appendCuda: [204, 'void *OrtSessionOptionsAppendExecutionProvider_CUDA_V2(void *options, void *cudaOptions)'],
+  createCudaOptions: [205, 'void *OrtCreateCUDAProviderOptions(_Out_ void **out)'],
+  updateCudaOptions: [206, 'void *OrtUpdateCUDAProviderOptions(void *options, void *keys, void *values, size_t count)'],
+  releaseCudaOptions: [208, 'void OrtReleaseCUDAProviderOptions(void *options)'],
+  appendProvider: [
+    216,
+    'void *OrtSessionOptionsAppendExecutionProvider(void *options, const char *name, void *keys, void *values, size_t count)',
+  ],
   addExternalInitializers: [
     279,
     'void *OrtAddExternalInitializersFromFilesInMemory(void *options, void *names, void *buffers, void *lengths, size_t count)',
@@ -96,10 +121,11 @@ export function loadRuntime({ path }: RuntimeLibrary): Runtime {
 
 /** OrtLoggingLevel FATAL: the runtime would otherwise print each interrupted run. */
 const SILENT = 4
-/** OrtArenaAllocator. */
+/** OrtDeviceAllocator and OrtArenaAllocator. */
+export const DEVICE_ALLOCATOR = 0
 const ARENA = 1
 /** OrtMemTypeDefault. */
-const DEFAULT_MEMORY = 0
+export const DEFAULT_MEMORY = 0
 
 /** What a function that fills an out parameter made. */
 export function created(check: (status: Handle) => void, call: (out: unknown[]) => Handle): Handle {
@@ -117,6 +143,32 @@ function pointerTo(table: unknown, index: number, prototype: string): KoffiFunct
 export function addressOf(view: ArrayBufferView | Handle): bigint {
   return BigInt(koffi.address(view))
 }
+
+/** Names as the runtime takes them: an array of pointers to zero-terminated text. */
+export interface Names {
+  readonly pointers: BigUint64Array
+  readonly texts: readonly Uint8Array[]
+}
+
+export function bindNames(names: readonly string[]): Names {
+  const texts = names.map((name) => new Uint8Array(Buffer.from(`${name}\0`)))
+  return { pointers: BigUint64Array.from(texts, addressOf), texts }
+}
+
+/**
+ * Loads a shared library and keeps it, so that others that need one of this name get it. Why it cannot be loaded, in the
+ * loader's words; undefined where it was.
+ */
+export function loadShared(name: string): string | undefined {
+  try {
+    held.push(koffi.load(name))
+    return undefined
+  } catch (error) {
+    return error instanceof Error ? error.message : 'for a reason the loader does not give'
+  }
+}
+
+const held: object[] = []
 
 /** Calls on a worker thread of the library. */
 export function callAsync(run: KoffiFunction, ...args: unknown[]): Promise<Handle> {

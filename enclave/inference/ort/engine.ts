@@ -9,27 +9,31 @@ import { availableParallelism, totalmem } from 'node:os'
 import { startAnswer } from '../answer.js'
 import { createChatEncoder } from '../chat.js'
 import type { Decoder } from '../decoder.js'
+import { DEFAULT_DEVICE, type Device } from '../device.js'
 import { embedText } from '../embedding.js'
 import type { EmbedOptions, Engine, EngineEvent, EngineInfo } from '../engine.js'
 import { ContextOverflowError, closedError, EngineError } from '../errors.js'
 import { createMatcherFactory } from '../grammar/matcher.js'
-import { type DecoderGraph, inspectGraph } from '../graph.js'
+import { CACHE_ELEMENT_BYTES, type DecoderGraph, inspectGraph } from '../graph.js'
 import { checkOptions } from '../options.js'
 import type { ModelManifest, ModelPackage } from '../package.js'
 import { createScheduler } from '../scheduler.js'
 import { createTokenizer } from '../tokenizer.js'
 import { rowsAreIndependent } from '../trial.js'
-import { findLibrary } from './library.js'
+import { findDeviceLibrary } from './device-library.js'
 import { createNativeDecoder, type DecoderOptions, nativeRuntime } from './native-decoder.js'
+import { providerFor } from './provider.js'
 
 export interface OrtEngineOptions {
+  /** Where to compute. On another device than the CPU nothing is promised about the bits of an answer. Default `cpu`. */
+  readonly device?: Device
   /** Threads a run may use; by default the processors this process may use. */
   readonly threads?: number
   /** `native` runs only with a known library, `portable` never uses it. Default: native where it is known. */
   readonly binding?: 'native' | 'portable'
   /** Most answers computed at once. Default 16, or as many as `cacheBytes` has room for. */
   readonly slots?: number
-  /** Most memory for keys and values, in bytes. Default: a quarter of the machine's. */
+  /** Most memory for keys and values, in bytes. Default: a quarter of the machine's; on a device two GiB of its own. */
   readonly cacheBytes?: number
   /** Most requests waiting for a slot; more are refused with `overloaded`. Default 64. */
   readonly maxWaiting?: number
@@ -42,6 +46,7 @@ export interface OrtEngineOptions {
 const DEFAULT_SLOTS = 16
 const DEFAULT_WAITING = 64
 const DEFAULT_KEEP_MS = 300_000
+const DEVICE_CACHE_BYTES = 2 ** 31
 
 /**
  * An engine over the checked bytes of a package; nothing is read from disk again.
@@ -107,22 +112,26 @@ export async function createOrtEngine(modelPackage: ModelPackage, options: OrtEn
 }
 
 /** What the engine over such a package will say of itself, as far as that can be told without the weights. */
-export async function describeOrtEngine(manifest: ModelManifest): Promise<EngineInfo> {
-  const { determinism, architecture } = manifest
-  const library = await findLibrary()
+export async function describeOrtEngine(manifest: ModelManifest, device: Device = DEFAULT_DEVICE): Promise<EngineInfo> {
+  const { architecture } = manifest
+  const determinism = device === 'cpu' ? manifest.determinism : 'none'
+  const library = await findDeviceLibrary(device)
+  if (library === undefined && device !== 'cpu') throw unknownLibrary()
   const runtime =
     library === undefined ? (await import('./portable-decoder.js')).PORTABLE_RUNTIME : nativeRuntime(library)
   return { ...runtime, determinism, manifest, contextLength: architecture.contextLength }
 }
 
 /**
- * A decoder, and the class of its answers: what the manifest claims, unless an operator or the trial speaks against it.
- * @throws EngineError `package.unusable`, `engine.failed`.
+ * A decoder, and the class of its answers: on the CPU what the manifest claims, unless an operator or the trial speaks against
+ * it; on a device `none`, whose kernels choose their order of summation by the size of a run.
+ * @throws EngineError `package.unusable`, `device.unavailable`, `engine.failed`.
  */
 export async function createDecoder(
   modelPackage: ModelPackage,
   options: OrtEngineOptions = {},
-): Promise<{ readonly decoder: Decoder; readonly determinism: 'batch-invariant' | 'single' }> {
+): Promise<{ readonly decoder: Decoder; readonly determinism: EngineInfo['determinism'] }> {
+  const { device = DEFAULT_DEVICE } = options
   const graph = inspectGraph(modelPackage)
   const shared = modelPackage.manifest.determinism === 'batch-invariant' && graph.determinism === 'batch-invariant'
   const { slots, slotTokens } = slotsFor(graph, modelPackage.manifest.architecture.contextLength, options)
@@ -134,6 +143,15 @@ export async function createDecoder(
       slotTokens,
       maxRows,
     })
+  if (device !== 'cpu') {
+    // Rows of one run may share it where no operator carries anything from one to another, only not to the last bit.
+    const decoder = await load(shared && providerFor(device)?.addressable === true ? slots : 1)
+    await expectNumbers(decoder).catch(async (error: unknown) => {
+      await decoder.close()
+      throw error
+    })
+    return { decoder, determinism: 'none' }
+  }
   if (!shared) return { decoder: await load(1), determinism: 'single' }
   const decoder = await load(slots)
   if (await rowsAreIndependent(decoder, graph.vocabularySize)) return { decoder, determinism: 'batch-invariant' }
@@ -143,26 +161,61 @@ export async function createDecoder(
 
 async function loadDecoder(
   modelPackage: ModelPackage,
-  { binding }: OrtEngineOptions,
+  { binding, device = DEFAULT_DEVICE }: OrtEngineOptions,
   decoderOptions: DecoderOptions,
 ): Promise<Decoder> {
-  const library = binding === 'portable' ? undefined : await findLibrary()
-  if (library !== undefined) return createNativeDecoder(modelPackage, library, decoderOptions)
-  if (binding === 'native') {
-    throw new EngineError('engine.failed', `no runtime library is known for ${process.platform}-${process.arch}`)
+  const library = binding === 'portable' ? undefined : await findDeviceLibrary(device)
+  if (library !== undefined) {
+    if (device !== 'cpu') expectComputable(decoderOptions.graph, device)
+    return createNativeDecoder(modelPackage, library, decoderOptions)
   }
+  if (binding === 'native' || device !== 'cpu') throw unknownLibrary()
   // Loaded only here: the public binding brings its own copy of everything.
   const { createPortableDecoder } = await import('./portable-decoder.js')
   return createPortableDecoder(modelPackage, decoderOptions)
+}
+
+function unknownLibrary(): EngineError {
+  return new EngineError(
+    'engine.failed',
+    `no runtime library is known for ${process.platform}-${process.arch}: the public binding is what there is, on the CPU`,
+  )
+}
+
+/** What is known not to be computed there, before the runtime says so without a name. @throws EngineError `device.unavailable`. */
+function expectComputable({ cacheType }: DecoderGraph, device: Exclude<Device, 'cpu'>): void {
+  if (cacheType === 'int8') {
+    throw new EngineError(
+      'device.unavailable',
+      `device ${device}: keys and values in int8 are for the CPU: import without --kv int8`,
+    )
+  }
+  if (device === 'cuda' && cacheType !== 'float16') {
+    throw new EngineError('device.unavailable', 'device cuda: attention there is of fp16: import with --format fp16')
+  }
+}
+
+/** One step of either kind: a device that computes wrongly does so at once. @throws EngineError `device.unavailable`. */
+async function expectNumbers(decoder: Decoder): Promise<void> {
+  const prefilled = (await decoder.prefill(0, [0, 0])).every(Number.isFinite)
+  const [decoded] = await decoder.decode([{ slot: 0, tokenId: 0 }])
+  if (!prefilled || decoded?.every(Number.isFinite) !== true) {
+    throw new EngineError('device.unavailable', 'the device computes no numbers from this package')
+  }
+  await decoder.clear(0)
 }
 
 /** As many slots of the whole context as the memory holds; one shorter slot where not even one fits. */
 function slotsFor(
   { layers, kvHeads, headSize, cacheType }: DecoderGraph,
   contextLength: number,
-  { slots = DEFAULT_SLOTS, cacheBytes = totalmem() / 4 }: OrtEngineOptions,
+  {
+    device = DEFAULT_DEVICE,
+    slots = DEFAULT_SLOTS,
+    cacheBytes = device === 'cpu' ? totalmem() / 4 : DEVICE_CACHE_BYTES,
+  }: OrtEngineOptions,
 ): { readonly slots: number; readonly slotTokens: number } {
-  const elementBytes = (cacheType === 'int8' ? Int8Array : Float32Array).BYTES_PER_ELEMENT
+  const elementBytes = CACHE_ELEMENT_BYTES[cacheType]
   const tokenBytes = 2 * layers * kvHeads * headSize * elementBytes
   const fitting = Math.floor(cacheBytes / (tokenBytes * contextLength))
   if (fitting >= 1) return { slots: Math.min(slots, fitting), slotTokens: contextLength }

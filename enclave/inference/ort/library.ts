@@ -47,7 +47,8 @@ export async function findLibrary(
   return { path, sha256 }
 }
 
-async function digestOf(path: string): Promise<string> {
+/** SHA-256 of a file, in hexadecimal. */
+export async function digestOf(path: string): Promise<string> {
   const hash = createHash('sha256')
   for await (const piece of createReadStream(path)) hash.update(piece as Buffer)
   return hash.digest('hex')

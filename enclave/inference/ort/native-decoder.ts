@@ -1,11 +1,10 @@
 /**
- * The decoder on the C interface. The keys and values of a layer lie in one buffer for all slots, and a run reads and
- * writes the rows of that very buffer: past and present are the same memory, so a step costs no copy of the cache.
+ * The decoder on the C interface. The keys and values of a layer lie in memory that a run reads and writes in place: past and
+ * present are the same, so a step costs no copy of the cache, wherever it computes. Only logits come back from a device.
  *
  * A decode run takes a range of slots. A slot in the range that takes no part gets a dummy row, which writes one position
  * behind what the slot holds; the next token of that slot overwrites it, and no other row reads it.
  */
-import { setImmediate as nextLoop } from 'node:timers/promises'
 import { type DecodeRow, type Decoder, MAX_VERIFIED } from '../decoder.js'
 import type { RuntimeInfo } from '../engine.js'
 import {
@@ -19,9 +18,13 @@ import {
 } from '../graph.js'
 import type { ModelPackage } from '../package.js'
 import { fileByRole } from '../package.js'
-import { loadRuntime } from './c-api.js'
-import { RUNTIME_VERSION, type RuntimeLibrary } from './library.js'
-import { type BoundTensor, bindNames, bindTensor, createSession } from './session.js'
+import { bindNames, loadRuntime } from './c-api.js'
+import { createDeviceCache } from './device-cache.js'
+import type { DeviceLibrary } from './device-library.js'
+import { createHostCache } from './host-cache.js'
+import { RUNTIME_VERSION } from './library.js'
+import { type Provider, providerFor } from './provider.js'
+import { bindTensor, createSession } from './session.js'
 
 export interface DecoderOptions {
   readonly graph: DecoderGraph
@@ -31,19 +34,22 @@ export interface DecoderOptions {
   readonly maxRows: number
 }
 
-/** Values cleared between two rounds of the event loop: about a millisecond's worth. */
-const CLEAR_STRIDE = 1 << 20
-
-export function nativeRuntime({ sha256 }: RuntimeLibrary): RuntimeInfo {
-  return { name: 'onnxruntime-node', version: RUNTIME_VERSION, build: `cpu, sha256:${sha256}` }
+/** The build names the device and every library of the runtime's that computes there. */
+export function nativeRuntime({ device, sha256, providers }: DeviceLibrary): RuntimeInfo {
+  const digests = [`sha256:${sha256}`, ...providers.map((provider) => `${provider.part} sha256:${provider.sha256}`)]
+  return { name: 'onnxruntime-node', version: RUNTIME_VERSION, build: [device, ...digests].join(', ') }
 }
 
-/** @throws EngineError `package.unusable` when the runtime does not load the graph. */
-export function createNativeDecoder(
+/**
+ * `provider`: by default that of the library's device; for tests.
+ * @throws EngineError `package.unusable` when the runtime does not load the graph, `device.unavailable`.
+ */
+export async function createNativeDecoder(
   modelPackage: ModelPackage,
-  library: RuntimeLibrary,
+  library: DeviceLibrary,
   { graph, threads, slots, slotTokens, maxRows }: DecoderOptions,
-): Decoder {
+  provider: Provider | undefined = providerFor(library.device),
+): Promise<Decoder> {
   const { layers, kvHeads, headSize, cacheType, vocabularySize, hiddenSize, picksPositions } = graph
   const runtime = loadRuntime(library)
   const caches = Array.from({ length: layers }, (_, layer) => cacheNames(layer)).flat()
@@ -59,11 +65,13 @@ export function createNativeDecoder(
       ...caches.map(pastName),
     ],
     outputNames: ['logits', ...caches.map(presentName)],
+    provider,
   })
-  const slotValues = kvHeads * slotTokens * headSize
-  const pools = caches.map(() =>
-    cacheType === 'int8' ? new Int8Array(slots * slotValues) : new Float32Array(slots * slotValues),
-  )
+  const shape = { caches: caches.length, type: cacheType, slots, kvHeads, slotTokens, headSize }
+  const memory =
+    provider === undefined
+      ? createHostCache(runtime, shape)
+      : await createDeviceCache(runtime, session, provider, shape)
   const logits = new Float32Array(
     Math.max(maxRows === 1 ? 1 : slots, picksPositions ? MAX_VERIFIED : 1) * vocabularySize,
   )
@@ -73,24 +81,6 @@ export function createNativeDecoder(
   const lengths = new Int32Array(slots)
   /** Positions of each slot that were ever written since it was cleared: those of dummy rows and interrupted runs too. */
   const touched = new Int32Array(slots)
-  /** Cache tensors by range of slots: making them costs more than a step of a small model. */
-  const ranges = new Map<number, readonly BoundTensor[]>()
-
-  const bindRange = (first: number, count: number): readonly BoundTensor[] => {
-    const key = first * slots + count
-    const known = ranges.get(key)
-    if (known !== undefined) return known
-    const bound = pools.map((pool) =>
-      bindTensor(runtime, cacheType, pool.subarray(first * slotValues, (first + count) * slotValues), [
-        count,
-        kvHeads,
-        slotTokens,
-        headSize,
-      ]),
-    )
-    ranges.set(key, bound)
-    return bound
-  }
 
   /** `totals`: tokens of each row with this run's. `wanted`: logits of that many last positions of each. */
   const run = async (
@@ -101,7 +91,7 @@ export function createNativeDecoder(
     wanted = 1,
   ): Promise<void> => {
     const count = totals.length
-    const cache = bindRange(first, count)
+    const cache = memory.range(first, count)
     totals.forEach((total, row) => {
       touched[first + row] = Math.max(touched[first + row] ?? 0, total)
     })
@@ -178,30 +168,17 @@ export function createNativeDecoder(
     clear: (slot) => truncate(slot, 0),
     truncate,
     async close() {
-      for (const bound of ranges.values()) for (const tensor of bound) tensor.release()
-      session.close()
-      // Only what was written: most of the pools is memory the system has not even given yet.
+      // Only what was written: most of the memory the system has not even given yet.
       for (let slot = 0; slot < slots; slot++) await truncate(slot, 0)
+      memory.close()
+      session.close()
       logits.fill(0)
       hidden.fill(0)
     },
   }
 
   async function truncate(slot: number, tokens: number): Promise<void> {
-    const from = tokens * headSize
-    const to = (touched[slot] ?? 0) * headSize
-    let cleared = 0
-    for (const pool of pools) {
-      for (let head = 0; head < kvHeads; head++) {
-        const start = slot * slotValues + head * slotTokens * headSize
-        pool.fill(0, start + from, start + Math.max(from, to))
-        cleared += Math.max(0, to - from)
-      }
-      if (cleared > CLEAR_STRIDE) {
-        cleared = 0
-        await nextLoop()
-      }
-    }
+    await memory.clear(slot, tokens, touched[slot] ?? 0)
     lengths[slot] = tokens
     touched[slot] = tokens
   }

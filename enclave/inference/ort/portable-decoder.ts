@@ -20,7 +20,7 @@ export const PORTABLE_RUNTIME: RuntimeInfo = {
   build: 'cpu, portable',
 }
 
-type CacheData = Float32Array | Int8Array
+type CacheData = Float32Array | Uint16Array | Int8Array
 
 interface Slot {
   readonly length: number
@@ -38,9 +38,14 @@ export async function createPortableDecoder(
   const cacheTensor = (tokens: number): Tensor => {
     const shape = [1, kvHeads, tokens, headSize]
     const length = kvHeads * tokens * headSize
-    return cacheType === 'int8'
-      ? new Tensor('int8', new Int8Array(length), shape)
-      : new Tensor('float32', new Float32Array(length), shape)
+    switch (cacheType) {
+      case 'int8':
+        return new Tensor('int8', new Int8Array(length), shape)
+      case 'float16':
+        return new Tensor('float16', new Uint16Array(length), shape)
+      case 'float32':
+        return new Tensor('float32', new Float32Array(length), shape)
+    }
   }
   const emptySlot = (): Slot => ({
     length: 0,

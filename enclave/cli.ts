@@ -9,6 +9,7 @@ import { type Bytes, fromBase64Url } from '../verifier/protocol/bytes.js'
 import { SubrosaError } from '../verifier/protocol/errors.js'
 import type { IsolationMode, PaddingMode } from '../verifier/protocol/statement.js'
 import { WorkerError } from './errors.js'
+import { DEFAULT_DEVICE, DEVICES, type Device } from './inference/device.js'
 import { DEFAULT_PORT, type RunningWorker, serve } from './serve.js'
 
 interface ServeFlags {
@@ -20,6 +21,7 @@ interface ServeFlags {
   readonly host: string
   readonly padding: PaddingMode
   readonly isolation: IsolationMode
+  readonly device: Device
   readonly trustAnchorOut?: string
   readonly endorsementsFrom?: readonly string[]
   readonly extendRtmr3: boolean
@@ -50,6 +52,11 @@ export function registerServe(program: Command): void {
         .choices(['request', 'session'])
         .default('request'),
     )
+    .addOption(
+      new Option('--device <device>', 'where the engine computes; anything but cpu promises nothing about bits')
+        .choices(DEVICES)
+        .default(DEFAULT_DEVICE),
+    )
     .option('--trust-anchor-out <file>', "write the simulated machine's roots to FILE")
     .option('--endorsements-from <address...>', 'relays on the host: unix:PATH, tcp:HOST:PORT or vsock:CID:PORT')
     .option('--extend-rtmr3', 'TDX: also name configuration and model in runtime register 3', false)
@@ -68,6 +75,7 @@ async function run(flags: ServeFlags): Promise<void> {
       host: flags.host,
       padding: flags.padding,
       isolation: flags.isolation,
+      device: flags.device,
       logLevel: flags.verbose ? 'info' : 'error',
       ...(flags.endorsementsFrom === undefined ? {} : { endorsementRelays: flags.endorsementsFrom }),
       ...(flags.extendRtmr3 ? { extendRuntimeRegister: true } : {}),

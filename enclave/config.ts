@@ -8,6 +8,7 @@ import { CborFields, type CborKey, type CborValue, decodeCbor, encodeCbor } from
 import { FormatError } from '../verifier/protocol/errors.js'
 import { sha256, sha384 } from '../verifier/protocol/hash.js'
 import type { IsolationMode, PaddingMode } from '../verifier/protocol/statement.js'
+import { DEFAULT_DEVICE, DEVICES, type Device } from './inference/device.js'
 
 /** Name and version of the worker software, as the statement gives them. */
 export const SOFTWARE_NAME = 'subrosa'
@@ -28,6 +29,8 @@ export interface HostConfiguration {
   readonly padding: PaddingMode
   /** Inference engine and version; must be the one that runs. */
   readonly engine: string
+  /** Where the engine computes. Default `cpu`, which no configuration says in so many words: each has one encoding. */
+  readonly device?: Device
   /** Default `request`, which no configuration says in so many words: each has one encoding. */
   readonly isolation?: IsolationMode
   /** Raw Ed25519 public key of the operator, 32 bytes. */
@@ -51,6 +54,9 @@ export function encodeHostConfiguration(configuration: HostConfiguration): Bytes
     ['padding', configuration.padding],
     ['engine', configuration.engine],
   ])
+  if (configuration.device !== undefined && configuration.device !== DEFAULT_DEVICE) {
+    map.set('device', configuration.device)
+  }
   if (configuration.isolation === 'session') map.set('isolation', 'session')
   if (configuration.operatorKey !== undefined) map.set('operator', configuration.operatorKey)
   return encodeCbor(map)
@@ -68,6 +74,7 @@ export function parseHostConfiguration(bytes: Uint8Array): HostConfiguration {
   const padding = PADDING_MODES.find((mode) => mode === text)
   if (padding === undefined)
     throw new FormatError('config.padding', 'host configuration: padding: expected off or tick')
+  const device = f.has('device') ? parseDevice(f.text('device')) : undefined
   if (f.has('isolation') && f.text('isolation') !== 'session')
     throw new FormatError('config.isolation', 'host configuration: isolation: expected session, or none')
   const configuration: HostConfiguration = {
@@ -78,12 +85,19 @@ export function parseHostConfiguration(bytes: Uint8Array): HostConfiguration {
     },
     padding,
     engine: f.text('engine'),
+    ...(device === undefined ? {} : { device }),
     ...(f.has('isolation') ? { isolation: 'session' as const } : {}),
     ...(f.has('operator') ? { operatorKey: f.bytes('operator', 32) } : {}),
   }
   model.end()
   f.end()
   return configuration
+}
+
+function parseDevice(text: string): Device {
+  const device = DEVICES.find((other) => other !== DEFAULT_DEVICE && other === text)
+  if (device !== undefined) return device
+  throw new FormatError('config.device', 'host configuration: device: expected cuda or webgpu, or none')
 }
 
 /** What the report of this kind of machine must carry for that configuration: 32 bytes on SNP, 48 on TDX. */

@@ -13,6 +13,7 @@ export type WorkerErrorCode =
   | 'worker.image'
   | 'worker.simulated-missing'
   | 'worker.model'
+  | 'worker.device'
   | 'worker.model-key'
   | 'worker.port'
   | 'worker.option'
@@ -21,7 +22,7 @@ export type WorkerErrorCode =
 
 /**
  * The worker cannot do what was asked. What to do: `worker.option`, `worker.port` and `worker.model` mean fix the
- * command; `worker.no-tee` means run in a confidential VM or say `--simulated`; `worker.platform` may pass when tried
+ * command; `worker.device` means install what the message names or choose another device; `worker.no-tee` means run in a confidential VM or say `--simulated`; `worker.platform` may pass when tried
  * again; `worker.gpu` means that a GPU is there and must not be used, for the reason given; `worker.relay` means that no
  * relay gave endorsements, and passes when one does; `worker.host-data` means that this VM was launched for another configuration;
  * `worker.image` that its command line names no root file system, so that it is no image of ours; `worker.model-key` means that a

@@ -26,9 +26,10 @@ export function openHostConfiguration(
     )
   }
   try {
-    const { padding, isolation, operatorKey, model } = parseHostConfiguration(bytes)
+    const { padding, device, isolation, operatorKey, model } = parseHostConfiguration(bytes)
     return {
       padding,
+      ...(device === undefined ? {} : { device }),
       ...(isolation === undefined ? {} : { isolation }),
       ...(operatorKey === undefined ? {} : { operatorKey }),
       ...(model.ownerKey === undefined ? {} : { modelOwnerKey: model.ownerKey }),

@@ -11,6 +11,7 @@ import { createAdaptorServer } from '@hono/node-server'
 import { type Bytes, concat, toBytes } from '../verifier/protocol/bytes.js'
 import type { IsolationMode, ModelClaims, PaddingMode } from '../verifier/protocol/statement.js'
 import { WorkerError } from './errors.js'
+import { DEFAULT_DEVICE, type Device } from './inference/device.js'
 import type { Engine } from './inference/engine.js'
 import { EngineError } from './inference/errors.js'
 import { createLockedEngine, type LockedEngine } from './inference/locked.js'
@@ -71,6 +72,12 @@ export interface ServeOptions {
   readonly host?: string
   /** Default `tick`. `off` lets anyone on the network path count the tokens of an answer. */
   readonly padding?: PaddingMode
+  /**
+   * Where the engine on ONNX Runtime computes. Default `cpu`. On another device answers' bits depend on what else runs, and receipts
+   * say `none`; what is computed there is as protected as that device is, which this worker's evidence covers only for
+   * the GPUs it lists.
+   */
+  readonly device?: Device
   /** Default `request`. Under `session` a prompt may be kept for later requests of its own session; a server never does. */
   readonly isolation?: IsolationMode
   /** Raw Ed25519 public key of the operator, 32 bytes. */
@@ -155,11 +162,14 @@ async function serveOn(
       'no prompt is kept by a server: isolation session is for the built-in engine',
     )
   }
+  if (options.server !== undefined && choices.device !== undefined && choices.device !== DEFAULT_DEVICE) {
+    throw new WorkerError('worker.option', 'a server chooses its device itself: device is for the built-in engine')
+  }
   const directory = options.modelDirectory ?? defaultModelDirectory()
   const loaded: LoadedModel =
     options.engine ??
     (options.server === undefined
-      ? await loadModel(directory, choices.modelOwnerKey !== undefined)
+      ? await loadModel(directory, choices.modelOwnerKey !== undefined, choices.device)
       : await loadServer(options.server, directory, options.simulated === true))
   const { engine, model, locked } = loaded
   const simulated =
@@ -233,10 +243,11 @@ async function withRuntimeEvents(machine: Platform, model: Bytes): Promise<Platf
 
 /** From the configuration this machine was launched for, where there is one; otherwise from whoever typed the command. */
 function hostChoices(options: ServeOptions, real: Platform | undefined): HostChoices {
-  const { configuration, padding = 'tick', isolation, operatorKey, modelOwnerKey, simulatedHostData } = options
+  const { configuration, padding = 'tick', device, isolation, operatorKey, modelOwnerKey, simulatedHostData } = options
   if (configuration === undefined) {
     return {
       padding,
+      ...(device === undefined ? {} : { device }),
       ...(isolation === undefined ? {} : { isolation }),
       ...(operatorKey === undefined ? {} : { operatorKey }),
       ...(modelOwnerKey === undefined ? {} : { modelOwnerKey }),
@@ -266,19 +277,20 @@ interface LoadedModel {
   readonly locked?: LockedEngine
 }
 
-async function loadModel(directory: string, sealed: boolean): Promise<LoadedModel> {
+async function loadModel(directory: string, sealed: boolean, device: Device = DEFAULT_DEVICE): Promise<LoadedModel> {
   try {
     if (sealed) {
       const modelPackage = await loadSealedPackage(directory)
-      const locked = createLockedEngine(await describeOrtEngine(modelPackage.manifest), async (key) =>
-        createOrtEngine(await modelPackage.open(key)),
+      const locked = createLockedEngine(await describeOrtEngine(modelPackage.manifest, device), async (key) =>
+        createOrtEngine(await modelPackage.open(key), { device }),
       )
       return { engine: locked.engine, model: modelClaims(modelPackage), locked }
     }
     const modelPackage = await loadModelPackage(directory)
-    return { engine: await createOrtEngine(modelPackage), model: modelClaims(modelPackage) }
+    return { engine: await createOrtEngine(modelPackage, { device }), model: modelClaims(modelPackage) }
   } catch (cause) {
     if (!(cause instanceof EngineError)) throw cause
+    if (cause.code === 'device.unavailable') throw new WorkerError('worker.device', cause.message, { cause })
     throw new WorkerError('worker.model', `the model package in ${directory} cannot be used: ${cause.message}`, {
       cause,
     })

@@ -11,6 +11,7 @@ import { createGateway, type GatewayLimits } from './channel.js'
 import { configurationDigest, encodeHostConfiguration, SOFTWARE_NAME, SOFTWARE_VERSION } from './config.js'
 import { createDrain } from './drain.js'
 import { WorkerError } from './errors.js'
+import type { Device } from './inference/device.js'
 import type { Engine } from './inference/engine.js'
 import type { LockedEngine } from './inference/locked.js'
 import { createKeyLadder } from './keys.js'
@@ -24,6 +25,8 @@ import { createReceiptBook } from './receipts.js'
 /** What a host may choose about a worker, beside the model package. */
 export interface HostChoices {
   readonly padding: PaddingMode
+  /** Where the engine computes; the engine's label says it too. Default: on the CPU. */
+  readonly device?: Device
   /**
    * Under `session`, what is computed of a prompt may be kept for minutes, for later requests of the same session that ask for
    * it (PROTOCOL.md P-10.5). Default: `request`, nothing is.
@@ -89,6 +92,7 @@ export function hostDataFor(kind: Platform['kind'], engine: Engine, model: Model
       },
       padding: choices.padding,
       engine: engineLabel(engine),
+      ...(choices.device === undefined ? {} : { device: choices.device }),
       ...(choices.isolation === undefined ? {} : { isolation: choices.isolation }),
       ...(choices.operatorKey === undefined ? {} : { operatorKey: choices.operatorKey }),
     }),

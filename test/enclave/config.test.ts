@@ -38,6 +38,8 @@ describe('host configuration', () => {
       { ...configuration, padding: 'off' },
       { ...configuration, isolation: 'session' },
       { ...configuration, engine: 'stub 1.0.1' },
+      { ...configuration, device: 'cuda' },
+      { ...configuration, device: 'webgpu' },
       { ...configuration, model: { ...configuration.model, id: 'other' } },
       { ...configuration, model: { ...configuration.model, weightsRoot: new Uint8Array(32) } },
       { ...configuration, operatorKey: new Uint8Array(32) },
@@ -46,15 +48,22 @@ describe('host configuration', () => {
     expect(new Set(digests).size).toBe(variants.length)
   })
 
-  it('has one encoding for the default isolation', () => {
-    const said = encodeHostConfiguration({ ...configuration, isolation: 'request' })
+  it('has one encoding for the default isolation and the default device', () => {
+    const said = encodeHostConfiguration({ ...configuration, isolation: 'request', device: 'cpu' })
     expect(said).toEqual(encodeHostConfiguration(configuration))
+  })
+
+  it.each(['cuda', 'webgpu'] as const)('says device %s, and is read again (P-8.11)', (device) => {
+    const encoded = encodeHostConfiguration({ ...configuration, device })
+    expect(parseHostConfiguration(encoded)).toEqual({ ...configuration, device })
   })
 
   it.each([
     ['unknown member', 'extra', 1],
     ['unknown padding', 'padding', 'some'],
     ['the default isolation in so many words', 'isolation', 'request'],
+    ['the default device in so many words', 'device', 'cpu'],
+    ['an unknown device', 'device', 'tpu'],
     ['another schema', 'schema', 'subrosa-host-configuration/2'],
     ['a short operator key', 'operator', new Uint8Array(31)],
   ])('refuses %s', (_, key, value) => {

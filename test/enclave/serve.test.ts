@@ -8,7 +8,9 @@ import { Command } from 'commander'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { createTransport, type Transport } from '../../client/transport.js'
 import { banner, registerServe } from '../../enclave/cli.js'
+import { configurationDigest, encodeHostConfiguration } from '../../enclave/config.js'
 import { type RunningWorker, serve } from '../../enclave/serve.js'
+import { engineLabel } from '../../enclave/worker.js'
 import { parseBundle } from '../../verifier/protocol/bundle.js'
 import { toBase64Url } from '../../verifier/protocol/bytes.js'
 import { sha256 } from '../../verifier/protocol/hash.js'
@@ -167,6 +169,44 @@ describe('serve', () => {
     await expect(serve({ simulated: true, modelDirectory: '/nowhere' })).rejects.toMatchObject({ code: 'worker.model' })
     await expect(serve({ engine: stub })).rejects.toMatchObject({ code: 'worker.no-tee' })
   })
+
+  it('names all that a device lacks, and never computes elsewhere in its place (P-8.11)', async () => {
+    const cuda = { simulated: true, port: 0, device: 'cuda' } as const
+    await expect(serve(cuda)).rejects.toMatchObject({
+      code: 'worker.device',
+      message: expect.stringMatching(/^device cuda: /),
+    })
+    await expect(serve({ ...cuda, server: {} })).rejects.toMatchObject({ code: 'worker.option' })
+  })
+
+  it('takes the device of the configuration it was launched with, not the one it was told (P-8.11)', async () => {
+    const engine = stubEngine()
+    const configuration = encodeHostConfiguration({
+      model: { id: MODEL.id, weightsRoot: MODEL.weightsRoot },
+      padding: 'tick',
+      engine: engineLabel(engine),
+      device: 'webgpu',
+    })
+    const launched = {
+      simulated: true,
+      port: 0,
+      configuration,
+      simulatedHostData: configurationDigest('snp', configuration),
+      engine: { engine, model: MODEL },
+    }
+    const own = await serve({ ...launched, device: 'cuda' })
+    await own.close()
+    await expect(
+      serve({
+        ...launched,
+        configuration: encodeHostConfiguration({
+          model: { id: MODEL.id, weightsRoot: MODEL.weightsRoot },
+          padding: 'tick',
+          engine: engineLabel(engine),
+        }),
+      }),
+    ).rejects.toMatchObject({ code: 'worker.host-data' })
+  })
 })
 
 describe('subrosa serve', () => {
@@ -190,6 +230,15 @@ describe('subrosa serve', () => {
       stderr.mockRestore()
     }
   }
+
+  it.each([
+    ['cuda', 1, /^subrosa serve: device cuda: .*\n$/],
+    ['tpu', undefined, /cpu, cuda, webgpu[\s\S]*commander\.invalidArgument/],
+  ])('says what device %s lacks', async (device, code, words) => {
+    const { out, err, status } = await run('--simulated', '--port', '0', '--device', device)
+    expect([out, status]).toEqual(['', code])
+    expect(err).toMatch(words)
+  })
 
   it('refuses to serve without a TEE, in one sentence', async () => {
     const { out, err, status } = await run()

@@ -45,7 +45,7 @@ export interface ModelFile {
 const FAMILIES = ['llama', 'mistral', 'qwen2', 'qwen3'] as const
 export type ModelFamily = (typeof FAMILIES)[number]
 
-const FORMATS = ['fp32', 'int8', 'int4', 'pr8', 'original'] as const
+const FORMATS = ['fp32', 'fp16', 'int8', 'int4', 'pr8', 'original'] as const
 /** How the large matrices are kept: scripts/model/formats.ts says what each is. `original`: in its publisher's files, for a server. */
 export type ModelFormat = (typeof FORMATS)[number]
 

@@ -173,6 +173,7 @@ export async function withImported<T>(
 
 const LIMITS: Readonly<Record<Format, { readonly percent: number; readonly share: number }>> = {
   fp32: { percent: 1, share: 0.95 },
+  fp16: { percent: 1, share: 0.95 },
   int8: { percent: 1, share: 0.95 },
   pr8: { percent: 3, share: 0.93 },
   int4: { percent: 3, share: 0.85 },

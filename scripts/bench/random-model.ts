@@ -10,7 +10,7 @@ import { sha256 } from '../../verifier/protocol/hash.js'
 import type { Format, Matrix } from '../model/formats.js'
 import type { WeightSink } from '../model/graph-builder.js'
 import {
-  type CacheScales,
+  type Cache,
   type LlamaShape,
   type LlamaWeights,
   matrixSize,
@@ -77,15 +77,20 @@ function memorySink(file: string): WeightSink & { bytes(): Uint8Array } {
   }
 }
 
-export async function randomPackage(
+export function randomPackage(shape: LlamaShape, format: Format, seed = 1, cache?: Cache): Promise<ModelPackage> {
+  return packageOf(shape, randomWeights(shape, seed), format, cache)
+}
+
+/** A package in memory of these weights, with the demo model's words. */
+export async function packageOf(
   shape: LlamaShape,
+  weights: LlamaWeights,
   format: Format,
-  seed = 1,
-  cacheScales?: CacheScales,
+  cache?: Cache,
 ): Promise<ModelPackage> {
   const demo = await loadModelPackage(defaultModelDirectory())
   const sink = memorySink('weights.bin')
-  const { graph } = await writeLlamaGraph(shape, randomWeights(shape, seed), format, sink, undefined, cacheScales)
+  const { graph } = await writeLlamaGraph(shape, weights, format, sink, undefined, cache)
   const files = new Map([
     ...demo.files,
     ['model.onnx', toBytes(graph)],

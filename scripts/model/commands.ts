@@ -22,7 +22,7 @@ interface ImportFlags {
   readonly id: string
   readonly license?: string
   readonly context?: number
-  readonly kv: 'fp32' | 'int8'
+  readonly kv?: 'fp32' | 'fp16' | 'int8'
 }
 
 /** Adds the commands to `subrosa model`. */
@@ -36,9 +36,10 @@ export function registerModelTools(model: Command): void {
           .default('int8'),
       )
       .addOption(
-        new Option('--kv <type>', 'keys and values: int8 takes a quarter of the memory, under scales measured now')
-          .choices(['fp32', 'int8'])
-          .default('fp32'),
+        new Option(
+          '--kv <type>',
+          'keys and values: int8 takes a quarter of the memory, under scales measured now; fp16 is for devices (default: fp16 for that format, else fp32)',
+        ).choices(['fp32', 'fp16', 'int8']),
       )
       .option('--context <tokens>', 'most tokens of prompt and answer', Number)
   withFormat(model.command('import'))
@@ -119,7 +120,7 @@ async function runImport(
   const imported = await importModel(source, out, {
     format,
     id,
-    kv,
+    ...(kv === undefined ? {} : { kv }),
     ...(license === undefined ? {} : { license }),
     ...(context === undefined ? {} : { contextLength: context }),
     onProgress: (done, of) => {

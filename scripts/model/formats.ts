@@ -2,6 +2,7 @@
  * Weight formats, and how a matrix gets into each. A matrix has `rows` outputs and `columns` inputs, row after row.
  *
  * - fp32: as it is.
+ * - fp16: in half precision, and so are inputs and outputs of its products; what is added up between layers is not. For devices.
  * - int8: blocks of 32 inputs with one fp32 scale each, symmetric (MatMulNBits).
  * - int4: the same with 4 bits, and an offset for each block where it brings the codes closer to the source; the output matrix
  *   keeps eight bits.
@@ -9,7 +10,7 @@
  *   fastest on processors with integer matrix units, and the one that suffers most from outliers among the inputs.
  */
 
-export const FORMATS = ['fp32', 'int8', 'int4', 'pr8'] as const
+export const FORMATS = ['fp32', 'fp16', 'int8', 'int4', 'pr8'] as const
 export type Format = (typeof FORMATS)[number]
 
 export interface Matrix {

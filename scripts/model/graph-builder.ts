@@ -4,7 +4,7 @@
 import { createWireWriter, type WireWriter } from '../../enclave/inference/onnx/wire.js'
 
 /** TensorProto.DataType. */
-export const ELEMENT = { float: 1, uint8: 2, int8: 3, int32: 6, int64: 7 } as const
+export const ELEMENT = { float: 1, uint8: 2, int8: 3, int32: 6, int64: 7, float16: 10 } as const
 export type ElementType = keyof typeof ELEMENT
 
 /** Where the bytes of a weight went. */

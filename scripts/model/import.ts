@@ -35,8 +35,11 @@ export interface ImportOptions {
   readonly license?: string
   /** Most tokens of prompt and answer. Default: the model's own. */
   readonly contextLength?: number
-  /** What the engine keeps keys and values as. Default `fp32`. With `int8` the source is read twice. */
-  readonly kv?: 'fp32' | 'int8'
+  /**
+   * What the engine keeps keys and values as, and computes attention in. Default: `fp16` for that format, `fp32` for others. With `int8`
+   * the source is read twice.
+   */
+  readonly kv?: 'fp32' | 'fp16' | 'int8'
   readonly onProgress?: (done: number, of: number) => void
 }
 
@@ -49,7 +52,7 @@ export interface Imported {
 
 /** @throws ModelFileError, EngineError `package.unusable`. */
 export async function importModel(from: string, out: string, options: ImportOptions): Promise<Imported> {
-  if (options.kv === 'int8' && options.format === 'original') {
+  if (options.kv !== undefined && options.kv !== 'fp32' && options.format === 'original') {
     throw new ModelFileError('option.kv', 'the server of an original package keeps keys and values its own way')
   }
   if (existsSync(out)) throw new ModelFileError('option.out', `${out} exists already; choose another`)
@@ -166,6 +169,7 @@ async function writeWeights(
   {
     format,
     shape,
+    kv = format === 'fp16' ? 'fp16' : 'fp32',
     scales,
     onProgress,
   }: ImportOptions & { readonly shape: ModelSource['shape']; readonly scales: CacheScales | undefined },
@@ -173,7 +177,9 @@ async function writeWeights(
   if (format === 'original') return { graph: undefined, reports: [], files: await copyOriginals(from, directory) }
   const sink = createFileSink(directory)
   const progress = (done: number): void => onProgress?.(done, shape.layers)
-  const { graph, reports } = await writeLlamaGraph(shape, source.weights, format, sink, progress, scales).finally(() =>
+  // Without scales, int8 is written as fp32 first, for the scales to be measured.
+  const cache = scales ?? (kv === 'int8' ? 'fp32' : kv)
+  const { graph, reports } = await writeLlamaGraph(shape, source.weights, format, sink, progress, cache).finally(() =>
     sink.close(),
   )
   return { graph, reports, files: [...sink.files()] }

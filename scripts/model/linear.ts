@@ -10,7 +10,8 @@ import {
   relativeError,
   transpose,
 } from './formats.js'
-import type { GraphBuilder } from './graph-builder.js'
+import { ELEMENT, type GraphBuilder } from './graph-builder.js'
+import { fromHalf, toHalf } from './half.js'
 
 export interface LinearReport {
   readonly name: string
@@ -30,7 +31,7 @@ const OUTPUT = 'head'
 /** A pr8 matrix that loses more than this is kept in int8 instead. */
 const MOST_ROW_ERROR = 0.03
 
-export function createLinear(graph: GraphBuilder, format: Format): Linear {
+export function createLinear(graph: GraphBuilder, format: Format, casts: Casts): Linear {
   const reports: LinearReport[] = []
   const scaled = createRowScaler(graph)
   const summed = createBlockSummer(graph)
@@ -65,11 +66,21 @@ export function createLinear(graph: GraphBuilder, format: Format): Linear {
     return graph.node('Add', [product, graph.node('MatMul', [summed(x, columns), offsets])])
   }
 
+  const half = async (name: string, x: string, matrix: Matrix): Promise<string> => {
+    const { rows, columns } = matrix
+    const values = toHalf(transpose(matrix))
+    reports.push({ name, format: 'fp16', error: relativeError(transpose(matrix), fromHalf(values)) })
+    return casts.whole(
+      graph.node('MatMul', [casts.half(x), await graph.weight(name, 'float16', [columns, rows], values)]),
+    )
+  }
+
   return {
     reports,
     async add(name, x, matrix, sensitive = false) {
       const { rows, columns } = matrix
       // Blocks do not fit every shape; such a matrix is kept as it is.
+      if (format === 'fp16') return half(name, x, matrix)
       const plain = format === 'fp32' || (format !== 'pr8' && columns % BLOCK !== 0)
       if (plain) {
         reports.push({ name, format: 'fp32', error: 0 })
@@ -88,6 +99,24 @@ export function createLinear(graph: GraphBuilder, format: Format): Linear {
       return graph.node('Mul', [product, scale])
     },
   }
+}
+
+/** From fp32 to fp16 and back, each once for each value. */
+export interface Casts {
+  half(x: string): string
+  whole(x: string): string
+}
+
+export function createCasts(graph: GraphBuilder): Casts {
+  const to = (type: 'float' | 'float16'): ((x: string) => string) => {
+    const known = new Map<string, string>()
+    return (x) => {
+      const cast = known.get(x) ?? graph.node('Cast', [x], { to: ELEMENT[type] })
+      known.set(x, cast)
+      return cast
+    }
+  }
+  return { half: to('float16'), whole: to('float') }
 }
 
 interface ScaledInput {

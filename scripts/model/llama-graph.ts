@@ -5,7 +5,8 @@
 import { HIDDEN_STATE, LOGIT_POSITIONS } from '../../enclave/inference/graph.js'
 import type { Format, Matrix } from './formats.js'
 import { createGraphBuilder, type GraphBuilder, type WeightSink } from './graph-builder.js'
-import { createLinear, type LinearReport } from './linear.js'
+import { toHalf } from './half.js'
+import { type Casts, createCasts, createLinear, type LinearReport } from './linear.js'
 
 export interface LlamaShape {
   readonly layers: number
@@ -71,17 +72,23 @@ export interface WrittenGraph {
 /** What one step of an int8 is worth, for the keys and the values of each layer. */
 export type CacheScales = readonly { readonly key: number; readonly value: number }[]
 
-/** `onLayer` is called after each layer, for progress. With `cacheScales`, keys and values are kept in int8. */
+/** What keys and values are kept as, and attention is computed in: `fp32`, `fp16`, or int8 under these scales. */
+export type Cache = 'fp32' | 'fp16' | CacheScales
+
+const CACHE_ELEMENT = { fp32: 'float', fp16: 'float16', int8: 'int8' } as const
+
+/** `onLayer` is called after each layer, for progress. */
 export async function writeLlamaGraph(
   shape: LlamaShape,
   weights: LlamaWeights,
   format: Format,
   sink: WeightSink,
   onLayer: (done: number) => void = () => undefined,
-  cacheScales?: CacheScales,
+  cache: Cache = 'fp32',
 ): Promise<WrittenGraph> {
   const graph = createGraphBuilder('decoder', sink)
-  const linear = createLinear(graph, format)
+  const casts = createCasts(graph)
+  const linear = createLinear(graph, format, casts)
   const { layers, hiddenSize, vocabularySize, kvHeads, headSize } = shape
   graph.input('input_ids', 'int64', ['batch', 'sequence'])
   graph.input('seqlens_k', 'int32', ['batch'])
@@ -89,11 +96,14 @@ export async function writeLlamaGraph(
   graph.input(LOGIT_POSITIONS, 'int64', ['positions'])
   graph.output('logits', 'float', ['batch', 'positions', vocabularySize])
   graph.output(HIDDEN_STATE, 'float', ['batch', 'positions', hiddenSize])
-  await addRope(graph, shape)
+  await addRope(graph, shape, cache === 'fp16')
   const embedding = await weights.embedding()
-  await graph.weight('embedding', 'float', [vocabularySize, hiddenSize], embedding.values)
+  const half = format === 'fp16'
+  if (half) await graph.weight('embedding', 'float16', [vocabularySize, hiddenSize], toHalf(embedding.values))
+  else await graph.weight('embedding', 'float', [vocabularySize, hiddenSize], embedding.values)
 
-  let x = graph.node('Gather', ['embedding', 'input_ids'], { axis: 0 })
+  const embedded = graph.node('Gather', ['embedding', 'input_ids'], { axis: 0 })
+  let x = half ? casts.whole(embedded) : embedded
   let branch: string | undefined
   const norm = async (name: string, gain: Float32Array): Promise<string> => {
     const weight = graph.constant(name, 'float', [hiddenSize], gain)
@@ -116,7 +126,7 @@ export async function writeLlamaGraph(
   for (let layer = 0; layer < layers; layer++) {
     const p = `layer${layer}`
     for (const part of ['key', 'value']) {
-      const type = cacheScales === undefined ? 'float' : 'int8'
+      const type = CACHE_ELEMENT[typeof cache === 'string' ? cache : 'int8']
       graph.input(`past_key_values.${layer}.${part}`, type, ['batch', kvHeads, 'past', headSize])
       graph.output(`present.${layer}.${part}`, type, ['batch', kvHeads, 'total', headSize])
     }
@@ -127,7 +137,8 @@ export async function writeLlamaGraph(
       weights,
       layer,
       await norm(`${p}.norm1`, await weights.vector(layer, 'norm1')),
-      cacheScales?.[layer],
+      cache,
+      casts,
     )
     branch = await linear.add(`${p}.o`, attended, await weights.matrix(layer, 'o'))
     const h = await norm(`${p}.norm2`, await weights.vector(layer, 'norm2'))
@@ -139,9 +150,12 @@ export async function writeLlamaGraph(
   }
   const final = HIDDEN_STATE
   graph.nodeWith('Gather', [await norm('norm.final', await weights.finalNorm()), LOGIT_POSITIONS], [final], { axis: 1 })
-  const tiedPlain = shape.tiedEmbeddings && format === 'fp32'
-  const logits = tiedPlain
-    ? graph.node('MatMul', [final, transposed(graph, 'embedding')])
+  const tied = shape.tiedEmbeddings && (half || format === 'fp32')
+  const product = (input: string): string => graph.node('MatMul', [input, transposed(graph, 'embedding')])
+  const logits = tied
+    ? half
+      ? casts.whole(product(casts.half(final)))
+      : product(final)
     : await linear.add('head', final, shape.tiedEmbeddings ? embedding : await weights.head())
   graph.nodeWith('Identity', [logits], ['logits'])
   return { graph: graph.finish(), reports: linear.reports }
@@ -154,9 +168,12 @@ async function addAttention(
   weights: LlamaWeights,
   layer: number,
   h: string,
-  scales: CacheScales[number] | undefined,
+  cache: Cache,
+  casts: Casts,
 ): Promise<string> {
   const p = `layer${layer}`
+  const scales = typeof cache === 'string' ? undefined : cache[layer]
+  const half = cache === 'fp16'
   const { heads, kvHeads, headSize } = shape
   // What goes wrong in the first layers' attention goes through all others: seen to be half of what pr8 loses.
   const sensitive = layer < shape.layers / 3
@@ -184,7 +201,7 @@ async function addAttention(
   graph.nodeWith(
     'GroupQueryAttention',
     [
-      ...inputs,
+      ...(half ? inputs.map((input) => (input === '' ? '' : casts.half(input))) : inputs),
       ...past,
       'seqlens_k',
       'total_seq',
@@ -204,7 +221,7 @@ async function addAttention(
         : { k_quant_type: 'PER_TENSOR', v_quant_type: 'PER_TENSOR', kv_cache_bit_width: 8 }),
     },
   )
-  return `${p}.attended`
+  return half ? casts.whole(`${p}.attended`) : `${p}.attended`
 }
 
 function addHeadNorm(
@@ -231,7 +248,11 @@ function transposed(graph: GraphBuilder, name: string): string {
   return graph.node('Transpose', [name])
 }
 
-async function addRope(graph: GraphBuilder, { contextLength, headSize, ropeFrequencies }: LlamaShape): Promise<void> {
+async function addRope(
+  graph: GraphBuilder,
+  { contextLength, headSize, ropeFrequencies }: LlamaShape,
+  inHalf: boolean,
+): Promise<void> {
   const half = headSize / 2
   for (const [name, wave] of [
     ['rope.cos', Math.cos],
@@ -240,7 +261,8 @@ async function addRope(graph: GraphBuilder, { contextLength, headSize, ropeFrequ
     const table = new Float32Array(contextLength * half)
     for (let at = 0; at < table.length; at++)
       table[at] = wave(Math.floor(at / half) * (ropeFrequencies[at % half] ?? 0))
-    await graph.weight(name, 'float', [contextLength, half], table)
+    if (inHalf) await graph.weight(name, 'float16', [contextLength, half], toHalf(table))
+    else await graph.weight(name, 'float', [contextLength, half], table)
   }
 }
 

@@ -141,7 +141,7 @@ describe('a GGUF file', () => {
     const path = join(folder, 'model.gguf')
     await writeFile(path, encode(await draft()))
     const logits = new Map<string, Float32Array>()
-    for (const format of ['fp32', 'int8', 'int4', 'pr8'] as const) {
+    for (const format of ['fp32', 'fp16', 'int8', 'int4', 'pr8'] as const) {
       const out = join(folder, format)
       const { manifest, reports } = await importModel(path, out, { ...OPTIONS, format })
       expect(manifest).toMatchObject({ license: 'Apache-2.0', format, architecture: { layers: 2, contextLength: 128 } })
@@ -152,8 +152,10 @@ describe('a GGUF file', () => {
       await decoder.close()
     }
     const error = (format: string): number => relativeError(logits.get('fp32')!, logits.get(format)!)
-    expect([error('int8') < 0.05, error('pr8') < 0.05, error('int4') < 0.4]).toEqual([true, true, true])
-    expect((await readdir(folder)).sort()).toEqual(['fp32', 'int4', 'int8', 'model.gguf', 'pr8'])
+    expect([error('fp16') < 0.005, error('int8') < 0.05, error('pr8') < 0.05, error('int4') < 0.4]).toEqual(
+      Array(4).fill(true),
+    )
+    expect((await readdir(folder)).sort()).toEqual(['fp16', 'fp32', 'int4', 'int8', 'model.gguf', 'pr8'])
   })
 
   it('keeps keys and values in int8 where asked to, under scales measured over a text', async () => {

@@ -144,7 +144,7 @@ const INT8_SCALES = Array.from({ length: SMALL.layers }, () => ({ key: 0.04, val
 
 const CASES: readonly { name: string; load: () => Promise<ModelPackage>; schedules: number }[] = [
   { name: 'the demo model', load: () => loadModelPackage(PACKAGE_DIRECTORY), schedules: 500 * FACTOR },
-  ...(['fp32', 'int8', 'int4', 'pr8'] as const).map((format) => ({
+  ...(['fp32', 'fp16', 'int8', 'int4', 'pr8'] as const).map((format) => ({
     name: `random weights, ${format}`,
     load: () => randomPackage(SMALL, format),
     schedules: 16 * FACTOR,

@@ -2,6 +2,7 @@
  * Keys and values in a device's memory, where they stay: a run takes them and leaves them there. Allocated through the
  * session, zeroed by a graph of one node, because memory of a device cannot be written to from here.
  */
+import { EngineError } from '../errors.js'
 import { CACHE_ELEMENT_BYTES, type CacheType } from '../graph.js'
 import { createWireWriter, type WireWriter } from '../onnx/wire.js'
 import type { Runtime } from './c-api.js'
@@ -16,7 +17,10 @@ import {
   type Session,
 } from './session.js'
 
-/** Every slot is zero to begin with: what a device hands out may hold what others left. */
+/**
+ * Every slot is zero to begin with: what a device hands out may hold what others left.
+ * @throws EngineError `device.unavailable` where the device does not take such values, or not so many.
+ */
 export async function createDeviceCache(
   runtime: Runtime,
   session: Session,
@@ -54,7 +58,20 @@ export async function createDeviceCache(
   const clear = async (slot: number): Promise<void> => {
     for (const tensor of ranges.range(slot, 1)) await zeros.run([zero], [tensor])
   }
-  for (let slot = 0; slot < slots; slot++) await clear(slot)
+  const close = (): void => {
+    ranges.release()
+    for (const buffer of buffers) buffer.release()
+    zero.release()
+    zeros.close()
+    allocator.close()
+  }
+  try {
+    for (let slot = 0; slot < slots; slot++) await clear(slot)
+  } catch (cause) {
+    close()
+    const reason = cause instanceof Error ? `: ${cause.message}` : ''
+    throw new EngineError('device.unavailable', `the device keeps no ${type} for this package${reason}`, { cause })
+  }
 
   return {
     range: ranges.range,
@@ -64,13 +81,7 @@ export async function createDeviceCache(
       if (from !== 0) throw new RangeError('on a device a slot is cleared whole')
       await clear(slot)
     },
-    close() {
-      ranges.release()
-      for (const buffer of buffers) buffer.release()
-      zero.release()
-      zeros.close()
-      allocator.close()
-    },
+    close,
   }
 }
 

@@ -191,7 +191,10 @@ function expectComputable({ cacheType }: DecoderGraph, device: Exclude<Device, '
     )
   }
   if (device === 'cuda' && cacheType !== 'float16') {
-    throw new EngineError('device.unavailable', 'device cuda: attention there is of fp16: import with --format fp16')
+    throw new EngineError(
+      'device.unavailable',
+      'device cuda: attention there is of fp16: import with --format fp16, or another one with --kv fp16',
+    )
   }
 }
 

@@ -71,7 +71,10 @@ export async function createNativeDecoder(
   const memory =
     provider === undefined
       ? createHostCache(runtime, shape)
-      : await createDeviceCache(runtime, session, provider, shape)
+      : await createDeviceCache(runtime, session, provider, shape).catch((error: unknown) => {
+          session.close()
+          throw error
+        })
   const logits = new Float32Array(
     Math.max(maxRows === 1 ? 1 : slots, picksPositions ? MAX_VERIFIED : 1) * vocabularySize,
   )

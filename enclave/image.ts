@@ -19,7 +19,7 @@ const COMMAND_LINE = '/proc/cmdline'
 const MODEL_FOLDER = '/model'
 const ANY_ADDRESS = '0.0.0.0'
 /** The host, by vsock and by the one subnet there is; neither needs a route to anywhere else. */
-const HOST_RELAYS: readonly string[] = ['vsock:2:8646', 'tcp:10.0.2.100:8646']
+export const HOST_RELAYS: readonly string[] = ['vsock:2:8646', 'tcp:10.0.2.100:8646']
 
 /** Serves, or serves the reason why not; undefined in that case. */
 export async function runImageWorker(extra: ServeOptions = {}): Promise<RunningWorker | undefined> {

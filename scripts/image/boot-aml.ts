@@ -29,10 +29,10 @@ interface Seen {
   readonly written: Buffer
 }
 
-/** Kernels of both: `own` of the production or the test flavour, `debian` of the developer flavour. */
+/** `own` are kernels of ours by the flavour that has them, `debian` is of the developer flavour. */
 export async function bootAml(
   lane: Lane,
-  own: GuestMaker,
+  own: Readonly<Record<string, GuestMaker>>,
   debian: GuestMaker,
   qemu: string,
   scratch: string,
@@ -51,24 +51,34 @@ export async function bootAml(
       return 'the developer flavour, which enters no release'
     }),
   )
-  const name = 'our own kernel denies a host’s table every access to memory, and the worker runs on'
-  if (!shown) return lane.skip(name, 'the control did not show what would be denied')
-  await lane.check(name, () =>
-    withTable(own, 'aml-own', table, scratch, secret, async (guest, seen) => {
-      // Each attempt has begun and none has come to its end.
-      expect(
-        seen.sent.toString('latin1') === 'RWT',
-        'RWT alone at the host',
-        JSON.stringify(seen.sent.toString('latin1')),
-      )
-      expect(seen.secret.equals(secret), 'the secret where it was', seen.secret.toString('hex'))
-      expect(!seen.written.equals(WRITTEN), 'memory that was not written', seen.written.toString('hex'))
-      await untilAnswering(guest)
-      const { status } = await ask(guest, '/healthz')
-      expect(status === 200, '/healthz 200', String(status))
-      return 'read, write and a table region'
-    }),
-  )
+  for (const [flavour, maker] of Object.entries(own)) {
+    const name = `the ${flavour} kernel denies a host’s table every access to memory, and the worker runs on`
+    if (!shown) lane.skip(name, 'the control did not show what would be denied')
+    else await lane.check(name, () => deniesTable(maker, `aml-${flavour}`, table, scratch, secret))
+  }
+}
+
+async function deniesTable(
+  maker: GuestMaker,
+  name: string,
+  table: string,
+  scratch: string,
+  secret: Buffer,
+): Promise<string> {
+  return withTable(maker, name, table, scratch, secret, async (guest, seen) => {
+    // Each attempt has begun and none has come to its end.
+    expect(
+      seen.sent.toString('latin1') === 'RWT',
+      'RWT alone at the host',
+      JSON.stringify(seen.sent.toString('latin1')),
+    )
+    expect(seen.secret.equals(secret), 'the secret where it was', seen.secret.toString('hex'))
+    expect(!seen.written.equals(WRITTEN), 'memory that was not written', seen.written.toString('hex'))
+    await untilAnswering(guest)
+    const { status } = await ask(guest, '/healthz')
+    expect(status === 200, '/healthz 200', String(status))
+    return 'read, write and a table region'
+  })
 }
 
 async function withTable(

@@ -3,7 +3,7 @@
  * no others, they find nothing, and the worker refuses and says so. What a GPU would do next was never seen.
  */
 import { bootPlain } from './boot-plain.js'
-import { checkProbe } from './boot-test.js'
+import { block, checkProbe } from './boot-test.js'
 import { ask, type GuestMaker, untilAnswering, withGuest } from './guests.js'
 import { expect, type Lane } from './lane.js'
 
@@ -17,6 +17,9 @@ const CONSOLE: readonly string[] = [
   'subrosa: no module is taken any more',
   'subrosa: worker started',
 ]
+
+/** nvmlReturn_t NVML_ERROR_DRIVER_NOT_LOADED. */
+const DRIVER_NOT_LOADED = '9'
 
 /** `test` has the driver as it is, and a SIMULATED CPU, so that the worker gets as far as its GPU. */
 export async function bootGpu(lane: Lane, gpu: GuestMaker, test: GuestMaker): Promise<void> {
@@ -40,6 +43,14 @@ export async function bootGpu(lane: Lane, gpu: GuestMaker, test: GuestMaker): Pr
           at = found
         }
         return 'EKEYREJECTED for the one, EPERM for the other; NVIDIA’s own module ran and found no GPU'
+      },
+    )
+    await lane.check(
+      'the keeper of the ready state answers the worker, through the descriptor that init left it',
+      async () => {
+        const code = await block(guest, 'KEEPER')
+        expect(code === DRIVER_NOT_LOADED, `${DRIVER_NOT_LOADED}, the driver is not loaded`, code)
+        return `code ${code}: the driver is not loaded`
       },
     )
     await lane.check(

@@ -3,12 +3,13 @@ import { randomBytes } from 'node:crypto'
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { connect } from '../../client/index.js'
-import { imageDigestOf } from '../../enclave/image.js'
+import { HOST_RELAYS, imageDigestOf } from '../../enclave/image.js'
 import { toHex } from '../../verifier/protocol/bytes.js'
 import type { GuestProbe } from '../simulated/guest-probe.js'
 import { SIMULATED_LAUNCH_DIGEST } from '../simulated/snp-platform.js'
 import { ask, type GuestMaker, untilAnswering, withGuest } from './guests.js'
 import { type HostConfigurationFile, hostConfigurationFor } from './host-configuration.js'
+import { type HostRelay, startHostRelay, VSOCK_CARRIER } from './host-relay.js'
 import { expect, type Lane } from './lane.js'
 import { bootFilesOf } from './measurements.js'
 import { repository } from './places.js'
@@ -21,7 +22,8 @@ export async function bootTest(lane: Lane, maker: GuestMaker, scratch: string, m
   const hostItems = await writeHostItems(scratch, configuration)
   const capture = join(scratch, 'network.pcap')
   const imageDigest = toHex(imageDigestOf((await bootFilesOf(maker.folder)).commandLine))
-  await withGuest(maker.start('test', { hostItems, capture }), async (guest) => {
+  const relay = await startHostRelay(scratch, join(repository, 'releases', 'index.note'))
+  await withGuest(maker.start('test', { hostItems, capture, ...relay.changes }), async (guest) => {
     const up = await lane.check('test flavour: ready, with a configuration whose digest is the launch’s', async () => {
       const ms = await untilAnswering(guest)
       const { status, text } = await ask(guest, '/readyz')
@@ -33,6 +35,7 @@ export async function bootTest(lane: Lane, maker: GuestMaker, scratch: string, m
     await lane.check('the client SDK verifies the booted worker and completes a sealed chat', () =>
       chat(guest, configuration, canary, imageDigest),
     )
+    await checkRelays(lane, guest, relay)
     await lane.check('in the guest: no shell, no setuid, one writable folder, one port, no dangerous call', () =>
       checkProbe(guest),
     )
@@ -46,7 +49,7 @@ export async function bootTest(lane: Lane, maker: GuestMaker, scratch: string, m
       expect(size > 10_000, 'a capture of the chat’s traffic', `${size} bytes`)
       return `${files.length} files, ${size} bytes of traffic among them`
     })
-  })
+  }).finally(() => relay.close())
   await lane.check('a configuration whose digest differs is refused', async () => {
     const other = await writeHostItems(scratch, configuration, 'off')
     return withGuest(maker.start('other-configuration', { hostItems: other }), async (guest) => {
@@ -56,6 +59,23 @@ export async function bootTest(lane: Lane, maker: GuestMaker, scratch: string, m
       return 'padding off, HOST_DATA of padding tick'
     })
   })
+}
+
+/** The guest has no route: what it gets from the host comes by one port of its own subnet, or by vsock. */
+async function checkRelays(lane: Lane, guest: RunningGuest, { changes, sha256 }: HostRelay): Promise<void> {
+  for (const address of HOST_RELAYS) {
+    const name = `the booted worker gets an endorsement from the host’s relay at ${address}`
+    if (address.startsWith('vsock:') && changes.vsock === undefined) {
+      lane.skip(name, `${VSOCK_CARRIER} is not on the path`)
+      continue
+    }
+    await lane.check(name, async () => {
+      const seen = JSON.parse(await block(guest, 'RELAYS')) as Readonly<Record<string, unknown>>
+      const got = JSON.stringify(seen[address])
+      expect(got === JSON.stringify([sha256]), `one of SHA-256 ${sha256}`, got)
+      return `SHA-256 ${sha256.slice(0, 16)}…, as the host has it`
+    })
+  }
 }
 
 /** With `padding`, a configuration other than the one whose digest is given. */

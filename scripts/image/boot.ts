@@ -14,7 +14,7 @@ import { artifactFolder, cacheFolder, FLAVOURS, type Flavour, repository } from 
 import { prepareQemu } from './qemu.js'
 
 /**
- * Which boots, and of what: Debian's kernel, ours, ours under the SEV firmware, both with a hostile table, ours with a TPM, the test
+ * Which boots, and of what: Debian's kernel, ours, ours under the SEV firmware, Debian's and both of ours with a hostile table, ours with a TPM, the test
  * flavour, and the GPU flavour with its kernel on a machine without a GPU.
  */
 export const BOOT_SUITES = ['plain', 'production', 'firmware', 'aml', 'tpm', 'test', 'gpu'] as const
@@ -24,7 +24,7 @@ const NEEDS: Readonly<Record<BootSuite, readonly Flavour[]>> = {
   plain: ['developer'],
   production: ['production'],
   firmware: ['production'],
-  aml: ['production', 'developer'],
+  aml: ['production', 'gpu', 'developer'],
   tpm: ['production'],
   test: ['test'],
   gpu: ['gpu', 'gpu-test'],
@@ -48,7 +48,10 @@ export async function bootLane(suites: readonly BootSuite[] = BOOT_SUITES): Prom
     if (suites.includes('plain')) await bootPlain(lane, await maker('developer'), 'developer')
     if (suites.includes('production')) await bootPlain(lane, await maker('production'), 'production')
     if (suites.includes('firmware')) await bootUnderFirmware(lane, await maker('production'))
-    if (suites.includes('aml')) await bootAml(lane, await maker('production'), await maker('developer'), qemu, scratch)
+    if (suites.includes('aml')) {
+      const own = { production: await maker('production'), gpu: await maker('gpu') }
+      await bootAml(lane, own, await maker('developer'), qemu, scratch)
+    }
     if (suites.includes('tpm')) await bootTpm(lane, await maker('production'), qemu, scratch, modelFolder)
     if (suites.includes('test')) await bootTest(lane, await maker('test'), scratch, modelFolder)
     if (suites.includes('gpu')) await bootGpu(lane, await maker('gpu'), await maker('gpu-test'))

@@ -35,6 +35,10 @@ export interface Guest {
   readonly hostItems?: Readonly<Record<string, string>>
   /** File for the serial port's output. */
   readonly serial: string
+  /** Command that answers on its standard streams whatever the guest says to port 8646 of 10.0.2.100, once a connection. */
+  readonly relayCommand?: string
+  /** Socket of a vhost-user back end that carries the guest's vsock. */
+  readonly vsock?: string
   /** File for everything that goes over the guest's network, as pcap. */
   readonly capture?: string
   readonly deadlineMs: number
@@ -148,6 +152,7 @@ async function qemuArguments(qemu: string, guest: Guest, port: number, scratch: 
     boot.push('-chardev', `socket,id=tpm-control,path=${guest.tpm}`, '-tpmdev', 'emulator,id=tpm,chardev=tpm-control')
     boot.push('-device', 'tpm-crb,tpmdev=tpm')
   }
+  const forward = guest.relayCommand === undefined ? '' : `,guestfwd=tcp:10.0.2.100:8646-cmd:${guest.relayCommand}`
   return [
     ...['-L', join(qemu, 'usr/share/qemu'), '-L', join(qemu, 'usr/share/seabios')],
     ...['-accel', 'tcg,thread=multi', '-machine', 'q35', '-cpu', 'max', '-smp', '2', '-m', String(memoryMiB)],
@@ -167,7 +172,18 @@ async function qemuArguments(qemu: string, guest: Guest, port: number, scratch: 
           '-machine',
           'memory-backend=ram',
         ]),
-    ...['-netdev', `user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:${port}-:8080`],
+    ...(guest.vsock === undefined
+      ? []
+      : [
+          ...[
+            '-object',
+            `memory-backend-memfd,id=shared,size=${memoryMiB}M,share=on`,
+            '-machine',
+            'memory-backend=shared',
+          ],
+          ...['-chardev', `socket,id=vsock,path=${guest.vsock}`, '-device', 'vhost-user-vsock-pci,chardev=vsock'],
+        ]),
+    ...['-netdev', `user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:${port}-:8080${forward}`],
     ...['-device', 'virtio-net-pci,netdev=net,romfile='],
     ...(guest.capture === undefined ? [] : ['-object', `filter-dump,id=dump,netdev=net,file=${guest.capture}`]),
   ]

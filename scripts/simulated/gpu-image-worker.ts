@@ -7,6 +7,7 @@ import { createAdaptorServer } from '@hono/node-server'
 import { WorkerError } from '../../enclave/errors.js'
 import { createLogger } from '../../enclave/log.js'
 import { openMachine } from '../../enclave/machine.js'
+import { createReadyKeeper } from '../../enclave/platforms/ready-keeper.js'
 import { loadSimulatedPlatform } from '../../enclave/platforms/simulated.js'
 import { createRefusalApp } from '../../enclave/refusal-app.js'
 import { DEFAULT_PORT } from '../../enclave/serve.js'
@@ -32,7 +33,20 @@ createAdaptorServer({ fetch: createRefusalApp(refusal).fetch, overrideGlobalObje
   DEFAULT_PORT,
   '0.0.0.0',
   async () => {
-    const probe = JSON.stringify(await probeGuest())
-    process.stdout.write(`-----SUBROSA PROBE-----\n${probe}\n-----END SUBROSA PROBE-----\n`)
+    print('KEEPER', await askKeeper())
+    print('PROBE', JSON.stringify(await probeGuest()))
   },
 )
+
+/** What comes through the descriptor that init left for the worker: the driver's return code, or why there is none. */
+async function askKeeper(): Promise<string> {
+  try {
+    return String(await createReadyKeeper(Number(process.env['SUBROSA_GPU_READY']))(false))
+  } catch (error) {
+    return String(error)
+  }
+}
+
+function print(name: string, text: string): void {
+  process.stdout.write(`-----SUBROSA ${name}-----\n${text}\n-----END SUBROSA ${name}-----\n`)
+}

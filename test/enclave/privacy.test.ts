@@ -123,7 +123,7 @@ describe('privacy', () => {
     const importers = readdirSync(folder, { recursive: true, encoding: 'utf8' })
       .filter((name) => name.endsWith('.ts') && !name.includes('node_modules'))
       .filter((name) => /from '(node:)?fs(\/promises)?'/.test(readFileSync(new URL(name, folder), 'utf8')))
-    // library.ts hashes the runtime, package.ts reads the model, serve.ts looks for it, image.ts reads what the host handed over,
+    // library.ts hashes the runtime, cuda.ts and elf.ts read what lies beside it, package.ts reads the model, serve.ts looks for it, image.ts reads what the host handed over,
     // server/config.ts hashes an inference server's program, server/launch.ts takes away a socket that an earlier one left,
     // kernel-files.ts talks to the kernel, ready-keeper.ts to a process that init started, cli.ts writes the simulated root, cli-model.ts is not part of the worker: an owner seals a
     // package with it.
@@ -131,6 +131,8 @@ describe('privacy', () => {
       'cli-model.ts',
       'cli.ts',
       'image.ts',
+      'inference/ort/cuda.ts',
+      'inference/ort/elf.ts',
       'inference/ort/library.ts',
       'inference/package.ts',
       'inference/server/config.ts',

@@ -30,7 +30,7 @@ export async function forward(
   request: IncomingMessage,
   response: ServerResponse,
   pool: WorkerPool,
-  onReceipt: (receipt: ReceivedReceipt) => void,
+  onReceipt: (receipt: ReceivedReceipt, worker: HeldWorker) => void,
 ): Promise<void> {
   const left = new AbortController()
   response.once('close', () => {
@@ -38,10 +38,17 @@ export async function forward(
   })
   try {
     const body = await readBody(request)
-    const { worker, answer } = await ask(request, body, pool, left.signal)
+    const { method = 'GET', url = '/' } = request
+    const { pathname, search } = new URL(`http://local${url}`)
+    const { worker, answer } = await pool.send(pathname.slice('/v1'.length) + search, {
+      method,
+      headers: forwardedHeaders(request.headers),
+      signal: left.signal,
+      ...(method === 'POST' ? { body } : {}),
+    })
     await relay(answer, response, left.signal)
     const receipt = await worker.session.receipt(answer).catch(() => undefined)
-    if (receipt !== undefined) onReceipt(receipt)
+    if (receipt !== undefined) onReceipt(receipt, worker)
   } catch (error) {
     if (left.signal.aborted) response.destroy()
     else refuse(response, refusalFor(error))
@@ -64,35 +71,6 @@ async function readBody(request: IncomingMessage): Promise<Uint8Array<ArrayBuffe
   }
   if (size > TRANSPORT_LIMITS.maxRequestBytes) throw new BodyTooLargeError()
   return new Uint8Array(Buffer.concat(pieces))
-}
-
-/** Asks the held worker; when that reached nobody, the next one that verifies. */
-async function ask(
-  request: IncomingMessage,
-  body: Uint8Array<ArrayBuffer>,
-  pool: WorkerPool,
-  signal: AbortSignal,
-): Promise<{ worker: HeldWorker; answer: Response }> {
-  const { method = 'GET', url = '/' } = request
-  const target = new URL(`http://local${url}`)
-  for (let attempt = 1; ; attempt++) {
-    const worker = await pool.acquire()
-    signal.throwIfAborted()
-    const { baseURL, fetch } = worker.session
-    try {
-      const answer = await fetch(`${baseURL}${target.pathname.slice('/v1'.length)}${target.search}`, {
-        method,
-        headers: forwardedHeaders(request.headers),
-        signal,
-        ...(method === 'POST' ? { body } : {}),
-      })
-      return { worker, answer }
-    } catch (error) {
-      const again = reachedNobody(error) && attempt <= pool.size
-      if (again || error instanceof UnavailableError || error instanceof NotTrustedError) pool.release(worker, error)
-      if (!again) throw error
-    }
-  }
 }
 
 /** What a worker is told of the caller’s request: nothing of this hop, and never the token. */

@@ -17,7 +17,7 @@ import { proxyPage } from './proxy-page.js'
 import { readersOf } from './readers.js'
 import type { ConnectOptions } from './session.js'
 import { stopSignal } from './stop-signal.js'
-import { NoWorkerError, WorkerPool } from './worker-pool.js'
+import { inOrder, NoWorkerError, WorkerPool } from './worker-pool.js'
 
 export interface ProxyFlags extends VerificationFlags {
   readonly worker: readonly string[]
@@ -65,12 +65,12 @@ export async function startProxy(options: ProxyOptions): Promise<RunningProxy> {
     notice = () => undefined,
   } = options
   for (const worker of workers) parseWorkerUrl(worker)
-  const pool = new WorkerPool(workers, connect)
+  const pool = new WorkerPool(inOrder(workers, connect), connect.now)
   let receipts = 0
   const describe = () => {
-    const { held, failures } = pool
+    const { held, refusal } = pool
     if (held !== undefined) return { ready: true, text: readersOf(held.session) }
-    const reason = failures.length === 0 ? 'not verified yet' : new NoWorkerError(failures).message
+    const reason = refusal?.message ?? 'not verified yet'
     return { ready: false, text: `no verified worker, nothing is sent: ${printable(reason)}` }
   }
   const handle = async (request: IncomingMessage, response: ServerResponse, path: string): Promise<void> => {

@@ -80,6 +80,11 @@ export interface WorkerSession {
   /** The receipt of a response that `fetch` returned; settles when its body has been read to the end. */
   receipt(response: Response): Promise<ReceivedReceipt>
   /**
+   * Whether the request of a response that `fetch` returned was sealed and sent once only. Of one that was sealed a second time
+   * a refusal inside the encryption says nothing: the first may have been processed.
+   */
+  sealedOnce(response: Response): boolean
+  /**
    * Renews whatever is due; then a verified worker with a current key is held.
    * @throws NotTrustedError or UnavailableError; nothing was sent but a request for evidence.
    */
@@ -130,6 +135,7 @@ class Session implements WorkerSession {
   readonly #now: () => Date
   readonly #options: ConnectOptions
   readonly #receipts = new WeakMap<Response, Promise<ReceivedReceipt>>()
+  readonly #sealedTwice = new WeakSet<Response>()
   #state: { readonly result: AcceptedResult; readonly worker: VerifiedWorker } | undefined
   #refreshing: Promise<void> | undefined
   #refreshingKeys: Promise<void> | undefined
@@ -166,6 +172,10 @@ class Session implements WorkerSession {
     if (receipt === undefined)
       throw new SessionError('client.foreign-response', 'that response is not from this session')
     return receipt
+  }
+
+  sealedOnce(response: Response): boolean {
+    return this.#receipts.has(response) && !this.#sealedTwice.has(response)
   }
 
   async ready(): Promise<void> {
@@ -291,7 +301,9 @@ class Session implements WorkerSession {
     }
     // An unauthenticated hint that the key is gone: verify anew, seal once more. The first attempt may have been processed.
     try {
-      return await this.#send(request, headers, body, await unlessAborted(this.#currentKey(), signal))
+      const response = await this.#send(request, headers, body, await unlessAborted(this.#currentKey(), signal))
+      this.#sealedTwice.add(response)
+      return response
     } catch (error) {
       if (error instanceof NotTrustedError) throw error.afterAttempt()
       // That nobody was reached now says nothing of the first attempt.

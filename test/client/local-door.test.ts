@@ -106,12 +106,8 @@ describe('a worker’s answer', () => {
 
 /** A pool whose one worker answers with that. */
 function poolAnswering(answer: Response): WorkerPool {
-  const session = {
-    baseURL: 'http://worker.example/v1',
-    fetch: async () => answer,
-    receipt: () => Promise.reject(new Error('none')),
-  }
-  const pool = { size: 1, acquire: async () => ({ url: 'http://worker.example', session }), release: () => undefined }
+  const session = { receipt: () => Promise.reject(new Error('none')) }
+  const pool = { send: async () => ({ worker: { url: 'http://worker.example', session }, answer }) }
   return pool as unknown as WorkerPool
 }
 

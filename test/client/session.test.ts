@@ -78,6 +78,17 @@ describe('a session', () => {
     expect(await models()).toBe(200)
   })
 
+  it('says of which answers the request was sealed once only: of others an encrypted refusal proves nothing', async () => {
+    const { network, session } = await world()
+    const ask = () => session.fetch(`${session.baseURL}/models`)
+    expect(session.sealedOnce(await ask())).toBe(true)
+    network.to = successor.url
+    const again = await ask()
+    expect([again.status, network.sealed, session.sealedOnce(again)]).toEqual([200, 3, false])
+    expect(session.sealedOnce(await ask())).toBe(true)
+    expect(session.sealedOnce(new Response())).toBe(false)
+  })
+
   it('does not ask for evidence again when a late refusal is about a key already replaced', async () => {
     const { network, models } = await world()
     network.to = successor.url

@@ -1,7 +1,7 @@
 /** What a pool hands out: a worker whose proof holds now, on the caller's clock, or none. */
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import type { PolicyDocument } from '../../client/index.js'
-import { NoWorkerError, WorkerPool } from '../../client/worker-pool.js'
+import { inOrder, NoWorkerError, WorkerPool } from '../../client/worker-pool.js'
 import { toHex } from '../../verifier/protocol/bytes.js'
 import { MODEL, stubEngine } from '../enclave/stub.js'
 import { policyFor, type RunningWorker, startWorker } from '../support/worker.js'
@@ -18,7 +18,7 @@ afterAll(() => worker.close())
 it('hands out nothing from the instant at which the evidence ends', async () => {
   let aheadMs = 0
   const clock = () => new Date(Date.now() + aheadMs)
-  const pool = new WorkerPool([worker.url], { policy, now: clock })
+  const pool = new WorkerPool(inOrder([worker.url], { policy, now: clock }), clock)
   const { session } = await pool.acquire()
   const until = session.worker.validUntil.getTime()
   aheadMs = until - Date.now() - 60_000

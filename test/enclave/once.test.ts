@@ -1,6 +1,7 @@
 /** Processed once (P-7.8), and receipts in a chain without a gap (P-10.3, P-10.4), through the whole channel. */
 import { describe, expect, it } from 'vitest'
 import { createIdempotencyTable } from '../../enclave/idempotency.js'
+import { EngineError } from '../../enclave/inference/errors.js'
 import { createSessionTable } from '../../enclave/sessions.js'
 import { toBase64Url, toBytes } from '../../verifier/protocol/bytes.js'
 import { sha256 } from '../../verifier/protocol/hash.js'
@@ -57,6 +58,18 @@ describe('idempotency keys (P-7.8)', () => {
     const long = { ...HELLO, messages: [{ role: 'user', content: 'x'.repeat(20) }] }
     expect((await send(worker, long)).status).toBe(400)
     expect((await send(worker, { ...HELLO, n: 9 })).status).toBe(400)
+    expect((await send(worker, HELLO)).status).toBe(200)
+  })
+
+  it('stay free when too many requests waited', async () => {
+    const engine = stubEngine()
+    const { generate } = engine
+    engine.generate = () => {
+      throw new EngineError('overloaded', 'too many wait')
+    }
+    const worker = await testWorker({ engine })
+    expect((await send(worker, HELLO)).status).toBe(429)
+    engine.generate = generate
     expect((await send(worker, HELLO)).status).toBe(200)
   })
 

@@ -62,6 +62,8 @@ const SINGLE_IMPORTERS: readonly { readonly package: RegExp; readonly only: RegE
   { package: /^onnxruntime-/, only: /^enclave\/inference\/ort\// },
   { package: /^koffi$/, only: /^enclave\/(inference\/ort\/c-api|platforms\/native)\.ts$/ },
   { package: /^refa$/, only: /^enclave\/inference\/grammar\/pattern\.ts$/ },
+  { package: /^undici$/, only: /^client\/directory\/public-fetch\.ts$/ },
+  { package: /^ipaddr\.js$/, only: /^client\/directory\/addresses\.ts$/ },
   { package: /^node-forge$/, only: /^scripts\/simulated\// },
 ]
 
@@ -133,13 +135,18 @@ describe('architecture', () => {
   })
 
   it('keeps Node, servers and inference out of what a browser loads', () => {
-    const reached = reach(['client/index.ts', 'verifier/index.ts', 'verifier/protocol/index.ts'])
+    const reached = reach([
+      'client/index.ts',
+      'client/directory/index.ts',
+      'verifier/index.ts',
+      'verifier/protocol/index.ts',
+    ])
     expect(reached.size).toBeGreaterThan(30)
     const offenders = sources
       .filter((source) => reached.has(source.path))
       .flatMap((source) =>
         source.packages
-          .filter((p) => /^node:|^(onnxruntime|hono|@hono|node-forge|commander|yaml|picocolors)/.test(p))
+          .filter((p) => /^node:|^(onnxruntime|hono|@hono|node-forge|commander|yaml|picocolors|undici)/.test(p))
           .map((p) => `${source.path} → ${p}`),
       )
     expect(offenders).toEqual([])

@@ -17,6 +17,7 @@ import { printable } from '../../verifier/text.js'
 import { parseYaml } from '../../verifier/yaml-text.js'
 import type { CommandStreams } from '../cli-run.js'
 import { stopSignal } from '../stop-signal.js'
+import { readDescriptors } from './file-source.js'
 import { createProviderKey, loadProviderKey, readProviderKey, signDescriptor } from './provider-key.js'
 import { serveDirectory } from './serve.js'
 import { readSources } from './sources.js'
@@ -73,7 +74,7 @@ async function runBuild(from: readonly string[], flags: BuildFlags, streams: Com
     )
   }
   const build = async () => {
-    const { lists, failures } = await readSources(from)
+    const { lists, failures } = await readSources(from, readDescriptors)
     const { kept, leftOut } = await collectDescriptors(lists, new Date())
     return { kept, leftOut: [...failures, ...leftOut] }
   }

@@ -1,38 +1,31 @@
-/** Where descriptors are read from on a command line: files and addresses. Node only. */
-
+/** Reading several sources of descriptors, a few at a time: one that cannot be read hinders no other. */
 import type { DescriptorSourceList, LeftOut } from '../../verifier/directory/collect.js'
-import { MAX_DIRECTORY_BYTES, parseDirectory } from '../../verifier/directory/document.js'
-import { fetchDescriptors } from '../../verifier/directory/fetch.js'
-import { SubrosaError, UnavailableError, UsageError } from '../../verifier/errors.js'
-import { loadFile } from '../../verifier/files.js'
-import { fromUtf8 } from '../../verifier/protocol/bytes.js'
+import { SubrosaError, UnavailableError, UsageError } from '../errors.js'
+
+export interface FailedSource extends LeftOut {
+  readonly error: SubrosaError
+}
 
 export interface ReadSources {
   readonly lists: readonly DescriptorSourceList[]
   /** Sources of which nothing could be read. */
-  readonly failures: readonly (LeftOut & { readonly error: SubrosaError })[]
+  readonly failures: readonly FailedSource[]
 }
 
-const TIMEOUT_MS = 15_000
 const PARALLEL = 8
 
-/** One source: the compact JWS of a directory or of one descriptor. @throws SubrosaError saying why there are none. */
-export async function readDescriptors(source: string): Promise<readonly string[]> {
-  if (/^https?:/i.test(source)) return fetchDescriptors(source, { fetch: globalThis.fetch, timeoutMs: TIMEOUT_MS })
-  const bytes = await loadFile(source, 'directory', MAX_DIRECTORY_BYTES)
-  const text = fromUtf8(bytes).trim()
-  return text.startsWith('{') ? parseDirectory(bytes).descriptors : [text]
-}
-
-/** All of them, a few at a time. One that cannot be read hinders no other. @throws UsageError on what can never be one. */
-export async function readSources(sources: readonly string[]): Promise<ReadSources> {
+/** `read` gives the compact JWS of one source, or throws a SubrosaError. @throws UsageError on what can never be a source. */
+export async function readSources(
+  sources: readonly string[],
+  read: (source: string) => Promise<readonly string[]>,
+): Promise<ReadSources> {
   const lists: DescriptorSourceList[] = []
-  const failures: (LeftOut & { readonly error: SubrosaError })[] = []
+  const failures: FailedSource[] = []
   const left = [...new Set(sources)]
   const work = async (): Promise<void> => {
     for (let source = left.shift(); source !== undefined; source = left.shift()) {
       try {
-        lists.push({ source, descriptors: await readDescriptors(source) })
+        lists.push({ source, descriptors: await read(source) })
       } catch (error) {
         if (!(error instanceof SubrosaError) || error instanceof UsageError) throw error
         failures.push({ source, reason: error.message, malformed: !(error instanceof UnavailableError), error })

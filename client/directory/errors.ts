@@ -1,0 +1,26 @@
+/** Errors of workers that verified and are not used all the same. */
+import type { Check } from '../../verifier/checks.js'
+import { printable } from '../../verifier/text.js'
+import { SubrosaError } from '../errors.js'
+
+/**
+ * The worker is not what its provider lists: `directory.listing`. Nothing was sent.
+ * What to do: use another; whoever lists it is mistaken or lies.
+ */
+export class ListingError extends SubrosaError {
+  /** Ids of the checks that failed. */
+  readonly checks: readonly string[]
+
+  constructor(checks: readonly Check[]) {
+    const failed = checks.filter(({ status }) => status === 'fail')
+    super('directory.listing', printable(`not as listed: ${failed[0]?.reason} (${failed[0]?.id})`))
+    this.checks = failed.map(({ id }) => id)
+  }
+}
+
+/** The worker verified, and its evidence took longer than the intent allows: `directory.slow`. What to do: allow more, or use another. */
+export class TooSlowError extends SubrosaError {
+  constructor(latencyMs: number, maxLatencyMs: number) {
+    super('directory.slow', `its evidence took ${Math.round(latencyMs)} ms, more than ${maxLatencyMs} ms`)
+  }
+}

@@ -1,8 +1,9 @@
 /** `subrosa bench`: what readers of a model see as more of them come. */
 import { readFile, writeFile } from 'node:fs/promises'
-import { type Command, InvalidArgumentError } from 'commander'
+import { type Command, InvalidArgumentError, Option } from 'commander'
 import { refuseUnsafe } from '../../client/prompt-safety.js'
 import { connect } from '../../client/session.js'
+import { DEVICES, type Device } from '../../enclave/inference/device.js'
 import { defaultModelDirectory } from '../../enclave/serve.js'
 import { SubrosaError } from '../../verifier/errors.js'
 import { addVerificationOptions, resolveFlags, type VerificationFlags } from '../../verifier/options.js'
@@ -13,6 +14,7 @@ import { engineTarget, workerTarget } from './targets.js'
 interface BenchFlags extends VerificationFlags {
   readonly model?: string
   readonly server?: string
+  readonly device?: Device
   readonly readers: readonly number[]
   readonly rounds: number
   readonly promptTokens: number
@@ -31,6 +33,7 @@ export function registerBench(program: Command, { stdout }: { readonly stdout: N
     .argument('[url]', 'worker URL; without one, the engine in this process')
     .option('--model <dir>', 'model package to load here (default: the demo model)')
     .option('--server <file>', 'an OpenAI-compatible server to launch and measure, described in JSON')
+    .addOption(new Option('--device <device>', 'where the engine computes (default: cpu)').choices(DEVICES))
     .option('--readers <n,n,...>', 'readers at once, one level after the other', parseLevels, [1, 2, 4, 8, 16])
     .option('--rounds <n>', 'answers for each reader at each level', parseCount, 3)
     .option('--prompt-tokens <n>', 'length of each prompt; for a worker about so many', parseCount, 128)
@@ -49,14 +52,22 @@ export function registerBench(program: Command, { stdout }: { readonly stdout: N
   addVerificationOptions(bench)
 }
 
-async function localTarget({ model, server, readers }: BenchFlags): Promise<Target> {
-  const directory = model ?? defaultModelDirectory()
-  return engineTarget(directory, Math.max(...readers), server === undefined ? undefined : await readServer(server))
+async function localTarget({ model, server, device, readers }: BenchFlags): Promise<Target> {
+  if (server !== undefined && device !== undefined) {
+    throw new SubrosaError('option.conflict', '--device is for the built-in engine: a server chooses its own')
+  }
+  return engineTarget(model ?? defaultModelDirectory(), Math.max(...readers), {
+    ...(server === undefined ? {} : { server: await readServer(server) }),
+    ...(device === undefined ? {} : { device }),
+  })
 }
 
 async function remoteTarget(url: string, flags: BenchFlags): Promise<Target> {
-  if (flags.model !== undefined || flags.server !== undefined) {
-    throw new SubrosaError('option.conflict', '--model and --server measure an engine here: leave out the URL, or them')
+  if (flags.model !== undefined || flags.server !== undefined || flags.device !== undefined) {
+    throw new SubrosaError(
+      'option.conflict',
+      '--model, --server and --device measure an engine here: leave out the URL, or them',
+    )
   }
   refuseUnsafe(flags)
   const { policy, endorsements, sigstore } = await resolveFlags(flags)

@@ -1,6 +1,7 @@
 /** What `subrosa bench` can measure: a model in this process, a server it launches, or a worker elsewhere. */
 import { EventSourceParserStream } from 'eventsource-parser/stream'
 import type { WorkerSession } from '../../client/session.js'
+import { DEFAULT_DEVICE, type Device } from '../../enclave/inference/device.js'
 import type { Engine, GenerateOptions } from '../../enclave/inference/engine.js'
 import { createOrtEngine } from '../../enclave/inference/ort/engine.js'
 import { loadModelPackage } from '../../enclave/inference/package.js'
@@ -20,9 +21,13 @@ const OPTIONS: Omit<GenerateOptions, 'maxTokens' | 'seed'> = {
 }
 
 /** @throws EngineError as the package and the engine do. */
-export async function engineTarget(directory: string, mostReaders: number, server?: unknown): Promise<Target> {
+export async function engineTarget(
+  directory: string,
+  mostReaders: number,
+  { server, device = DEFAULT_DEVICE }: { readonly server?: unknown; readonly device?: Device } = {},
+): Promise<Target> {
   if (server !== undefined) return overEngine((await startServerEngine(directory, server, true)).engine)
-  return overEngine(await createOrtEngine(await loadModelPackage(directory), { maxWaiting: mostReaders }), () =>
+  return overEngine(await createOrtEngine(await loadModelPackage(directory), { maxWaiting: mostReaders, device }), () =>
     process.memoryUsage.rss(),
   )
 }

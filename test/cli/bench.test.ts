@@ -183,7 +183,10 @@ describe('subrosa bench', () => {
     [['--readers', '0'], /whole number above 0/],
     [['--rounds', 'many'], /whole number above 0/],
     [['http://127.0.0.1:1', '--model', 'x'], /leave out the URL/],
+    [['http://127.0.0.1:1', '--device', 'cuda'], /leave out the URL/],
     [['--server', '/nowhere.json'], /expected a JSON file/],
+    [['--server', '/nowhere.json', '--device', 'cuda'], /built-in engine/],
+    [['--device', 'tpu'], /cpu, cuda, webgpu/],
   ])('%j is a mistake of the caller', async (flags, message) => {
     const { status, stdout, stderr } = await subrosa('bench', ...flags)
     expect([status, stdout]).toEqual([2, ''])

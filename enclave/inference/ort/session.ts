@@ -198,8 +198,14 @@ function loadGraph(runtime: Runtime, { graph, weights, threads, provider }: Sess
     )
   } catch (cause) {
     if (cause instanceof EngineError && cause.code === 'device.unavailable') throw cause
-    const where = provider === undefined ? '' : ` on that device: ${cause instanceof Error ? cause.message : ''}`
-    throw new EngineError('package.unusable', `the runtime cannot load the graph${where}`, { cause })
+    if (provider === undefined)
+      throw new EngineError('package.unusable', 'the runtime cannot load the graph', { cause })
+    const reason = cause instanceof Error ? ` (${cause.message})` : ''
+    throw new EngineError(
+      'package.unusable',
+      `the runtime cannot load the whole graph on that device: choose another format of weights, or of keys and values${reason}`,
+      { cause },
+    )
   } finally {
     functions.releaseSessionOptions(sessionOptions)
   }

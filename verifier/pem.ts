@@ -5,7 +5,7 @@
  * Refused: a BEGIN without its END, a label that changes, anything but base64 between them, an empty block. Headers in
  * the old RFC 1421 style are refused with the rest: nothing we read carries them.
  */
-import { type Bytes, fromBase64 } from './protocol/bytes.js'
+import { type Bytes, fromBase64, toCharacters } from './protocol/bytes.js'
 import { FormatError } from './protocol/errors.js'
 
 export interface PemBlock {
@@ -20,7 +20,7 @@ const MAX_BLOCKS = 256
 
 /** Whether the bytes contain a PEM boundary at all. */
 export function looksLikePem(bytes: Uint8Array): boolean {
-  return asciiText(bytes.subarray(0, 64 * 1024)).includes('-----BEGIN ')
+  return toCharacters(bytes.subarray(0, 64 * 1024)).includes('-----BEGIN ')
 }
 
 /**
@@ -32,7 +32,8 @@ export function readPem(bytes: Uint8Array): readonly PemBlock[] {
   const out: PemBlock[] = []
   let explanatory: string[] = []
   let open: { readonly label: string; readonly lines: string[] } | undefined
-  for (const line of asciiText(bytes).split(/\r\n|\n|\r/)) {
+  // One character a byte: boundaries and base64 are ASCII, and explanatory text only has to survive being looked at.
+  for (const line of toCharacters(bytes).split(/\r\n|\n|\r/)) {
     const begin = /^-----BEGIN ([A-Z0-9][A-Z0-9 ]*)-----\s*$/.exec(line)
     const end = /^-----END ([A-Z0-9][A-Z0-9 ]*)-----[\s\0]*$/.exec(line)
     if (open === undefined) {
@@ -54,12 +55,5 @@ export function readPem(bytes: Uint8Array): readonly PemBlock[] {
     }
   }
   if (open !== undefined) throw new FormatError('pem.begin', `PEM block ${open.label} has no end`)
-  return out
-}
-
-/** One character a byte: boundaries and base64 are ASCII, and explanatory text only has to survive being looked at. */
-function asciiText(bytes: Uint8Array): string {
-  let out = ''
-  for (let i = 0; i < bytes.length; i += 0x2000) out += String.fromCharCode(...bytes.subarray(i, i + 0x2000))
   return out
 }

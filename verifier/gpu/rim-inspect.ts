@@ -3,7 +3,7 @@
  * a device by what its signed data names. Choosing trusts nothing: the checks hold the choice to every rule.
  */
 import type { EndorsementPool } from '../endorsements.js'
-import { type Bytes, equalBytes, toHex } from '../protocol/bytes.js'
+import { type Bytes, equalBytes, toCharacters, toHex } from '../protocol/bytes.js'
 import { FormatError } from '../protocol/errors.js'
 import { sha256 } from '../protocol/hash.js'
 import { importVerifyKey, verifyP384 } from '../signature.js'
@@ -135,9 +135,7 @@ export function chooseRim(
 
 /** Whether unreadable text was evidently meant for this version: an endorsement that is wrong, not one that is absent. */
 function names(bytes: Bytes, version: string): boolean {
-  let text = ''
-  for (let i = 0; i < bytes.length; i += 0x2000) text += String.fromCharCode(...bytes.subarray(i, i + 0x2000))
-  return text.toUpperCase().includes(`"${version.toUpperCase()}"`)
+  return toCharacters(bytes).toUpperCase().includes(`"${version.toUpperCase()}"`)
 }
 
 function rank(

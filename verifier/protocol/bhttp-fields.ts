@@ -5,7 +5,7 @@
  * (§5.5), one character a byte. Refused: pseudo-fields (their colon is no token character), upper case, NUL, CR, LF and
  * other control characters, sections above the limits.
  */
-import { type Bytes, concat } from './bytes.js'
+import { type Bytes, concat, toCharacters } from './bytes.js'
 import { FormatError } from './errors.js'
 import { StreamReader, streamOf } from './streams.js'
 import { encodeVarint } from './varint.js'
@@ -72,13 +72,6 @@ export function latin1(text: string): Bytes {
   return out
 }
 
-/** Bytes to text, one character each. TextDecoder is no help: its latin1 is windows-1252. */
-export function fromLatin1(bytes: Uint8Array): string {
-  let out = ''
-  for (let i = 0; i < bytes.length; i += 0x2000) out += String.fromCharCode(...bytes.subarray(i, i + 0x2000))
-  return out
-}
-
 function encodeLine([name, value]: FieldLine): Bytes {
   checkLine(name, value)
   const valueBytes = latin1(value)
@@ -91,7 +84,7 @@ async function readLines(reader: StreamReader, known: boolean, limits: FieldLimi
   const readText = async (length: number): Promise<string> => {
     budget -= length
     if (budget < 0) throw tooLarge(limits)
-    return fromLatin1(await reader.take(length))
+    return toCharacters(await reader.take(length))
   }
   while (!(known && (await reader.ended()))) {
     const nameLength = await reader.varint()

@@ -12,11 +12,10 @@ import {
   encodeKnownFields,
   type FieldLimits,
   type FieldLine,
-  fromLatin1,
   latin1,
   readFields,
 } from './bhttp-fields.js'
-import { type Bytes, concat, isZero, toBytes } from './bytes.js'
+import { type Bytes, concat, isZero, toBytes, toCharacters } from './bytes.js'
 import { FormatError, SubrosaError } from './errors.js'
 import { StreamReader } from './streams.js'
 import { encodeVarint } from './varint.js'
@@ -131,7 +130,7 @@ export async function decodeRequest(
   const text = async (): Promise<string> => {
     const length = await reader.varint()
     if (length > limits.maxControlBytes) throw new FormatError('bhttp.control', `control data of ${length} bytes`)
-    return fromLatin1(await reader.take(length))
+    return toCharacters(await reader.take(length))
   }
   const control = { method: await text(), scheme: await text(), authority: await text(), path: await text() }
   checkRequestControl(control)

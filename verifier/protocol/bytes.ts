@@ -13,7 +13,9 @@ export function toBytes(view: Uint8Array): Bytes {
 }
 
 export function concat(...parts: readonly Uint8Array[]): Bytes {
-  const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0))
+  let length = 0
+  for (const part of parts) length += part.length
+  const out = new Uint8Array(length)
   let offset = 0
   for (const part of parts) {
     out.set(part, offset)
@@ -57,11 +59,19 @@ export function fromHex(text: string): Bytes {
   return out
 }
 
+/** Bytes to text, one character each: what a byte is, is the character's code. */
+export function toCharacters(bytes: Uint8Array): string {
+  let out = ''
+  for (let i = 0; i < bytes.length; i += 0x2000) {
+    // As one list of arguments, which a spread would go through byte by byte.
+    out += String.fromCharCode.apply(null, bytes.subarray(i, i + 0x2000) as unknown as number[])
+  }
+  return out
+}
+
 /** RFC 4648 §4 with padding. */
 export function toBase64(bytes: Uint8Array): string {
-  let binary = ''
-  for (let i = 0; i < bytes.length; i += 0x8000) binary += String.fromCharCode(...bytes.subarray(i, i + 0x8000))
-  return btoa(binary)
+  return btoa(toCharacters(bytes))
 }
 
 /** RFC 4648 §5 without padding. */

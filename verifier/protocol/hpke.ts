@@ -11,6 +11,7 @@ import * as hpke from 'hpke'
 import { aesGcm } from './aes-gcm.js'
 import { type Bytes, toBytes } from './bytes.js'
 import { SubrosaError } from './errors.js'
+import { nodeHkdf } from './hkdf-node.js'
 import {
   AEAD_AES_128_GCM,
   AEAD_AES_256_GCM,
@@ -166,7 +167,14 @@ function chaCha20Poly1305(): Aead {
 }
 
 /** In this thread: WebCrypto's answers wait for another one, which costs more than hashing a hundred bytes here. */
-const KDF: hpke.KDFFactory = noble.KDF_HKDF_SHA256
+const KDF: hpke.KDFFactory = kdfFactory()
+
+function kdfFactory(): hpke.KDFFactory {
+  const node = nodeCrypto()
+  if (node === undefined) return noble.KDF_HKDF_SHA256
+  const kdf = { ...noble.KDF_HKDF_SHA256(), ...nodeHkdf(node) }
+  return () => kdf
+}
 
 const AEADS: ReadonlyMap<number, Aead> = new Map([
   [AEAD_AES_128_GCM, aesGcmAead(16)],

@@ -3,6 +3,7 @@ export interface NodeCrypto {
   createCipheriv(name: string, key: Uint8Array, nonce: Uint8Array, options: { authTagLength: number }): NodeCipher
   createDecipheriv(name: string, key: Uint8Array, nonce: Uint8Array, options: { authTagLength: number }): NodeDecipher
   createHash(name: string, options?: { outputLength: number }): { update(data: Uint8Array): { digest(): Uint8Array } }
+  createHmac(name: string, key: Uint8Array): { update(data: Uint8Array): unknown; digest(): Uint8Array }
   createPrivateKey(key: { key: Uint8Array; format: 'der'; type: 'pkcs8' }): NodeKey
   createPublicKey(
     key:

@@ -68,6 +68,12 @@ export class StreamReader {
 
   /** One QUIC varint. @throws FormatError */
   async varint(): Promise<number> {
+    const here = this.#piece
+    const size = here.length === 0 ? 0 : varintLength(here[0] ?? 0)
+    if (size > 0 && size <= here.length) {
+      this.#piece = here.subarray(size)
+      return decodeVarint(here.subarray(0, size))
+    }
     const first = await this.take(1)
     const rest = await this.take(varintLength(first[0] ?? 0) - 1)
     const whole = new Uint8Array(1 + rest.length)

@@ -30,6 +30,8 @@ export function decodeVarint(bytes: Uint8Array): number {
   if (first === undefined || bytes.length !== varintLength(first)) {
     throw new FormatError('varint.length', `varint: ${bytes.length} bytes do not match the length prefix`)
   }
+  if (bytes.length === 1) return first
+  if (bytes.length === 2) return ((first & 0x3f) << 8) | (bytes[1] ?? 0)
   let value = BigInt(first & 0x3f)
   for (const byte of bytes.subarray(1)) value = (value << 8n) | BigInt(byte)
   if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw new FormatError('varint.range', 'varint: value above 2^53 - 1')

@@ -54,7 +54,7 @@ export async function findCuda(
   const absent = PARTS.map(fileName).filter((name) => !existsSync(join(directory, name)))
   if (absent.length > 0) {
     missing.push(
-      `${absent.join(' and ')}, looked for in ${directory}: put there those of ONNX Runtime ${version}, which the package onnxruntime-gpu ${version} has`,
+      `${absent.join(' and ')}, looked for in ${directory}: put there those of ONNX Runtime ${version}, which PyPI’s onnxruntime-gpu ${version} has`,
     )
   }
   const kernels = join(directory, fileName('cuda'))

@@ -68,6 +68,7 @@ export function createLockedEngine(info: EngineInfo, open: (key: string) => Prom
       get embed() {
         return engine === undefined ? refuse : engine.embed
       },
+      healthy: () => !closed && engine?.healthy?.() !== false,
       async close() {
         closed = true
         await attempt.catch(() => undefined)

@@ -50,6 +50,8 @@ export interface Ticket {
 export interface Scheduler {
   /** @throws OverloadedError when too many wait, EngineError `closed`. */
   submit(request: SequenceRequest): Ticket
+  /** False once a slot could not be emptied: nothing is computed any more, because what it held could meet the next request. */
+  healthy(): boolean
   /** Ends everything with `closed`, and resolves when no run is in progress. */
   close(): Promise<void>
 }
@@ -97,6 +99,7 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs, keepMs, veri
   const verify = verifies === true ? decoder.verify : undefined
   let turn = 0
   let closed = false
+  let broken = false
   let looping: Promise<void> | undefined
   /** The one whose prompt is being computed right now. */
   let filling: Sequence | undefined
@@ -115,14 +118,25 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs, keepMs, veri
 
   function kick(): void {
     if (looping !== undefined) return
-    looping = loop().finally(() => {
-      looping = undefined
-      // Something may have come in after the loop's last look.
-      if (hasWork()) kick()
-    })
+    looping = loop()
+      .catch(breakDown)
+      .finally(() => {
+        looping = undefined
+        // Something may have come in after the loop's last look.
+        if (hasWork()) kick()
+      })
+  }
+
+  /** Only giving slots back fails as a whole: runs fail for their requests alone. */
+  function breakDown(error: unknown): void {
+    broken = true
+    closed = true
+    for (const sequence of [...waiting.all(), ...active]) end(sequence, asEngineError(error))
+    active.clear()
   }
 
   function hasWork(): boolean {
+    if (broken) return false
     const admissible = waiting.size > 0 && slots.available > 0
     return admissible || slots.expired() || [...active].some((sequence) => sequence.gone || runnable(sequence))
   }
@@ -320,6 +334,7 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs, keepMs, veri
       }
       return { wake: kick, leave: () => end(sequence) }
     },
+    healthy: () => !broken,
     async close() {
       closed = true
       for (const sequence of [...waiting.all(), ...active]) end(sequence, closedError())

@@ -19,7 +19,10 @@ interface FakeDecoder extends Decoder {
   readonly cut: string[]
 }
 
-function fakeDecoder(slots: number, options: { maxRows?: number; fail?: (slot: number) => boolean } = {}): FakeDecoder {
+function fakeDecoder(
+  slots: number,
+  options: { maxRows?: number; fail?: (slot: number) => boolean; failClear?: (slot: number) => boolean } = {},
+): FakeDecoder {
   const runs: string[] = []
   const cleared: number[] = []
   const cut: string[] = []
@@ -46,6 +49,7 @@ function fakeDecoder(slots: number, options: { maxRows?: number; fail?: (slot: n
     },
     interrupt: () => void runs.push('interrupt'),
     async clear(slot) {
+      if (options.failClear?.(slot)) throw new Error('broken')
       cleared.push(slot)
     },
     async truncate(slot, tokens) {
@@ -100,6 +104,23 @@ describe('the scheduler', () => {
     expect(decoder.runs).toEqual(['p0:4', 'p1:4', 'p2:4', 'd0,1,2', 'd0,1,2', 'd0,1,2'])
     await scheduler.close()
     expect(decoder.cleared.sort()).toEqual([0, 1, 2])
+  })
+
+  it('gives a slot to nobody that could not be emptied: everything ends, and nothing more is taken', async () => {
+    const decoder = fakeDecoder(2, { failClear: (slot) => slot === 0 })
+    const scheduler = create(decoder)
+    expect(scheduler.healthy()).toBe(true)
+    const first = submit(scheduler, 2)
+    const others = [submit(scheduler, 1000), submit(scheduler, 1000)]
+    expect(await first.ended).toBeUndefined()
+    const errors = await Promise.all(others.map(({ ended }) => ended))
+    expect(errors.map((error) => error?.code)).toEqual(['engine.failed', 'engine.failed'])
+    expect(scheduler.healthy()).toBe(false)
+    const runs = decoder.runs.length
+    expect(() => submit(scheduler, 1)).toThrowError(expect.objectContaining({ code: 'closed' }))
+    await new Promise((resolve) => setTimeout(resolve, 5))
+    expect(decoder.runs).toHaveLength(runs)
+    await scheduler.close()
   })
 
   it('computes one row a run where rows could influence each other, and cuts prompts one way', async () => {

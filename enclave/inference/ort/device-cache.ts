@@ -39,9 +39,8 @@ export async function createDeviceCache(
   })
   const zero = bindTensor(runtime, type, new Uint8Array(CACHE_ELEMENT_BYTES[type]), [1])
   // One buffer for all slots where a part of a buffer can be named, and one a slot where it cannot.
-  const buffers: readonly DeviceTensor[] = Array.from({ length: provider.addressable ? caches : caches * slots }, () =>
-    allocator.allocate(type, slotDimensions(shape, provider.addressable ? slots : 1)),
-  )
+  const [count, slotsEach] = provider.addressable ? [caches, slots] : [caches * slots, 1]
+  const buffers: DeviceTensor[] = []
   const slotBytes = slotDimensions(shape, 1).reduce((product, size) => product * size, CACHE_ELEMENT_BYTES[type])
   const ranges = rememberRanges(slots, (first, count): readonly BoundTensor[] => {
     if (provider.addressable) {
@@ -66,11 +65,16 @@ export async function createDeviceCache(
     allocator.close()
   }
   try {
+    while (buffers.length < count) buffers.push(allocator.allocate(type, slotDimensions(shape, slotsEach)))
     for (let slot = 0; slot < slots; slot++) await clear(slot)
   } catch (cause) {
     close()
     const reason = cause instanceof Error ? `: ${cause.message}` : ''
-    throw new EngineError('device.unavailable', `the device keeps no ${type} for this package${reason}`, { cause })
+    throw new EngineError(
+      'device.unavailable',
+      `the device does not keep ${slots} slots of this package’s ${type}${reason}`,
+      { cause },
+    )
   }
 
   return {

@@ -104,6 +104,7 @@ export async function createOrtEngine(modelPackage: ModelPackage, options: OrtEn
             return embedText(scheduler, promptTokens, embedOptions)
           },
         }),
+    healthy: () => closed === undefined && scheduler.healthy(),
     close() {
       closed ??= scheduler.close().then(() => decoder.close())
       return closed

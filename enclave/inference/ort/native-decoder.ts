@@ -171,12 +171,15 @@ export async function createNativeDecoder(
     clear: (slot) => truncate(slot, 0),
     truncate,
     async close() {
-      // Only what was written: most of the memory the system has not even given yet.
-      for (let slot = 0; slot < slots; slot++) await truncate(slot, 0)
-      memory.close()
-      session.close()
-      logits.fill(0)
-      hidden.fill(0)
+      try {
+        // Only what was written: most of the memory the system has not even given yet.
+        for (let slot = 0; slot < slots; slot++) await truncate(slot, 0)
+      } finally {
+        memory.close()
+        session.close()
+        logits.fill(0)
+        hidden.fill(0)
+      }
     },
   }
 

@@ -1,13 +1,15 @@
 /**
  * Strict DER (ITU-T X.690 §8 and §10): the element reader under certificates, CRLs and their signatures.
  *
- * Only what X.509 uses: low tag numbers, definite minimal lengths, minimal INTEGERs, canonical BOOLEANs, no trailing
- * bytes, bounded depth. Anything else is refused, so two readers of the same bytes cannot disagree about where an
- * element ends. Elements are views of the received bytes; nothing is ever encoded again.
+ * Only what X.509 uses: low tag numbers, the universal types below, definite minimal lengths, minimal INTEGERs and object
+ * identifiers, canonical BOOLEANs, BIT STRINGs whose unused bits are zero, well-formed text and times, no trailing bytes,
+ * bounded depth. Anything else is refused, so two readers of the same bytes cannot disagree about where an element ends
+ * or what it says. Elements are views of the received bytes; nothing is ever encoded again.
  */
-import { type Bytes, toBytes } from './protocol/bytes.js'
+import { type Bytes, fromUtf8, toBytes } from './protocol/bytes.js'
 import { FormatError } from './protocol/errors.js'
 
+/** The universal types X.509 uses, in the form that DER gives them (X.690 §8.9.1, §8.11.1, §10.2). */
 export const TAG = {
   boolean: 0x01,
   integer: 0x02,
@@ -17,9 +19,15 @@ export const TAG = {
   oid: 0x06,
   enumerated: 0x0a,
   utf8String: 0x0c,
+  numericString: 0x12,
+  printableString: 0x13,
+  teletexString: 0x14,
   ia5String: 0x16,
   utcTime: 0x17,
   generalizedTime: 0x18,
+  visibleString: 0x1a,
+  universalString: 0x1c,
+  bmpString: 0x1e,
   sequence: 0x30,
   set: 0x31,
 } as const
@@ -69,6 +77,12 @@ export function expectTag(element: DerElement | undefined, tag: number, what: st
   return element
 }
 
+/** Optional elements, by their tags in hex: in their order, each at most once, and nothing else. @throws FormatError otherwise. */
+export function expectOrder(parts: readonly DerElement[], tags: RegExp, what: string): void {
+  const found = parts.map((part) => part.tag.toString(16).padStart(2, '0')).join('')
+  if (!tags.test(found)) throw new FormatError('der.order', `${what}: unexpected, repeated or misplaced elements`)
+}
+
 /** A non-negative INTEGER of at most 31 bits. @throws FormatError otherwise. */
 export function smallInteger(element: DerElement | undefined, what: string): number {
   const { content } = expectTag(element, TAG.integer, what)
@@ -85,7 +99,7 @@ export function wholeBits(element: DerElement | undefined, what: string): Bytes 
   return content.subarray(1)
 }
 
-/** Dotted form of an OBJECT IDENTIFIER. @throws FormatError on a malformed one or an arc above 2^31. */
+/** Dotted form of an OBJECT IDENTIFIER. @throws FormatError on a malformed one or an arc above 2^31 - 1. */
 export function oidText(element: DerElement | undefined, what: string): string {
   const { content } = expectTag(element, TAG.oid, what)
   const arcs: number[] = []
@@ -163,24 +177,68 @@ function elementAt(bytes: Bytes, start: number, what: string): DerElement {
   return { tag, bytes: bytes.subarray(start, end), content: bytes.subarray(start + header, end) }
 }
 
+const CLASS = 0xc0
+const UNIVERSAL: ReadonlySet<number> = new Set(Object.values(TAG))
+
 function checkCanonical(element: DerElement, what: string, depth: number): void {
-  const { tag, content } = element
+  const { tag } = element
   if (depth > MAX_DEPTH) throw new FormatError('der.depth', `${what}: nested too deeply`)
-  if ((tag & CONSTRUCTED) !== 0) {
-    for (const child of childrenOf(element, what)) checkCanonical(child, what, depth + 1)
-    return
+  if ((tag & CLASS) === 0) {
+    if (!UNIVERSAL.has(tag)) throw new FormatError('der.tag', `${what}: tag 0x${tag.toString(16)} is not used here`)
+    checkPrimitive(element, what)
   }
-  if (tag === TAG.integer || tag === TAG.enumerated) {
-    const [first, second] = content
-    const padded = second !== undefined && ((first === 0x00 && second < 0x80) || (first === 0xff && second >= 0x80))
-    if (first === undefined || padded) throw new FormatError('der.integer', `${what}: integer not in its shortest form`)
-  } else if (tag === TAG.boolean) {
-    if (content.length !== 1 || (content[0] !== 0x00 && content[0] !== 0xff)) {
-      throw new FormatError('der.boolean', `${what}: boolean that is neither 00 nor FF`)
+  if ((tag & CONSTRUCTED) === 0) return
+  for (const child of childrenOf(element, what)) checkCanonical(child, what, depth + 1)
+}
+
+/** The contents of a universal primitive type, where it has a canonical form. */
+function checkPrimitive(element: DerElement, what: string): void {
+  const { tag, content } = element
+  const [first, second] = content
+  switch (tag) {
+    case TAG.integer:
+    case TAG.enumerated: {
+      const padded = second !== undefined && ((first === 0x00 && second < 0x80) || (first === 0xff && second >= 0x80))
+      if (first === undefined || padded) {
+        throw new FormatError('der.integer', `${what}: integer not in its shortest form`)
+      }
+      return
     }
-  } else if (tag === TAG.null && content.length !== 0) {
-    throw new FormatError('der.null', `${what}: null with contents`)
-  } else if (tag === TAG.bitString && (content[0] === undefined || content[0] > 7)) {
-    throw new FormatError('der.bits', `${what}: malformed bit string`)
+    case TAG.boolean:
+      if (content.length !== 1 || (first !== 0x00 && first !== 0xff)) {
+        throw new FormatError('der.boolean', `${what}: boolean that is neither 00 nor FF`)
+      }
+      return
+    case TAG.null:
+      if (content.length !== 0) throw new FormatError('der.null', `${what}: null with contents`)
+      return
+    case TAG.bitString: {
+      const last = content.length > 1 ? (content.at(-1) ?? 0) : 0
+      // X.690 §8.6.2, §11.2.1: up to seven bits of the last octet are unused, and those are zero.
+      const allowed = content.length > 1 ? 7 : 0
+      if (first === undefined || first > allowed || (last & ((1 << first) - 1)) !== 0) {
+        throw new FormatError('der.bits', `${what}: malformed bit string`)
+      }
+      return
+    }
+    case TAG.oid: {
+      const padded = content.some((byte, i) => byte === 0x80 && (i === 0 || (content[i - 1] ?? 0) < 0x80))
+      if (padded || (content.at(-1) ?? 0x80) >= 0x80) {
+        throw new FormatError('der.oid', `${what}: malformed object identifier`)
+      }
+      return
+    }
+    case TAG.utf8String:
+      fromUtf8(content)
+      return
+    case TAG.bmpString:
+    case TAG.universalString:
+      if (content.length % (tag === TAG.bmpString ? 2 : 4) !== 0) {
+        throw new FormatError('der.text', `${what}: text that ends inside a character`)
+      }
+      return
+    case TAG.utcTime:
+    case TAG.generalizedTime:
+      timeOf(element, what)
   }
 }

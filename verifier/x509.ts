@@ -1,16 +1,19 @@
 /**
- * X.509 certificates and CRLs (RFC 5280 §4 and §5) as every vendor's chain uses them. Only importer of the X.509 library.
+ * X.509 certificates and CRLs (RFC 5280 §4 and §5) as every vendor's chain uses them.
  *
- * Two readers look at the same bytes: `der.ts` refuses anything that is not canonical DER and yields the exact received
- * slices (signed part, names, key, extensions), and the library decodes what those slices mean. Refused: versions other
- * than 3 (certificates) and 2 (CRLs), an inner signature algorithm that differs from the outer one, an extension that
- * appears twice, oversized input. Parsing trusts nothing: who signed what is `signature.ts`.
+ * `der.ts` refuses anything that is not canonical DER and yields the exact received slices; this file holds them to
+ * RFC 5280's shape, element by element. Refused: versions other than 3 (certificates) and 2 (CRLs), an inner signature
+ * algorithm that differs from the outer one, an extension that appears twice, critical extensions of CRL entries,
+ * oversized input. Parsing trusts nothing: who signed what is `signature.ts`.
+ *
+ * Why no library: those at hand read BER and forgive, so a strict reader stood beside @peculiar/x509 anyway and left it
+ * three fields to decode, at 63 kB gzipped of a browser's bundle (its schemas alone, 32 kB; asn1js alone, 17 kB). The
+ * library is the tests' second reader (`test/x509/`): whatever is accepted here it accepts too and reads alike.
  */
-import 'reflect-metadata'
-import { BasicConstraintsExtension, KeyUsageFlags, KeyUsagesExtension, Name, X509Certificate } from '@peculiar/x509'
 import {
   childrenOf,
   type DerElement,
+  expectOrder,
   expectTag,
   oidText,
   readDer,
@@ -23,14 +26,15 @@ import { createMemory, type Memory } from './memory.js'
 import { type Bytes, equalBytes, toHex } from './protocol/bytes.js'
 import { FormatError } from './protocol/errors.js'
 import { sha256 } from './protocol/hash.js'
-
-export interface Extension {
-  /** The whole Extension, as received. */
-  readonly der: Bytes
-  readonly critical: boolean
-  /** The contents of extnValue: what the OCTET STRING wraps, as received. */
-  readonly value: Bytes
-}
+import {
+  type Extensions,
+  type KeyUsage,
+  readBasicConstraints,
+  readExtensionList,
+  readExtensions,
+  readKeyUsage,
+} from './x509-extensions.js'
+import { readName } from './x509-name.js'
 
 /** What a certificate and a CRL have in common: bytes, and a signature over some of them. */
 export interface Signed {
@@ -59,12 +63,12 @@ export interface Certificate extends Signed {
   /** Lower-case hex SHA-256 of `spki`: what root pins name. */
   readonly spkiSha256Hex: string
   /** By dotted OID. No OID appears twice. */
-  readonly extensions: ReadonlyMap<string, Extension>
+  readonly extensions: Extensions
   /** basicConstraints says CA. */
   readonly isCa: boolean
   readonly pathLength: number | undefined
   /** Undefined when there is no keyUsage extension, which restricts nothing (RFC 5280 §4.2.1.3). */
-  readonly keyUsage: { readonly certSign: boolean; readonly crlSign: boolean } | undefined
+  readonly keyUsage: KeyUsage | undefined
 }
 
 export interface RevocationList extends Signed {
@@ -74,16 +78,8 @@ export interface RevocationList extends Signed {
   readonly nextUpdate: Date
   /** Lower-case hex contents of each revoked serial number. */
   readonly revokedSerials: ReadonlySet<string>
-  readonly extensions: ReadonlyMap<string, Extension>
+  readonly extensions: Extensions
 }
-
-const OID = {
-  commonName: '2.5.4.3',
-  subjectKeyIdentifier: '2.5.29.14',
-  keyUsage: '2.5.29.15',
-  basicConstraints: '2.5.29.19',
-  authorityKeyIdentifier: '2.5.29.35',
-} as const
 
 const MAX_CERTIFICATE_BYTES = 64 * 1024
 const MAX_CRL_BYTES = 2 * 1024 * 1024
@@ -123,89 +119,68 @@ export function namesIssuer(certificate: Certificate, issuer: Certificate): bool
   return equalBytes(certificate.issuer, issuer.subject)
 }
 
-/** The subjectKeyIdentifier of a parsed certificate, when it has one; parsing refused a malformed one. */
-export function subjectKeyId(certificate: Pick<Certificate, 'extensions'>): Bytes | undefined {
-  const extension = certificate.extensions.get(OID.subjectKeyIdentifier)
-  if (extension === undefined) return undefined
-  return expectTag(readDer(extension.value, 'subjectKeyIdentifier'), TAG.octetString, 'subjectKeyIdentifier').content
-}
-
-/** The key identifier of a parsed item's authorityKeyIdentifier, when there is one; parsing refused a malformed one. */
-export function authorityKeyId(item: Pick<Certificate, 'extensions'>): Bytes | undefined {
-  const extension = item.extensions.get(OID.authorityKeyIdentifier)
-  if (extension === undefined) return undefined
-  const parts = childrenOf(readDer(extension.value, 'authorityKeyIdentifier'), 'authorityKeyIdentifier')
-  return parts.find((part) => part.tag === 0x80)?.content
-}
-
-/** Critical extensions that are none of `known`: RFC 5280 §4.2 says to reject what carries one. */
-export function unknownCritical(
-  item: { readonly extensions: ReadonlyMap<string, Extension> },
-  known: readonly string[] = [OID.basicConstraints, OID.keyUsage],
-): readonly string[] {
-  return [...item.extensions].filter(([oid, { critical }]) => critical && !known.includes(oid)).map(([oid]) => oid)
-}
-
 function readCertificate(bytes: Bytes, sha256Hex: string): Certificate {
   const { parts, signed } = readSigned(bytes, 'certificate', sha256Hex)
-  const [version, ...rest] = parts
-  expectTag(version, 0xa0, 'certificate version')
-  if (smallInteger(childrenOf(version as DerElement, 'version')[0], 'version') !== 2) {
-    throw new FormatError('x509.version', 'certificate: expected version 3')
-  }
-  const [serial, algorithm, issuer, validity, subject, spki, ...optional] = rest
+  const [version, serial, algorithm, issuerName, validity, subjectName, spki, ...optional] = parts
+  requireVersion(expectTag(version, 0xa0, 'certificate version'))
   checkInnerAlgorithm(algorithm, signed, 'certificate')
-  expectShape(optional, /^(81|a1)?(82|a2)?(a3)?$/, 'certificate')
+  const issuer = readName(issuerName, 'issuer')
+  const [notBefore, notAfter] = expectParts(validity, 2, 'validity')
+  const subject = readName(subjectName, 'subject')
+  const key = readPublicKey(spki)
+  expectOrder(optional, /^(81)?(82)?(a3)?$/, 'certificate')
+  for (const id of optional.filter(({ tag }) => tag !== 0xa3)) checkUniqueId(id)
   const extensions = readExtensions(optional.find((part) => part.tag === 0xa3))
-  const times = childrenOf(expectTag(validity, TAG.sequence, 'validity'), 'validity')
-
-  const decoded = new X509Certificate(bytes)
-  // Both readers must have seen the same certificate.
-  if (!equalBytes(new Uint8Array(decoded.signature), signed.signature)) {
-    throw new FormatError('x509.ambiguous', 'certificate: two readings disagree')
-  }
-  const constraints = extensions.get(OID.basicConstraints)
-  const usage = extensions.get(OID.keyUsage)
-  const basic = constraints === undefined ? undefined : new BasicConstraintsExtension(constraints.der)
-  const usages = usage === undefined ? undefined : new KeyUsagesExtension(usage.der).usages
-  const key = expectTag(spki, TAG.sequence, 'subjectPublicKeyInfo').bytes
   return {
     ...signed,
     serialHex: toHex(expectTag(serial, TAG.integer, 'serialNumber').content),
-    issuer: expectTag(issuer, TAG.sequence, 'issuer').bytes,
-    subject: expectTag(subject, TAG.sequence, 'subject').bytes,
-    issuerCommonName: onlyCommonName(decoded.issuerName),
-    subjectCommonName: onlyCommonName(decoded.subjectName),
-    notBefore: timeOf(times[0], 'notBefore'),
-    notAfter: timeOf(times[1], 'notAfter'),
+    issuer: issuer.der,
+    subject: subject.der,
+    issuerCommonName: issuer.commonName,
+    subjectCommonName: subject.commonName,
+    notBefore: timeOf(notBefore, 'notBefore'),
+    notAfter: timeOf(notAfter, 'notAfter'),
     spki: key,
     spkiSha256Hex: toHex(sha256(key)),
     extensions,
-    isCa: basic?.ca ?? false,
-    pathLength: basic?.pathLength,
-    keyUsage:
-      usages === undefined
-        ? undefined
-        : {
-            certSign: (usages & KeyUsageFlags.keyCertSign) !== 0,
-            crlSign: (usages & KeyUsageFlags.cRLSign) !== 0,
-          },
+    ...readBasicConstraints(extensions),
+    keyUsage: readKeyUsage(extensions),
   }
+}
+
+function requireVersion(tagged: DerElement): void {
+  const [version, ...extra] = childrenOf(tagged, 'version')
+  if (smallInteger(version, 'version') !== 2 || extra.length > 0) {
+    throw new FormatError('x509.version', 'certificate: expected version 3')
+  }
+}
+
+/** SubjectPublicKeyInfo (RFC 5280 §4.1.2.7). Whether it is a key of any use is for whoever verifies with it. */
+function readPublicKey(element: DerElement | undefined): Bytes {
+  const [algorithm, bits] = expectParts(element, 2, 'subjectPublicKeyInfo')
+  checkAlgorithm(algorithm, 'subjectPublicKeyInfo')
+  wholeBits(bits, 'subjectPublicKey')
+  return expectTag(element, TAG.sequence, 'subjectPublicKeyInfo').bytes
+}
+
+/** RFC 5280 §4.1.2.8: an implicitly tagged BIT STRING, which nobody reads. */
+function checkUniqueId({ content }: DerElement): void {
+  if ((content[0] ?? 8) > 7) throw new FormatError('x509.unique-id', 'unique identifier: malformed bit string')
 }
 
 function readRevocationList(bytes: Bytes, sha256Hex: string): RevocationList {
   const { parts, signed } = readSigned(bytes, 'CRL', sha256Hex)
-  const [version, algorithm, issuer, thisUpdate, nextUpdate, ...rest] = parts
+  const [version, algorithm, issuerName, thisUpdate, nextUpdate, ...rest] = parts
   if (smallInteger(version, 'CRL version') !== 1) throw new FormatError('x509.version', 'CRL: expected version 2')
   checkInnerAlgorithm(algorithm, signed, 'CRL')
-  expectShape(rest, /^(30)?(a0)?$/, 'CRL')
-  const name = expectTag(issuer, TAG.sequence, 'CRL issuer')
+  expectOrder(rest, /^(30)?(a0)?$/, 'CRL')
+  const issuer = readName(issuerName, 'CRL issuer')
   const entries = rest.find((part) => part.tag === TAG.sequence)
   const revoked = entries === undefined ? [] : childrenOf(entries, 'revokedCertificates')
   return {
     ...signed,
-    issuer: name.bytes,
-    issuerCommonName: onlyCommonName(new Name(name.bytes)),
+    issuer: issuer.der,
+    issuerCommonName: issuer.commonName,
     thisUpdate: timeOf(thisUpdate, 'thisUpdate'),
     nextUpdate: timeOf(nextUpdate, 'nextUpdate'),
     revokedSerials: new Set(revoked.map(revokedSerial)),
@@ -215,8 +190,9 @@ function readRevocationList(bytes: Bytes, sha256Hex: string): RevocationList {
 
 /** An entry's critical extension could mean "issued by someone else" (indirect CRLs): not ours to interpret. */
 function revokedSerial(entry: DerElement): string {
-  const [serial, date, extensions] = childrenOf(expectTag(entry, TAG.sequence, 'CRL entry'), 'CRL entry')
+  const [serial, date, extensions, ...extra] = childrenOf(expectTag(entry, TAG.sequence, 'CRL entry'), 'CRL entry')
   timeOf(date, 'revocationDate')
+  if (extra.length > 0) throw new FormatError('x509.shape', 'CRL entry: expected at most three elements')
   if (extensions !== undefined) {
     const critical = [...readExtensionList(extensions)].find(([, extension]) => extension.critical)
     if (critical !== undefined) throw new FormatError('x509.critical', `CRL entry: critical extension ${critical[0]}`)
@@ -225,21 +201,34 @@ function revokedSerial(entry: DerElement): string {
 }
 
 function readSigned(bytes: Bytes, what: string, sha256Hex: string): { parts: readonly DerElement[]; signed: Signed } {
-  const outer = childrenOf(expectTag(readDer(bytes, what), TAG.sequence, what), what)
-  if (outer.length !== 3) throw new FormatError('x509.shape', `${what}: expected three elements`)
-  const tbs = expectTag(outer[0], TAG.sequence, `${what} body`)
-  const algorithm = expectTag(outer[1], TAG.sequence, `${what} signature algorithm`)
-  const signature = wholeBits(outer[2], `${what} signature`)
+  const [body, algorithm, bits] = expectParts(readDer(bytes, what), 3, what)
+  const tbs = expectTag(body, TAG.sequence, `${what} body`)
   return {
     parts: childrenOf(tbs, what),
-    signed: { der: bytes, sha256Hex, tbs: tbs.bytes, signatureAlgorithm: algorithm.bytes, signature },
+    signed: {
+      der: bytes,
+      sha256Hex,
+      tbs: tbs.bytes,
+      signatureAlgorithm: checkAlgorithm(algorithm, `${what} signature algorithm`),
+      signature: wholeBits(bits, `${what} signature`),
+    },
   }
 }
 
-/** Optional elements at the end of a signed part: in their order, each at most once, and nothing else. */
-function expectShape(parts: readonly DerElement[], tags: RegExp, what: string): void {
-  const found = parts.map((part) => part.tag.toString(16).padStart(2, '0')).join('')
-  if (!tags.test(found)) throw new FormatError('x509.shape', `${what}: unexpected elements after the fixed ones`)
+/** The elements of a SEQUENCE that has exactly so many. @throws FormatError otherwise. */
+function expectParts(element: DerElement | undefined, count: number, what: string): readonly DerElement[] {
+  const parts = childrenOf(expectTag(element, TAG.sequence, what), what)
+  if (parts.length !== count) throw new FormatError('x509.shape', `${what}: expected ${count} elements`)
+  return parts
+}
+
+/** AlgorithmIdentifier (RFC 5280 §4.1.1.2) as received: an OID, and parameters or none. */
+function checkAlgorithm(element: DerElement | undefined, what: string): Bytes {
+  const algorithm = expectTag(element, TAG.sequence, what)
+  const [oid, , ...extra] = childrenOf(algorithm, what)
+  oidText(oid, what)
+  if (extra.length > 0) throw new FormatError('x509.algorithm', `${what}: more than parameters after the algorithm`)
+  return algorithm.bytes
 }
 
 /** RFC 5280 §4.1.1.2: the algorithm under the signature is the one beside it. */
@@ -248,36 +237,6 @@ function checkInnerAlgorithm(inner: DerElement | undefined, signed: Signed, what
   if (!equalBytes(element.bytes, signed.signatureAlgorithm)) {
     throw new FormatError('x509.algorithm', `${what}: inner and outer signature algorithm differ`)
   }
-}
-
-function readExtensions(wrapper: DerElement | undefined): ReadonlyMap<string, Extension> {
-  if (wrapper === undefined) return new Map()
-  const [list, ...extra] = childrenOf(wrapper, 'extensions')
-  if (list === undefined || extra.length > 0) throw new FormatError('x509.extensions', 'extensions: malformed')
-  return readExtensionList(list)
-}
-
-function readExtensionList(list: DerElement): ReadonlyMap<string, Extension> {
-  const out = new Map<string, Extension>()
-  for (const item of childrenOf(expectTag(list, TAG.sequence, 'extensions'), 'extensions')) {
-    const parts = childrenOf(expectTag(item, TAG.sequence, 'extension'), 'extension')
-    const oid = oidText(parts[0], 'extension')
-    const critical = parts.length === 3 && expectTag(parts[1], TAG.boolean, oid).content[0] === 0xff
-    const value = expectTag(parts.length === 3 ? parts[2] : parts[1], TAG.octetString, oid).content
-    if (parts.length > 3) throw new FormatError('x509.extensions', `extension ${oid}: malformed`)
-    if (out.has(oid)) throw new FormatError('x509.extension-twice', `extension ${oid} appears twice`)
-    out.set(oid, { der: item.bytes, critical, value })
-  }
-  // Read once here, so that comparing key identifiers later cannot fail on what a sender wrote.
-  subjectKeyId({ extensions: out })
-  authorityKeyId({ extensions: out })
-  return out
-}
-
-/** A Name's commonName, when there is exactly one: two would let readers disagree. */
-function onlyCommonName(name: Name): string | undefined {
-  const names = name.getField(OID.commonName)
-  return names.length === 1 ? names[0] : undefined
 }
 
 /**
@@ -300,17 +259,7 @@ function remembered<T>(
   const known = memory.recall(sha256Hex)
   if (known !== undefined) return known
   // A copy, so that nobody who holds the input can change what was parsed and remembered.
-  const parsed = guarded(what, () => read(new Uint8Array(input), sha256Hex))
+  const parsed = read(new Uint8Array(input), sha256Hex)
   memory.keep(sha256Hex, parsed)
   return parsed
-}
-
-/** The library throws errors of its own on malformed input; hostile bytes may only raise a FormatError. */
-function guarded<T>(what: string, read: () => T): T {
-  try {
-    return read()
-  } catch (error) {
-    if (error instanceof FormatError) throw error
-    throw new FormatError('x509.malformed', `${what}: malformed`, { cause: error })
-  }
 }

@@ -21,8 +21,8 @@ interface LockEntry {
 
 /** Compiles our sources into one file; not in the image. */
 const BUNDLER = ['@esbuild/linux-x64']
-/** Only the test flavour's simulated machine needs these. */
-const SIMULATED = ['node-forge', '@peculiar/x509', 'reflect-metadata']
+/** Only the test flavour's simulated machine needs it. */
+const SIMULATED = ['node-forge']
 /** Needed by install scripts alone, which do not run. */
 const INSTALL_ONLY = new Set(['adm-zip', 'global-agent', 'cbor-extract'])
 

@@ -7,7 +7,8 @@ import { expectTag, readDer, TAG } from '../der.js'
 import { findPinnedRoot } from '../roots.js'
 import { isSignedBy } from '../signature.js'
 import type { TrustAnchor } from '../trust-anchors.js'
-import { type Certificate, inValidity, namesIssuer, unknownCritical } from '../x509.js'
+import { type Certificate, inValidity, namesIssuer } from '../x509.js'
+import { unknownCritical } from '../x509-extensions.js'
 
 export type Chain = readonly Certificate[]
 /** Which of NVIDIA's two roots may answer. */

@@ -10,14 +10,8 @@ import { type Finding, fail, pass, type Transcript, unavailable, waived } from '
 import { type EndorsementPool, preferRevocationLists } from '../endorsements.js'
 import { equalBytes } from '../protocol/bytes.js'
 import { isSignedBy } from '../signature.js'
-import {
-  authorityKeyId,
-  type Certificate,
-  inWindow,
-  type RevocationList,
-  subjectKeyId,
-  unknownCritical,
-} from '../x509.js'
+import { type Certificate, inWindow, type RevocationList } from '../x509.js'
+import { authorityKeyId, subjectKeyId, unknownCritical } from '../x509-extensions.js'
 
 export type Revocation = 'required' | 'available' | 'off'
 

@@ -8,7 +8,8 @@
 import { expectTag, readDer, smallInteger, TAG } from '../der.js'
 import type { Bytes } from '../protocol/bytes.js'
 import { FormatError } from '../protocol/errors.js'
-import { type Certificate, unknownCritical } from '../x509.js'
+import type { Certificate } from '../x509.js'
+import { unknownCritical } from '../x509-extensions.js'
 import { findProduct, type Product } from './product.js'
 import type { Tcb } from './tcb.js'
 

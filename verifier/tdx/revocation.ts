@@ -12,14 +12,8 @@ import { type EndorsementPool, preferRevocationLists } from '../endorsements.js'
 import { type Bytes, equalBytes } from '../protocol/bytes.js'
 import { FormatError } from '../protocol/errors.js'
 import { isSignedBy } from '../signature.js'
-import {
-  authorityKeyId,
-  type Certificate,
-  inWindow,
-  type RevocationList,
-  subjectKeyId,
-  unknownCritical,
-} from '../x509.js'
+import { type Certificate, inWindow, type RevocationList } from '../x509.js'
+import { authorityKeyId, subjectKeyId, unknownCritical } from '../x509-extensions.js'
 
 export type Revocation = 'required' | 'available' | 'off'
 

@@ -19,6 +19,7 @@ import { ask, collect, GREEDY, loadReference, PACKAGE_DIRECTORY, textOf } from '
 
 const library = await findDeviceLibrary('webgpu')
 const lacking = library === undefined ? 'no library of the runtime is known for this machine' : chooseVulkanDevice()
+const PROMPT = Array.from({ length: 50 }, (_, i) => (i * 89 + 7) % 256)
 const SHAPE = { ...SMALL, layers: 1, vocabularySize: 256, contextLength: 64 }
 
 describe.skipIf(lacking !== undefined)(`webgpu${lacking === undefined ? '' : `, skipped: ${lacking}`}`, () => {
@@ -76,12 +77,18 @@ describe.skipIf(lacking !== undefined)(`webgpu${lacking === undefined ? '' : `, 
     expect(await left).toMatchObject({ code: 'aborted' })
   })
 
-  it.each(['fp32', 'int4'] as const)('computes a graph of format %s whole, near the CPU', async (format) => {
-    const random = await randomPackage(SHAPE, format)
+  it.each([
+    ['fp32', SHAPE],
+    ['fp32', { ...SHAPE, ropeInterleaved: true }],
+    ['fp32', { ...SHAPE, attentionBias: true, headNorms: true, tiedEmbeddings: false }],
+    ['int4', SHAPE],
+  ] as const)('computes a graph of format %s whole, near the CPU (%#)', async (format, shape) => {
+    const random = await randomPackage(shape, format)
     const rows = await Promise.all(
       (['cpu', 'webgpu'] as const).map(async (device) => {
         const { decoder } = await createDecoder(random, { device, threads: 1, slots: 1 })
-        const prefilled = (await decoder.prefill(0, [3, 1, 4, 1, 5, 9, 2, 6])).slice()
+        await decoder.prefill(0, PROMPT.slice(0, 32))
+        const prefilled = (await decoder.prefill(0, PROMPT.slice(32))).slice()
         const decoded = (await decoder.decode([{ slot: 0, tokenId: 7 }]))[0]?.slice() ?? new Float32Array()
         await decoder.close()
         return [...prefilled, ...decoded]

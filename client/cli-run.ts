@@ -2,11 +2,13 @@
  * The dispatcher behind `subrosa`. Clients' commands live here; the worker's are loaded from the enclave workspace, which
  * the published package does not contain. Node only.
  */
-import { Command, CommanderError } from 'commander'
+import { Command, CommanderError, Option } from 'commander'
 import { SubrosaError } from '../verifier/errors.js'
 import { addVerificationOptions } from '../verifier/options.js'
 import { VERSION } from '../verifier/version.js'
 import type { ChatFlags } from './chat.js'
+import { addIntentOptions } from './directory/options.js'
+import type { RouteFlags } from './directory/route-command.js'
 import type { GpuFacts } from './doctor-guest.js'
 import type { RelayFlags } from './endorsement-relay.js'
 import type { ExplorerFlags } from './explorer/server.js'
@@ -70,7 +72,8 @@ export async function runSubrosa(argv: readonly string[], streams: CommandStream
   const proxy = program
     .command('proxy')
     .description('a local OpenAI-compatible address that seals to verified workers')
-    .requiredOption('--worker <url...>', 'worker URL; several are tried in order')
+    .option('--worker <url...>', 'worker URL; several are tried in order')
+    .option('--directory <from...>', 'URLs or files that list workers; the best that verifies is used')
     .option('--port <n>', 'port on 127.0.0.1, 0 for any free one', '8787')
     .option('--token-out <file>', 'write the API key to FILE, for you only, instead of printing it')
     .option(
@@ -82,7 +85,19 @@ export async function runSubrosa(argv: readonly string[], streams: CommandStream
       const { runProxy } = await import('./proxy.js')
       status = await runProxy(flags, streams)
     })
-  addVerificationOptions(proxy)
+  addVerificationOptions(addIntentOptions(proxy))
+  const route = program
+    .command('route')
+    .description('which listed worker would be used, and why each other one would not; sends no prompt')
+    .requiredOption('--directory <from...>', 'URLs or files that list workers')
+    .option('--limit <n>', 'most workers to ask for evidence', '24')
+    .addOption(new Option('--format <format>', 'how to print').choices(['text', 'json']).default('text'))
+    .option('--verbose', 'show the stack of an unexpected error')
+    .action(async (flags: RouteFlags) => {
+      const { runRoute } = await import('./directory/route-command.js')
+      status = await runRoute(flags, streams)
+    })
+  addVerificationOptions(addIntentOptions(route))
   program
     .command('explorer')
     .description('a page in your browser: verify a worker or a bundle, look, and talk')
@@ -159,12 +174,13 @@ export async function runSubrosa(argv: readonly string[], streams: CommandStream
   }
 }
 
-/** 2 for mistakes of the caller, 4 for what could not be reached, 1 for everything refused. */
+/** 2 for mistakes of the caller, 3 for a list that is none, 4 for what could not be reached, 1 for everything refused. */
 function exitStatusOf(error: unknown): number {
   const code = error instanceof SubrosaError ? error.code : ''
-  if (/^(option|url|file|policy|target|trust-anchor)\.|^client\.(revocation-off|any-measurement)$/.test(code))
+  if (/^(option|url|file|policy|target|trust-anchor|intent)\.|^client\.(revocation-off|any-measurement)$/.test(code))
     return MISUSE
-  if (/^worker\.|^transport\.unavailable$/.test(code)) return 4
+  if (code === 'directory.format') return 3
+  if (/^worker\.|^directory\.(status|media-type)$|^transport\.unavailable$/.test(code)) return 4
   return 1
 }
 

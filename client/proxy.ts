@@ -5,11 +5,13 @@
 import { constants } from 'node:fs'
 import { open } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { priceHeld } from '../verifier/directory/listing.js'
 import { UsageError } from '../verifier/errors.js'
 import { parseWorkerUrl } from '../verifier/fetch-evidence.js'
-import { resolveFlags, type VerificationFlags } from '../verifier/options.js'
+import { resolveFlags } from '../verifier/options.js'
 import { printable } from '../verifier/text.js'
 import type { CommandStreams } from './cli-run.js'
+import { type IntentFlags, intentFlagsGiven, routerFor } from './directory/options.js'
 import { type LocalDoor, openLocalDoor, refuse } from './local-door.js'
 import { refuseUnsafe } from './prompt-safety.js'
 import { forward } from './proxy-forward.js'
@@ -17,10 +19,10 @@ import { proxyPage } from './proxy-page.js'
 import { readersOf } from './readers.js'
 import type { ConnectOptions } from './session.js'
 import { stopSignal } from './stop-signal.js'
-import { inOrder, NoWorkerError, WorkerPool } from './worker-pool.js'
+import { inOrder, NoWorkerError, type WorkerFinder, WorkerPool } from './worker-pool.js'
 
-export interface ProxyFlags extends VerificationFlags {
-  readonly worker: readonly string[]
+export interface ProxyFlags extends IntentFlags {
+  readonly worker?: readonly string[]
   readonly port: string
   readonly tokenOut?: string
   readonly session?: boolean
@@ -28,8 +30,8 @@ export interface ProxyFlags extends VerificationFlags {
 }
 
 export interface ProxyOptions {
-  /** Workers, preferred first. */
-  readonly workers: readonly string[]
+  /** Workers, preferred first; or what finds them. */
+  readonly workers: readonly string[] | WorkerFinder
   /** 0 takes any free port. */
   readonly port: number
   readonly connect: ConnectOptions
@@ -64,8 +66,7 @@ export async function startProxy(options: ProxyOptions): Promise<RunningProxy> {
     firstLookMs = FIRST_LOOK_MS,
     notice = () => undefined,
   } = options
-  for (const worker of workers) parseWorkerUrl(worker)
-  const pool = new WorkerPool(inOrder(workers, connect), connect.now)
+  const pool = new WorkerPool('length' in workers ? finderOf(workers, connect) : workers, connect.now)
   let receipts = 0
   const describe = () => {
     const { held, refusal } = pool
@@ -75,9 +76,13 @@ export async function startProxy(options: ProxyOptions): Promise<RunningProxy> {
   }
   const handle = async (request: IncomingMessage, response: ServerResponse, path: string): Promise<void> => {
     if (path.startsWith('/v1/')) {
-      return forward(request, response, pool, (receipt) => {
-        if (receipt.verdict === 'accepted') receipts++
-        else notice(`A RECEIPT DOES NOT HOLD: ${receipt.checks.find((check) => check.status === 'fail')?.id}`)
+      return forward(request, response, pool, ({ verdict, checks, payload }, { url, listing }) => {
+        if (verdict === 'accepted') receipts++
+        else notice(`A RECEIPT DOES NOT HOLD: ${checks.find((check) => check.status === 'fail')?.id}`)
+        const listed = listing?.endpoint.price ?? null
+        if (payload !== undefined && priceHeld(payload, listed) === 'above') {
+          notice(`A RECEIPT ASKS FOR MORE THAN WAS LISTED: ${printable(url)}`)
+        }
       })
     }
     if (request.method === 'POST') return notFound(response)
@@ -118,6 +123,11 @@ export async function startProxy(options: ProxyOptions): Promise<RunningProxy> {
   }
 }
 
+function finderOf(workers: readonly string[], connect: ConnectOptions): WorkerFinder {
+  for (const worker of workers) parseWorkerUrl(worker)
+  return inOrder(workers, connect)
+}
+
 function plain(response: ServerResponse, status: number, text: string): void {
   response.writeHead(status, { 'content-type': 'text/plain; charset=utf-8' }).end(`${text}\n`)
 }
@@ -130,16 +140,11 @@ function notFound(response: ServerResponse): void {
 export async function runProxy(flags: ProxyFlags, streams: CommandStreams): Promise<number> {
   refuseUnsafe(flags)
   const port = parsePort(flags.port)
-  const { policy, endorsements, sigstore } = await resolveFlags(flags)
+  const { workers, connect } = await workersOf(flags)
   const proxy = await startProxy({
-    workers: flags.worker,
+    workers,
     port,
-    connect: {
-      policy: { resolved: policy },
-      endorsements,
-      session: flags.session === true,
-      ...(sigstore === undefined ? {} : { sigstore }),
-    },
+    connect,
     notice: (line) => streams.stderr.write(`subrosa proxy: ${line}\n`),
   })
   try {
@@ -150,6 +155,22 @@ export async function runProxy(flags: ProxyFlags, streams: CommandStreams): Prom
     await proxy.close()
   }
   return 0
+}
+
+/** @throws UsageError unless workers are named in one way, and everything said of them is looked at. */
+async function workersOf(flags: ProxyFlags): Promise<Pick<ProxyOptions, 'workers' | 'connect'>> {
+  const { worker, directory } = flags
+  if ((worker === undefined) === (directory === undefined)) {
+    throw new UsageError('option.worker', 'name workers with --worker URL…, or a list of them with --directory URL…')
+  }
+  if (directory !== undefined) return { workers: await routerFor({ ...flags, directory }), connect: {} }
+  const [idle] = intentFlagsGiven(flags)
+  if (idle !== undefined) {
+    throw new UsageError('option.directory', `${idle} is about listed workers: it needs --directory, or leave it out`)
+  }
+  const { policy, endorsements, sigstore } = await resolveFlags(flags)
+  const connect = { policy: { resolved: policy }, endorsements, session: flags.session === true }
+  return { workers: worker ?? [], connect: { ...connect, ...(sigstore === undefined ? {} : { sigstore }) } }
 }
 
 function banner(proxy: RunningProxy, tokenFile: string | undefined): string {

@@ -8,9 +8,10 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
+import { parseDescriptorSource } from '../verifier/directory/descriptor.js'
 import { resolvePolicy } from '../verifier/policy.js'
 import { ALL_CHECKS } from '../verifier/registry.js'
-import { verifyAttestation } from './support/command.js'
+import { subrosa, verifyAttestation } from './support/command.js'
 import { startWorker } from './support/worker.js'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
@@ -64,6 +65,23 @@ describe('README', () => {
   it('has a policy that resolves', () => {
     const block = /```yaml\n([\s\S]*?)```/.exec(read('README.md'))?.[1] ?? ''
     expect(resolvePolicy(parse(block))).toMatchObject({ gpu: { minDriver: '550.90.07' }, revocation: 'required' })
+  })
+})
+
+describe('docs/providers.md', () => {
+  it('has a description of workers that can be signed as it is', () => {
+    const block = /```yaml\n([\s\S]*?)```/.exec(read('docs/providers.md'))?.[1] ?? ''
+    expect(parseDescriptorSource(parse(block)).endpoints).toHaveLength(1)
+  })
+
+  it.each(['README.md', 'docs/providers.md'])('and README name only options that exist: %s', async (name) => {
+    const lines = [...read(name).matchAll(/npx subrosa (directory|route|proxy)\b([^\n]*(?:\\\n[^\n]*)*)/g)]
+    expect(lines.length).toBeGreaterThan(2)
+    for (const [, command = '', rest = ''] of lines) {
+      const below = /^ (key|descriptor)\b/.exec(rest)?.[1]
+      const { stdout } = await subrosa(command, ...(below === undefined ? [] : [below]), '--help')
+      for (const [option] of rest.split(' # ')[0]?.matchAll(/--[a-z-]+/g) ?? []) expect(stdout).toContain(option)
+    }
   })
 })
 

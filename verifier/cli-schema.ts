@@ -8,6 +8,7 @@ import {
   policySchema,
   RECEIPT_RESULT_JSON_SCHEMA,
   RESULT_JSON_SCHEMA,
+  ROUTE_JSON_SCHEMA,
 } from './schemas.js'
 
 const SCHEMAS = {
@@ -16,12 +17,13 @@ const SCHEMAS = {
   receipt: () => RECEIPT_RESULT_JSON_SCHEMA,
   descriptor: descriptorSchema,
   directory: directorySchema,
+  route: () => ROUTE_JSON_SCHEMA,
 } satisfies Readonly<Record<string, () => JsonSchema>>
 
 export function registerSchema(program: Command, output: Output, done: (status: number) => void): void {
   program
     .command('schema')
-    .description('print a JSON Schema: of --format json (result), of receipt --format json, or of what is read')
+    .description('print a JSON Schema: of what --format json prints here, and of documents')
     .addArgument(new Argument('<name>', 'which').choices(Object.keys(SCHEMAS)))
     .action((name: keyof typeof SCHEMAS) => {
       output.stdout.write(`${JSON.stringify(SCHEMAS[name](), null, 2)}\n`)

@@ -15,6 +15,7 @@ export type JsonSchema = Readonly<Record<string, unknown>>
 const DIALECT = 'https://json-schema.org/draft/2020-12/schema'
 
 export const RECEIPT_RESULT_SCHEMA = 'subrosa-receipt-result/1'
+export const ROUTE_SCHEMA = 'subrosa-route/1'
 
 const VERDICT: JsonSchema = { enum: ['accepted', 'rejected', 'malformed', 'unavailable'] }
 const INSTANT: JsonSchema = { type: 'string', pattern: '^\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}:\\d{2}(\\.\\d+)?Z$' }
@@ -106,6 +107,48 @@ export const RECEIPT_RESULT_JSON_SCHEMA: JsonSchema = {
       }),
     },
     bundle: RESULT,
+  }),
+}
+
+const PRICE: JsonSchema = closed({ currency: WORDS, inputPerMillion: WORDS, outputPerMillion: WORDS })
+const orNull = (schema: JsonSchema): JsonSchema => ({ anyOf: [{ type: 'null' }, schema] })
+
+/** Of the object `subrosa route --format json` prints. */
+export const ROUTE_JSON_SCHEMA: JsonSchema = {
+  $schema: DIALECT,
+  $id: `tag:subrosa,2026:${ROUTE_SCHEMA}`,
+  title: 'Which worker of a directory would be used, and why each other one would not',
+  ...closed({
+    schema: { const: ROUTE_SCHEMA },
+    exitCode: { enum: [0, 1, 3, 4] },
+    intent: closed({
+      model: WORDS,
+      maxPrice: orNull(PRICE),
+      regions: orNull({ type: 'array', items: WORDS }),
+      prefer: { enum: ['latency', 'price'] },
+      maxLatencyMs: { type: ['number', 'null'] },
+    }),
+    candidates: {
+      type: 'array',
+      items: closed({
+        url: WORDS,
+        provider: WORDS,
+        name: MAYBE_TEXT,
+        region: WORDS,
+        model: closed({ id: WORDS, weights: WORDS }),
+        price: orNull(PRICE),
+        status: { enum: ['chosen', 'verified', 'unfit', 'rejected', 'unreachable', 'slow', 'untried'] },
+        latencyMs: { type: ['number', 'null'] },
+        reason: MAYBE_TEXT,
+        checks: { type: 'array', items: WORDS },
+      }),
+    },
+    leftOut: {
+      type: 'array',
+      items: closed({ source: WORDS, provider: MAYBE_TEXT, check: MAYBE_TEXT, reason: WORDS }),
+    },
+    notProven: { type: 'array', minItems: 1, items: closed({ id: WORDS, text: WORDS }) },
+    evaluatedAt: INSTANT,
   }),
 }
 

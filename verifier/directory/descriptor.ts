@@ -64,7 +64,7 @@ const endpointSchema = v.strictObject({
   url: v.pipe(
     v.string(),
     v.maxLength(512),
-    v.check(isCanonical, 'expected a worker URL as the URL standard writes it'),
+    v.check(isCanonical, 'expected a worker URL as the URL standard writes it, such as https://gpu7.example.net/'),
   ),
   region: v.pipe(text(/^[a-z0-9]+(-[a-z0-9]+)*$/, 'a region such as eu-west-1'), v.maxLength(32)),
   model: v.strictObject({

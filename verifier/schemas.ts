@@ -135,7 +135,7 @@ export const ROUTE_JSON_SCHEMA: JsonSchema = {
         provider: WORDS,
         name: MAYBE_TEXT,
         region: WORDS,
-        model: closed({ id: WORDS, weights: WORDS }),
+        model: closed({ id: WORDS, manifest: WORDS, weights: WORDS }),
         price: orNull(PRICE),
         status: { enum: ['chosen', 'verified', 'unfit', 'rejected', 'unreachable', 'slow', 'untried'] },
         latencyMs: { type: ['number', 'null'] },

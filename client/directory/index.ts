@@ -11,7 +11,7 @@ import { privateEndpoint } from './addresses.js'
 import { connectThrough, type Directories, type DirectoryOptions, type DirectorySession } from './connect.js'
 
 export type { LeftOut } from '../../verifier/directory/collect.js'
-export type { Endpoint, ListedPrice } from '../../verifier/directory/descriptor.js'
+export type { Endpoint, ListedModel, ListedPrice } from '../../verifier/directory/descriptor.js'
 export type { DirectoryDocument } from '../../verifier/directory/document.js'
 export type { Listing } from '../../verifier/directory/listing.js'
 export { NoWorkerError, type WorkerFailure } from '../worker-pool.js'

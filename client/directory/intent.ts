@@ -13,8 +13,8 @@ export interface PriceCap {
 
 export interface Intent {
   /**
-   * Weights digest, 64 hexadecimal digits, which is then all the policy accepts; or a model id, which anybody may give to any
-   * weights: the policy has to say which weights it may stand for.
+   * Manifest or weights digest, 64 hexadecimal digits, which then also names the model for a policy that names none; or a model
+   * id, which anybody may give to anything: the policy has to say what it may stand for.
    */
   readonly model: string
   /** Without it any price will do. Nothing attests a price: a cap keeps dear workers out, and no liar. */
@@ -34,7 +34,7 @@ export function checkIntent(intent: Intent): void {
     throw new UsageError('intent.invalid', `intent: ${reason}`)
   }
   if (typeof model !== 'string' || !/^[a-z0-9][a-z0-9._-]{0,99}$/i.test(model)) {
-    refuse('expected model: a model id, or a weights digest of 64 hexadecimal digits')
+    refuse('expected model: a model id, or a manifest or weights digest of 64 hexadecimal digits')
   }
   if (maxPrice !== undefined) {
     const { currency, inputPerMillion, outputPerMillion } = maxPrice
@@ -57,23 +57,19 @@ export function checkIntent(intent: Intent): void {
 const isDigest = (model: string): boolean => /^[0-9a-f]{64}$/i.test(model)
 
 /**
- * The policy under which candidates are verified: a digest of the intent is the one model it accepts.
- * @throws UsageError when the policy accepts other models only.
+ * The policy under which candidates are verified: one that names no model, or accepts any, accepts the intent's digest only. What
+ * another one names stays as it is, and the intent's digest has to hold besides.
  */
 export function policyFor({ model }: Intent, policy: AppraisalPolicy): AppraisalPolicy {
-  if (!isDigest(model) || policy.model === 'release') return policy
-  const digest = model.toLowerCase()
-  const accepted = policy.model === 'any' ? [] : policy.model.digests
-  if (accepted.length > 0 && !accepted.includes(digest)) {
-    throw new UsageError('intent.model', `intent: your policy does not accept the model ${digest.slice(0, 16)}…`)
-  }
-  return { ...policy, model: { digests: [digest] } }
+  const named = typeof policy.model === 'object' ? policy.model.digests.length > 0 : policy.model === 'release'
+  return named || !isDigest(model) ? policy : { ...policy, model: { digests: [model.toLowerCase()] } }
 }
 
 /** Why a listed worker is not what is wanted; undefined when it may be. */
 export function misfitOf(endpoint: Endpoint, { model, maxPrice, regions }: Intent): string | undefined {
-  const { id, weights } = endpoint.model
-  if (isDigest(model) ? weights !== model.toLowerCase() : id !== model) return `it serves ${id}`
+  const { id, manifest, weights } = endpoint.model
+  const listed = isDigest(model) ? [manifest, weights] : [id]
+  if (!listed.includes(isDigest(model) ? model.toLowerCase() : model)) return `it serves ${id}`
   if (regions !== undefined && !regions.some((region) => `${endpoint.region}-`.startsWith(`${region}-`))) {
     return `it stands in ${endpoint.region}`
   }

@@ -18,7 +18,7 @@ export interface IntentFlags extends VerificationFlags {
 
 export function addIntentOptions(command: Command): Command {
   return command
-    .option('--model <name>', 'model wanted of listed workers: an id, or a weights digest')
+    .option('--model <name>', 'model wanted of listed workers: an id or a digest')
     .option('--max-price <price>', 'most for a million tokens, in/out: 0.50/1.50USD')
     .option('--region <name...>', 'regions that will do: eu, eu-west-1')
     .addOption(new Option('--prefer <what>', 'which verified worker is the best').choices(['latency', 'price']))
@@ -43,7 +43,7 @@ export function intentFlagsGiven(flags: IntentFlags): readonly string[] {
 export function intentOf(flags: IntentFlags): Intent {
   const model = flags.model ?? (flags.modelDigest === 'any' ? undefined : flags.modelDigest)
   if (model === undefined) {
-    throw new UsageError('option.model', 'say which model you want: --model NAME, or --model WEIGHTS_DIGEST')
+    throw new UsageError('option.model', 'say which model you want: --model NAME, or --model DIGEST')
   }
   const maxPrice = flags.maxPrice === undefined ? undefined : parsePrice(flags.maxPrice)
   return {

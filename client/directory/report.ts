@@ -1,6 +1,6 @@
 /** Which listed worker is used, and why each other one is not: for people, and for `--format json`. */
 import type { LeftOut } from '../../verifier/directory/collect.js'
-import type { ListedPrice } from '../../verifier/directory/descriptor.js'
+import type { ListedModel, ListedPrice } from '../../verifier/directory/descriptor.js'
 import { NotTrustedError, type SubrosaError } from '../errors.js'
 import type { Candidate, Trial } from './candidates.js'
 import { ListingError, TooSlowError } from './errors.js'
@@ -17,7 +17,7 @@ export interface CandidateReport {
   readonly provider: string
   readonly name: string | null
   readonly region: string
-  readonly model: { readonly id: string; readonly weights: string }
+  readonly model: ListedModel
   readonly price: ListedPrice | null
   readonly status: CandidateStatus
   /** Of the answer to a request for evidence, in milliseconds. */

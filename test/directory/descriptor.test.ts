@@ -88,8 +88,8 @@ const NEGATIVES: readonly [check: string, name: string, make: Made][] = [
   ['descriptor.parse', 'a URL has another spelling', () => endpoint({ url: 'https://GPU7.example.net/' })],
   ['descriptor.parse', 'a URL hides an address', () => endpoint({ url: 'https://0x7f000001/' })],
   ['descriptor.parse', 'a region is none', () => endpoint({ region: 'EU' })],
-  ['descriptor.parse', 'a model has no digest', () => endpoint({ model: { id: 'm', weights: 'any' } })],
-  ['descriptor.parse', 'a model has no name', () => endpoint({ model: { id: '', weights: '04'.repeat(32) } })],
+  ['descriptor.parse', 'a model has no digest', () => endpoint({ model: { ...ENDPOINT.model, weights: 'any' } })],
+  ['descriptor.parse', 'a model has no name', () => endpoint({ model: { ...ENDPOINT.model, id: '' } })],
   [
     'descriptor.parse',
     'a price is no decimal number',
@@ -267,9 +267,14 @@ describe('a directory', () => {
 })
 
 describe('a verified worker', () => {
+  const MODEL = {
+    id: STATEMENT.model.id,
+    manifest: toHex(STATEMENT.model.manifestDigest),
+    weights: toHex(STATEMENT.model.weightsRoot),
+  }
   const listing = {
     provider: toBase64Url(STATEMENT.operatorKey ?? filled(0)),
-    endpoint: { ...ENDPOINT, model: { id: STATEMENT.model.id, weights: toHex(STATEMENT.model.weightsRoot) } },
+    endpoint: { ...ENDPOINT, model: MODEL },
   }
   const { operatorKey: _, ...without } = STATEMENT
   const wrong = (change: object): string[] =>
@@ -287,6 +292,11 @@ describe('a verified worker', () => {
       'listing.model',
       'it serves other weights (P-15.6)',
       () => wrong({ endpoint: ENDPOINT_OF({ weights: '05'.repeat(32) }) }),
+    ],
+    [
+      'listing.model',
+      'it serves another package of them',
+      () => wrong({ endpoint: ENDPOINT_OF({ manifest: '05'.repeat(32) }) }),
     ],
     ['listing.model', 'it serves them under another name', () => wrong({ endpoint: ENDPOINT_OF({ id: 'other' }) })],
     ['listing.operator', 'its configuration names another operator (P-15.7)', () => wrong({ provider: other.key })],

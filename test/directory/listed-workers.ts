@@ -38,6 +38,7 @@ export interface ListedOptions {
 
 export const OTHER_MODEL: ModelClaims = { ...MODEL, weightsRoot: filled(0x55) }
 export const WEIGHTS: string = toHex(MODEL.weightsRoot)
+export const MANIFEST: string = toHex(MODEL.manifestDigest)
 
 export async function listWorker(options: ListedOptions = {}): Promise<Listed> {
   const { price = ['0.15', '0.60'], region = 'eu-west-1', model = MODEL, engine = stubEngine(), operator } = options
@@ -59,7 +60,7 @@ export async function listWorker(options: ListedOptions = {}): Promise<Listed> {
   const endpoint: Endpoint = {
     url: worker.url,
     region,
-    model: { id: MODEL.id, weights: WEIGHTS },
+    model: { id: MODEL.id, manifest: MANIFEST, weights: WEIGHTS },
     price: price === null ? null : { currency: 'USD', inputPerMillion: price[0], outputPerMillion: price[1] },
   }
   return listAt(endpoint, provider, worker, engine)

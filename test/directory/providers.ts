@@ -18,7 +18,7 @@ export interface Provider {
 export const ENDPOINT: Endpoint = {
   url: 'https://gpu7.example.net/',
   region: 'eu-west-1',
-  model: { id: 'subrosa-demo', weights: '04'.repeat(32) },
+  model: { id: 'subrosa-demo', manifest: '15'.repeat(32), weights: '04'.repeat(32) },
   price: { currency: 'USD', inputPerMillion: '0.15', outputPerMillion: '0.60' },
 }
 

@@ -25,6 +25,7 @@ import {
   type Listed,
   listAgain,
   listWorker,
+  MANIFEST,
   OTHER_MODEL,
   policyOf,
   WEIGHTS,
@@ -158,21 +159,22 @@ describe('of a whole directory', () => {
     expect(sealed()).toBe(0)
   })
 
-  it('a digest in the intent is the only model that the policy then accepts', async () => {
-    const wants = { model: WEIGHTS }
-    const strict: PolicyDocument = { ...policy }
-    delete (strict as { model?: unknown }).model
-    for (const one of [policy, strict]) {
-      const { session } = await through(await directory(swapped.descriptor(), cheap.descriptor()), {
-        wants,
-        policy: one,
-      })
-      expect(session.listing.endpoint.url).toBe(cheap.url)
+  it('a digest in the intent names the model where the policy names none, and has to hold besides where it does', async () => {
+    const list = await directory(swapped.descriptor(), cheap.descriptor())
+    const { model: _, ...strict } = policy
+    for (const model of [WEIGHTS, MANIFEST]) {
+      for (const one of [policy, strict, { ...strict, model: 'any' as const }]) {
+        const { session } = await through(list, { wants: { model }, policy: one })
+        expect(session.listing.endpoint.url).toBe(cheap.url)
+      }
     }
-    const error = await refusalOf(await directory(swapped.descriptor()), { wants })
-    expect((error as NoWorkerError).checks).toEqual(['model.digest'])
-    await expect(through(await directory(), { wants: { model: 'ab'.repeat(32) } })).rejects.toMatchObject({
-      code: 'intent.model',
+    const alone = await directory(swapped.descriptor())
+    const refused = async (one: PolicyDocument) =>
+      ((await refusalOf(alone, { wants: { model: WEIGHTS }, policy: one })) as NoWorkerError).checks
+    expect([await refused(strict), await refused(policy)]).toEqual([['model.digest'], ['listing.model']])
+    // An id names nothing for a policy.
+    expect(await refusalOf(await directory(cheap.descriptor()), { policy: strict })).toMatchObject({
+      checks: ['model.digest'],
     })
   })
 

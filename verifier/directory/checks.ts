@@ -38,7 +38,7 @@ export const LISTING_CHECKS: readonly CheckDefinition[] = [
     id: 'listing.model',
     title: 'The attested model is the one that was listed',
     spec: 'PROTOCOL.md P-15.6',
-    gain: 'A provider could list one model, at its price, and serve another.',
+    gain: 'A provider could list one model, at its price, and serve another, or the same weights with another chat template.',
   },
   {
     id: 'listing.operator',

@@ -27,14 +27,23 @@ export interface ListedPrice {
   readonly outputPerMillion: string
 }
 
+/** Digests are 64 lower-case hexadecimal digits. */
+export interface ListedModel {
+  readonly id: string
+  /** SHA-256 of its package's manifest.json, which fixes the whole package. */
+  readonly manifest: string
+  /** Weights root. */
+  readonly weights: string
+}
+
 /** One worker, as its provider lists it. */
 export interface Endpoint {
   /** Worker URL, as the URL standard writes it. */
   readonly url: string
   /** Where it stands, from the large to the small: `eu-west-1`. Nothing attests it. */
   readonly region: string
-  /** What it serves; `weights`: weights root, 64 lower-case hexadecimal digits. Held against the attested statement. */
-  readonly model: { readonly id: string; readonly weights: string }
+  /** What it serves. Held against the attested statement. */
+  readonly model: ListedModel
   /** null: not said here. */
   readonly price: ListedPrice | null
 }
@@ -60,6 +69,8 @@ const amount = text(
 )
 const whole = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(Number.MAX_SAFE_INTEGER))
 
+const digest = text(/^[0-9a-f]{64}$/, 'a digest: 64 lower-case hexadecimal digits')
+
 const endpointSchema = v.strictObject({
   url: v.pipe(
     v.string(),
@@ -69,7 +80,8 @@ const endpointSchema = v.strictObject({
   region: v.pipe(text(/^[a-z0-9]+(-[a-z0-9]+)*$/, 'a region such as eu-west-1'), v.maxLength(32)),
   model: v.strictObject({
     id: text(/^[a-z0-9][a-z0-9._-]{0,99}$/, 'a model id'),
-    weights: text(/^[0-9a-f]{64}$/, 'a weights digest: 64 lower-case hexadecimal digits'),
+    manifest: digest,
+    weights: digest,
   }),
   price: v.union([
     v.null(),

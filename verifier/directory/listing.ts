@@ -16,6 +16,12 @@ export interface Listing {
   readonly endpoint: Endpoint
 }
 
+const MODEL_REASONS = [
+  ['weights', 'the worker serves other weights than its provider lists'],
+  ['manifest', 'the worker serves another package of those weights than its provider lists'],
+  ['id', 'the worker serves its model under another name than its provider lists'],
+] as const
+
 /** `statement` is that of an accepted live result. */
 export function verifyListing(
   { provider, endpoint }: Listing,
@@ -23,18 +29,12 @@ export function verifyListing(
 ): { readonly verdict: Verdict; readonly checks: readonly Check[] } {
   const t = new Transcript(LISTING_CHECKS)
   t.check('listing.model', () => {
-    const [listed, attested] = [endpoint.model, { id: model.id, weights: toHex(model.weightsRoot) }]
-    if (listed.weights !== attested.weights) {
-      return fail('the worker serves other weights than its provider lists', {
-        expected: listed.weights,
-        actual: attested.weights,
-      })
+    const attested = { weights: toHex(model.weightsRoot), manifest: toHex(model.manifestDigest), id: model.id }
+    for (const [member, reason] of MODEL_REASONS) {
+      const [expected, actual] = [endpoint.model[member], attested[member]]
+      if (expected !== actual) return fail(reason, { expected, actual })
     }
-    if (listed.id === attested.id) return pass()
-    return fail('the worker serves its model under another name than its provider lists', {
-      expected: listed.id,
-      actual: attested.id,
-    })
+    return pass()
   })
   t.check('listing.operator', () => {
     if (operatorKey === undefined || toBase64Url(operatorKey) === provider) return pass()

@@ -73,10 +73,12 @@ async function runBuild(from: readonly string[], flags: BuildFlags, streams: Com
       'name files or URLs of descriptors: subrosa directory https://gpu.example.net …',
     )
   }
+  let newest: ReadonlyMap<string, number> | undefined
   const build = async () => {
     const { lists, failures } = await readSources(from, readDescriptors)
-    const { kept, leftOut } = await collectDescriptors(lists, new Date())
-    return { kept, leftOut: [...failures, ...leftOut] }
+    const found = await collectDescriptors(lists, new Date(), newest)
+    newest = found.newest
+    return { ...found, leftOut: [...failures, ...found.leftOut] }
   }
   const collection = await build()
   const document = encode(collection)

@@ -67,11 +67,9 @@ export class Router implements WorkerFinder {
   readonly #elapsedMs: () => number
   /** The last that could be read of each source. */
   readonly #lists = new Map<string, DescriptorSourceList>()
-  /** By provider, the highest number seen. */
-  readonly #floors = new Map<string, number>()
   readonly #trials = new Map<string, Trial>()
   #sourceFailures: readonly FailedSource[] = []
-  #collection: Collection = { kept: [], leftOut: [] }
+  #collection: Collection = { kept: [], leftOut: [], newest: new Map() }
   #candidates: readonly Candidate[] = []
   #chosen: string | undefined
   #reading: Promise<void> | undefined
@@ -161,8 +159,7 @@ export class Router implements WorkerFinder {
     const { lists, failures } = await read()
     for (const list of lists) this.#lists.set(list.source, list)
     this.#sourceFailures = failures
-    this.#collection = await collectDescriptors([...this.#lists.values()], this.#now(), this.#floors)
-    for (const { payload } of this.#collection.kept) this.#floors.set(payload.provider, payload.seq)
+    this.#collection = await collectDescriptors([...this.#lists.values()], this.#now(), this.#collection.newest)
     this.#candidates = candidatesOf(this.#collection.kept, intent, allowPrivateEndpoints)
     const listed = new Set(this.#candidates.map(({ key }) => key))
     for (const key of this.#trials.keys()) if (!listed.has(key)) this.#trials.delete(key)

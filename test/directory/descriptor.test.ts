@@ -2,6 +2,7 @@
 import fc from 'fast-check'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { DESCRIPTOR_CHECKS, LISTING_CHECKS } from '../../verifier/directory/checks.js'
+import { collectDescriptors } from '../../verifier/directory/collect.js'
 import { MAX_DESCRIPTOR_BYTES, parseDescriptorPayload } from '../../verifier/directory/descriptor.js'
 import { MAX_DESCRIPTORS, MAX_DIRECTORY_BYTES, parseDirectory } from '../../verifier/directory/document.js'
 import { priceHeld, verifyListing } from '../../verifier/directory/listing.js'
@@ -167,6 +168,17 @@ describe('of several', () => {
       'rejected',
       'accepted',
     ])
+  })
+
+  it('one that is over is remembered, and no older one comes back (P-15.4)', async () => {
+    const over = await provider.descriptor({ seq: 8, iat: SECONDS - DAY, exp: SECONDS - 1 })
+    const forged = await other.sign(provider.payload({ seq: 9 }))
+    const read = (descriptors: readonly string[], floors?: ReadonlyMap<string, number>) =>
+      collectDescriptors([{ source: 'a list', descriptors }], NOW, floors)
+    const first = await read([good, over, forged])
+    expect([first.kept, [...first.newest]]).toEqual([[], [[provider.key, 8]]])
+    expect((await read([good], first.newest)).leftOut).toMatchObject([{ check: 'descriptor.newest' }])
+    expect((await read([await provider.descriptor({ seq: 8 })], first.newest)).kept).toHaveLength(1)
   })
 
   it('none goes back behind what was seen before', async () => {

@@ -2,7 +2,9 @@
  * From a directory to an answer, with SIMULATED workers over real sockets. A list is anybody's: each liar in it costs at most a
  * verification that fails, and never a byte of a prompt.
  */
+import type { LookupFunction } from 'node:net'
 import OpenAI from 'openai'
+import { Agent, fetch as undiciFetch } from 'undici'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { type CandidateReport, type DirectoryOptions, NoWorkerError } from '../../client/directory/index.js'
 import { connect } from '../../client/directory/node.js'
@@ -191,6 +193,27 @@ describe('of a whole directory', () => {
       const { session } = await through(await directory(lies, owned.descriptor()))
       expect(session.listing.provider).toBe(owned.provider.key)
     }
+  })
+
+  it('a name is looked up by the guarded fetch’s own connections, and prompts stream through them', async () => {
+    const looked: string[] = []
+    // As the guarded one, with a resolver that leads to this machine, which that one would refuse.
+    const connect: { lookup: LookupFunction } = {
+      lookup(name, { all }, callback) {
+        looked.push(name)
+        if (all === true) callback(null, [{ address: '127.0.0.1', family: 4 }])
+        else callback(null, '127.0.0.1', 4)
+      },
+    }
+    const agent = new Agent({ connect })
+    running.push(agent)
+    const through_ = (async (input, init) =>
+      undiciFetch(String(input), { ...(init as object), dispatcher: agent })) as typeof fetch
+    const url = cheap.url.replace('127.0.0.1', 'gpu7.example.net')
+    const { ask, of } = await through(await directory(cheap.descriptor({ url })), { fetch: through_ })
+    expect(await ask()).toMatchObject({ status: 200, receipt: { verdict: 'accepted' } })
+    expect(of(url)?.status).toBe('chosen')
+    expect(new Set(looked)).toEqual(new Set(['gpu7.example.net']))
   })
 
   it('the openai package talks as to one worker', async () => {

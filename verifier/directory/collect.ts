@@ -31,13 +31,15 @@ export interface LeftOut {
 export interface Collection {
   readonly kept: readonly KeptDescriptor[]
   readonly leftOut: readonly LeftOut[]
+  /** By provider, the highest number that it ever signed as far as is known here, kept or not (P-15.4). */
+  readonly newest: ReadonlyMap<string, number>
 }
 
 /** `floors`: by provider, the highest `seq` seen before. Never throws on what is listed. */
 export async function collectDescriptors(
   lists: readonly DescriptorSourceList[],
   now: Date,
-  floors?: ReadonlyMap<string, number>,
+  floors: ReadonlyMap<string, number> = new Map(),
 ): Promise<Collection> {
   // What stands in several lists is one descriptor.
   const sources = new Map<string, string>()
@@ -45,10 +47,13 @@ export async function collectDescriptors(
     for (const jws of descriptors) if (!sources.has(jws)) sources.set(jws, source)
   const kept: KeptDescriptor[] = []
   const leftOut: LeftOut[] = []
+  const newest = new Map(floors)
   let bytes = 0
   for (const { jws, verdict, payload, checks } of await verifyDescriptors([...sources.keys()], now, floors)) {
     const source = sources.get(jws) ?? ''
     const provider = payload === undefined ? {} : { provider: payload.provider }
+    const authentic = checks.some(({ id, status }) => id === 'descriptor.signature' && status === 'pass')
+    if (payload !== undefined && authentic) remember(newest, payload)
     if (verdict === 'accepted' && payload !== undefined) {
       bytes += jws.length + 4
       if (kept.length < MAX_DESCRIPTORS && bytes < MAX_DIRECTORY_BYTES - 100) kept.push({ source, jws, payload })
@@ -64,7 +69,18 @@ export async function collectDescriptors(
       malformed: verdict === 'malformed',
     })
   }
-  return { kept, leftOut }
+  return { kept, leftOut, newest }
+}
+
+/** So many providers are remembered; of more, those heard of last. */
+const MOST_REMEMBERED = 16 * MAX_DESCRIPTORS
+
+function remember(newest: Map<string, number>, { provider, seq }: DescriptorPayload): void {
+  const highest = Math.max(seq, newest.get(provider) ?? 0)
+  newest.delete(provider)
+  newest.set(provider, highest)
+  const [oldest] = newest.keys()
+  if (newest.size > MOST_REMEMBERED && oldest !== undefined) newest.delete(oldest)
 }
 
 export function directoryOf(kept: readonly KeptDescriptor[]): DirectoryDocument {

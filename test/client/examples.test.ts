@@ -69,7 +69,7 @@ describe('subrosa proxy', () => {
     [['--worker', 'http://127.0.0.1:1', '--any-measurement'], /needs a private or simulated trust anchor/],
     [['--worker', 'http://127.0.0.1:1', '--port', 'http'], /expected a number from 0 to 65535/],
     [['--worker', 'ftp://127.0.0.1:1'], /expected an http or https URL/],
-    [[], /required option '--worker/],
+    [[], /name workers with --worker/],
   ])('refuses %o', async (flags, message) => {
     const { status, stdout, stderr } = await subrosa('proxy', ...flags)
     expect(stdout).toBe('')

@@ -18,9 +18,9 @@ export class ListingError extends SubrosaError {
   }
 }
 
-/** The worker verified, and its evidence took longer than the intent allows: `directory.slow`. What to do: allow more, or use another. */
+/** Its evidence took longer than the intent allows, or than others that verified: `directory.slow`. What to do: allow more, or use another. */
 export class TooSlowError extends SubrosaError {
-  constructor(latencyMs: number, maxLatencyMs: number) {
-    super('directory.slow', `its evidence took ${Math.round(latencyMs)} ms, more than ${maxLatencyMs} ms`)
+  constructor(reason: string) {
+    super('directory.slow', reason)
   }
 }

@@ -51,6 +51,7 @@ const TIMEOUT_MS = 10_000
 const MOST_KEPT = 8
 /** Workers one request is offered to. */
 const MOST_OFFERED = 8
+const OVERDUE = new TooSlowError('it gave no evidence while others that did were at hand')
 /** A directory is read again when it is this old, and sooner when it could not be. */
 const READ_AGAIN_MS = 600_000
 const READ_RETRY_MS = 30_000
@@ -156,7 +157,11 @@ export class Router implements WorkerFinder {
 
   async #readNow(): Promise<void> {
     const { read, intent, allowPrivateEndpoints = false } = this.#options
-    const { lists, failures } = await read()
+    const { lists, failures } = await read().catch((error: unknown): ReadSources => {
+      // What was read before stays, also where a file is not there any more.
+      if (this.#lists.size === 0 || !(error instanceof SubrosaError)) throw error
+      return { lists: [], failures: [{ source: 'a directory', reason: error.message, malformed: false, error }] }
+    })
     for (const list of lists) this.#lists.set(list.source, list)
     this.#sourceFailures = failures
     this.#collection = await collectDescriptors([...this.#lists.values()], this.#now(), this.#collection.newest)
@@ -189,7 +194,7 @@ export class Router implements WorkerFinder {
         if (one !== undefined) verified.push(one)
         if (verified.length === 0) continue
         if (verified.length >= enough || isBest()) stop.abort()
-        if (patienceMs !== undefined) patience ??= setTimeout(() => stop.abort(), patienceMs)
+        if (patienceMs !== undefined) patience ??= setTimeout(() => stop.abort(OVERDUE), patienceMs)
         if (stop.signal.aborted) return
       }
     }
@@ -206,8 +211,10 @@ export class Router implements WorkerFinder {
     const { connect: options, intent } = this.#options
     const { listing, key } = candidate
     const before = this.#trials.get(key)
+    let asked = false
     try {
       signal.throwIfAborted()
+      asked = true
       const timed = this.#timed(options.fetch ?? globalThis.fetch)
       let session = before?.session
       if (session === undefined)
@@ -218,12 +225,17 @@ export class Router implements WorkerFinder {
       const { verdict, checks } = verifyListing(listing, session.worker.statement)
       if (verdict !== 'accepted') throw new ListingError(checks)
       if (latencyMs > (intent.maxLatencyMs ?? Number.POSITIVE_INFINITY)) {
-        throw new TooSlowError(latencyMs, intent.maxLatencyMs ?? 0)
+        throw new TooSlowError(`its evidence took ${Math.round(latencyMs)} ms, more than ${intent.maxLatencyMs} ms`)
       }
       this.#trials.set(key, { session, latencyMs })
       return { candidate, session, latencyMs }
     } catch (error) {
-      if (signal.aborted) return undefined
+      if (signal.aborted) {
+        // Whoever lets others wait is not among the first to be asked next time.
+        const overdue = signal.reason === OVERDUE && asked
+        if (overdue) this.#trials.set(key, { failedAt: ++this.#failureCount, error: OVERDUE })
+        return undefined
+      }
       this.#trials.set(key, { failedAt: ++this.#failureCount, error: refusalOf(error) })
       return undefined
     }

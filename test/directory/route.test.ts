@@ -308,8 +308,9 @@ describe('the nearest', () => {
     running.push(hung)
     const list = await directory(cheap.descriptor({ url: hung.url, price: null }), dear.descriptor())
     const intent = { model: MODEL.id }
-    const { session } = await through(list, { intent, patienceMs: 100 })
+    const { session, of } = await through(list, { intent, patienceMs: 100 })
     expect(session.listing.endpoint.url).toBe(dear.url)
+    expect(of(hung.url)).toMatchObject({ status: 'slow', latencyMs: null })
   })
 })
 
@@ -428,8 +429,9 @@ describe('a directory at an address', () => {
       response.writeHead(200, { 'content-type': MEDIA_TYPE_DIRECTORY }).end(JSON.stringify(list)),
     )
     let elapsedMs = 0
+    let read = () => readSources([`${server.url}/list`], (source) => fetchDescriptors(source, { fetch }))
     const router = new Router({
-      read: () => readSources([`${server.url}/list`], (source) => fetchDescriptors(source, { fetch })),
+      read: () => read(),
       intent: { model: MODEL.id },
       connect: { policy, timeoutMs: 60_000 },
       allowPrivateEndpoints: true,
@@ -442,6 +444,12 @@ describe('a directory at an address', () => {
     elapsedMs = 600_000
     expect((await router.find(none)).worker.url).toBe(cheap.url)
     expect(router.report().leftOut).toMatchObject([{ source: `${server.url}/list`, malformed: false }])
+    read = async () => {
+      throw new UsageError('file.unreadable', 'cannot read directory list.json: there is no such file')
+    }
+    elapsedMs = 1_200_000
+    expect((await router.find(none)).worker.url).toBe(cheap.url)
+    expect(router.report().leftOut).toMatchObject([{ reason: expect.stringMatching(/no such file/) }])
   })
 
   it.each<[string, number, string, string, RegExp]>([

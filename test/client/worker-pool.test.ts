@@ -1,6 +1,6 @@
 /** What a pool hands out: a worker whose proof holds now, on the caller's clock, or none. */
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import type { PolicyDocument } from '../../client/index.js'
+import type { PolicyDocument, WorkerSession } from '../../client/index.js'
 import { inOrder, NoWorkerError, WorkerPool } from '../../client/worker-pool.js'
 import { toHex } from '../../verifier/protocol/bytes.js'
 import { MODEL, stubEngine } from '../enclave/stub.js'
@@ -33,4 +33,43 @@ it('hands out nothing from the instant at which the evidence ends', async () => 
   aheadMs = 0
   expect((await pool.acquire()).session.worker.validUntil.getTime()).toBeGreaterThan(Date.now())
   pool.close()
+})
+
+/** Two workers that answer with this status; of the first one's answers the request was sealed so often. */
+async function offered(status: number, sealedOnce: boolean): Promise<readonly string[]> {
+  const asked: string[] = []
+  const sessionOf = (url: string) => ({
+    baseURL: `${url}/v1`,
+    fetch: async (target: string) => {
+      asked.push(target)
+      return new Response('', { status: url.includes('first') ? status : 200 })
+    },
+    sealedOnce: () => sealedOnce,
+    ready: async () => undefined,
+    close: () => undefined,
+  })
+  const urls = ['https://first.example.net', 'https://second.example.net']
+  const pool = new WorkerPool({
+    size: urls.length,
+    async find(without) {
+      const url = urls.find((one) => !without.has(one))
+      if (url === undefined) throw new NoWorkerError([])
+      return { worker: { url, session: sessionOf(url) as unknown as WorkerSession }, failures: [] }
+    },
+    close: () => undefined,
+  })
+  await pool.send('/models', { method: 'GET' })
+  pool.close()
+  return asked.map((target) => new URL(target).host.split('.')[0] ?? '')
+}
+
+it.each([
+  [429, true, ['first', 'second']],
+  [503, true, ['first', 'second']],
+  // A refusal of what was sealed a second time says nothing of the first.
+  [429, false, ['first']],
+  [503, false, ['first']],
+  ...[200, 400, 401, 404, 409, 500, 502, 504].map((status): [number, boolean, string[]] => [status, true, ['first']]),
+])('an answer of %i to a request sealed once (%s) goes to %o (P-15.11)', async (status, once, workers) => {
+  expect(await offered(status, once)).toEqual(workers)
 })

@@ -43,7 +43,8 @@ export interface Draft {
 /** How the matrices of a draft are kept. */
 export type Kept = 'float' | 'half' | 'int4' | 'int4-zeros' | 'int8' | 'bytes' | 'codes'
 
-const [FLOAT, UINT8, INT64, HALF] = [1, 2, 7, 10]
+export const INT64 = 7
+const [FLOAT, UINT8, HALF] = [1, 2, 10]
 
 export interface DraftOptions {
   readonly shape: LlamaShape

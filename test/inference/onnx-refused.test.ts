@@ -14,6 +14,7 @@ import {
   type DraftOptions,
   encodeDraft,
   genaiDraft,
+  INT64,
   type Kept,
   type Layout,
   nodeOf as of,
@@ -35,6 +36,12 @@ const OPTIONS = { format: 'fp32', id: 'imported', license: 'MIT' } as const
 
 const write = (layout: Layout, options: DraftOptions, change?: (draft: Draft) => void) =>
   writeModel(join(folder, 'source'), layout, options, change)
+/** One number as a tensor of the graph; returns its name. */
+function wholeNumber(draft: Draft, value: number): string {
+  const bytes = new Uint8Array(BigInt64Array.of(BigInt(value)).buffer)
+  draft.tensors.push({ name: `whole.${value}`, type: INT64, shape: [1], bytes })
+  return `whole.${value}`
+}
 const set =
   (operator: string, attributes: Record<string, number | string | { float: number }>) =>
   (draft: Draft): void =>
@@ -278,6 +285,23 @@ describe('what cannot be mapped is refused by name, and leaves nothing behind', 
     ],
     ['norms that differ', 'genai', set('SimplifiedLayerNormalization', { epsilon: { float: 0.1 } }), /same epsilon/],
     ['a norm over another axis', 'genai', set('SimplifiedLayerNormalization', { axis: 1 }), /norm of layer/],
+    [
+      'a written-out norm over another axis',
+      'transformers.js',
+      (d) => {
+        of(d, 'ReduceMean').inputs[1] = wholeNumber(d, 1)
+      },
+      /norm of layer/,
+    ],
+    [
+      'a written-out norm over all axes',
+      'transformers.js',
+      (d) => {
+        of(d, 'ReduceMean').inputs.length = 1
+      },
+      /norm of layer/,
+    ],
+    ['a written-out norm that drops its axis', 'transformers.js', set('ReduceMean', { keepdims: 0 }), /norm of layer/],
     ['a scaled embedding', 'genai', scaledEmbedding, /the embedding, got Mul/],
     [
       'a skipped sum',

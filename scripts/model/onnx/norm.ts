@@ -1,5 +1,6 @@
 /** RMSNorm in ONNX graphs: as one operator, together with the sum before it, or written out. */
 import type { OnnxFile } from './file.js'
+import type { OnnxNode } from './graph.js'
 import type { WeightVector } from './matrix.js'
 import { numberOf, onlyAttributes, type WeightReader } from './weights.js'
 
@@ -62,12 +63,23 @@ async function spelledNorm(
   const mean = weights.producer((await weights.scalar(second)) === undefined ? second : first)
   const square = weights.producer(mean?.inputs[0] ?? '')
   if (epsilon === undefined || mean?.operator !== 'ReduceMean' || square === undefined) return undefined
+  if (!(await isAlongRows(weights, mean))) return undefined
   const [base = '', exponent = ''] = square.inputs
   const squared =
     (square.operator === 'Pow' && (await weights.scalar(exponent)) === 2) ||
     (square.operator === 'Mul' && weights.plain(base) === weights.plain(exponent))
   const stream = weights.plain(x)
   return squared && weights.plain(base) === stream ? { stream, epsilon } : undefined
+}
+
+/** Whether a mean is of each position's values: over the last of three dimensions, which stays as one of length 1. */
+async function isAlongRows(weights: WeightReader, mean: OnnxNode): Promise<boolean> {
+  onlyAttributes(mean, ['axes', 'keepdims', 'noop_with_empty_axes'])
+  const [, given = ''] = mean.inputs
+  const listed = mean.attributes.get('axes')
+  const axes = Array.isArray(listed) ? listed : [await weights.position(given)]
+  const [axis] = axes
+  return axes.length === 1 && (axis === -1 || axis === 2) && numberOf(mean, 'keepdims', 1) === 1
 }
 
 /** A sum of the residual stream, under the name of what the next sum adds to. */

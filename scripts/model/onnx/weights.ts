@@ -31,8 +31,10 @@ export interface WeightReader {
   vector(name: string): WeightVector | undefined
   /** Whether a tensor holds what could be weights: fractions or codes, more than one of them. */
   vectorLike(name: string): boolean
-  /** A single value. */
+  /** A single value, one with a fraction. */
   scalar(name: string): Promise<number | undefined>
+  /** A single axis, length or place. */
+  position(name: string): Promise<number | undefined>
   /** Undefined where `name` is not a product with weights. @throws ModelFileError for one of a kind that is not supported. */
   product(name: string): Product | undefined
   /** The table that `input` picks rows of. */
@@ -149,6 +151,11 @@ export function createWeightReader(file: OnnxFile): WeightReader {
       const tensor = tensorAt(name)
       if (tensor === undefined || tensor.count !== 1 || !isFloat(tensor)) return undefined
       return (await readFloats(file, tensor))[0]
+    },
+    async position(name) {
+      const tensor = tensorAt(name)
+      if (tensor === undefined || tensor.count !== 1 || tensor.type !== 'int64') return undefined
+      return Number((await file.read(tensor)).readBigInt64LE())
     },
     product(name) {
       const node = producer(plain(name))

@@ -6,6 +6,7 @@ import { bootGpu } from './boot-gpu.js'
 import { bootPlain, bootUnderFirmware } from './boot-plain.js'
 import { bootTest } from './boot-test.js'
 import { bootTpm } from './boot-tpm.js'
+import { bootWakeup } from './boot-wakeup.js'
 import { buildImage } from './build.js'
 import { createGuestMaker } from './guests.js'
 import { createLane } from './lane.js'
@@ -14,10 +15,11 @@ import { artifactFolder, cacheFolder, FLAVOURS, type Flavour, repository } from 
 import { prepareQemu } from './qemu.js'
 
 /**
- * Which boots, and of what: Debian's kernel, ours, ours under the SEV firmware, Debian's and both of ours with a hostile table, ours with a TPM, the test
+ * Which boots, and of what: Debian's kernel, ours, ours under the SEV firmware, Debian's and both of ours with hostile code in a table, and with
+ * a table that names addresses to run from, ours with a TPM, the test
  * flavour, and the GPU flavour with its kernel on a machine without a GPU.
  */
-export const BOOT_SUITES = ['plain', 'production', 'firmware', 'aml', 'tpm', 'test', 'gpu'] as const
+export const BOOT_SUITES = ['plain', 'production', 'firmware', 'aml', 'wakeup', 'tpm', 'test', 'gpu'] as const
 export type BootSuite = (typeof BOOT_SUITES)[number]
 
 const NEEDS: Readonly<Record<BootSuite, readonly Flavour[]>> = {
@@ -25,6 +27,7 @@ const NEEDS: Readonly<Record<BootSuite, readonly Flavour[]>> = {
   production: ['production'],
   firmware: ['production'],
   aml: ['production', 'gpu', 'developer'],
+  wakeup: ['production', 'test', 'gpu', 'gpu-test', 'developer'],
   tpm: ['production'],
   test: ['test'],
   gpu: ['gpu', 'gpu-test'],
@@ -51,6 +54,13 @@ export async function bootLane(suites: readonly BootSuite[] = BOOT_SUITES): Prom
     if (suites.includes('aml')) {
       const own = { production: await maker('production'), gpu: await maker('gpu') }
       await bootAml(lane, own, await maker('developer'), qemu, scratch)
+    }
+    if (suites.includes('wakeup')) {
+      const own = [
+        { name: 'production', silent: await maker('production'), talking: await maker('test') },
+        { name: 'gpu', silent: await maker('gpu'), talking: await maker('gpu-test') },
+      ]
+      await bootWakeup(lane, own, await maker('developer'), qemu, scratch)
     }
     if (suites.includes('tpm')) await bootTpm(lane, await maker('production'), qemu, scratch, modelFolder)
     if (suites.includes('test')) await bootTest(lane, await maker('test'), scratch, modelFolder)

@@ -1,5 +1,5 @@
 /**
- * Our own kernels from Debian's source: `kernel` (`kernel/`: one patch, one configuration), and `gpu-kernel` (`gpu/` on top of it:
+ * Our own kernels from Debian's source: `kernel` (`kernel/`: two patches, one configuration), and `gpu-kernel` (`gpu/` on top of it:
  * modules, and NVIDIA's open ones compiled for it), each built by the stage of Dockerfile.enclave of that name. They take minutes,
  * so they are kept by the SHA-256 of everything that goes in; what differs in nothing of that is the same kernel.
  */

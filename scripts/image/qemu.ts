@@ -27,6 +27,12 @@ export interface Guest {
   readonly tpm?: string
   /** Compiled tables that the guest gets beside QEMU's own. */
   readonly acpiTables?: readonly string[]
+  /** Files of ACPI tables in the place of QEMU's own, with the commands of its table loader. */
+  readonly hostTables?: { readonly tables: string; readonly rsdp: string; readonly loader: string }
+  /** Default: 2. */
+  readonly processors?: number
+  /** Without root and model. */
+  readonly diskless?: boolean
   /** File of the size of the guest's memory that is its memory: what is in it at first stays until the guest writes there. */
   readonly memoryFile?: string
   /** File for what the guest writes to I/O port 0xE9. */
@@ -127,7 +133,7 @@ export async function startGuest(qemu: string, guest: Guest): Promise<RunningGue
 }
 
 async function qemuArguments(qemu: string, guest: Guest, port: number, scratch: string): Promise<string[]> {
-  const { firmware, hostItems = {}, memoryMiB = 1024 } = guest
+  const { firmware, hostItems = {}, memoryMiB = 1024, processors = 2, hostTables } = guest
   const disk = (id: string, file: string): string[] => [
     '-drive',
     `file=${file},if=none,id=${id},format=raw,readonly=on`,
@@ -155,13 +161,30 @@ async function qemuArguments(qemu: string, guest: Guest, port: number, scratch: 
   const forward = guest.relayCommand === undefined ? '' : `,guestfwd=tcp:10.0.2.100:8646-cmd:${guest.relayCommand}`
   return [
     ...['-L', join(qemu, 'usr/share/qemu'), '-L', join(qemu, 'usr/share/seabios')],
-    ...['-accel', 'tcg,thread=multi', '-machine', 'q35', '-cpu', 'max', '-smp', '2', '-m', String(memoryMiB)],
+    ...[
+      '-accel',
+      'tcg,thread=multi',
+      '-machine',
+      'q35',
+      '-cpu',
+      'max',
+      '-smp',
+      String(processors),
+      '-m',
+      String(memoryMiB),
+    ],
     ...['-display', 'none', '-monitor', 'none', '-nodefaults', '-no-user-config', '-no-reboot'],
     ...['-serial', `file:${guest.serial}`],
     ...boot,
-    ...disk('root', guest.root),
-    ...disk('model', guest.model),
+    ...(guest.diskless === true ? [] : [...disk('root', guest.root), ...disk('model', guest.model)]),
     ...items,
+    ...(hostTables === undefined
+      ? []
+      : [
+          ...['-machine', 'acpi=off', '-fw_cfg', `name=etc/acpi/tables,file=${hostTables.tables}`],
+          ...['-fw_cfg', `name=etc/acpi/rsdp,file=${hostTables.rsdp}`],
+          ...['-fw_cfg', `name=etc/table-loader,file=${hostTables.loader}`],
+        ]),
     ...(guest.acpiTables ?? []).flatMap((file) => ['-acpitable', `file=${file}`]),
     ...(guest.debugPort === undefined ? [] : ['-debugcon', `file:${guest.debugPort}`]),
     ...(guest.memoryFile === undefined

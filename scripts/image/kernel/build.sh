@@ -1,4 +1,4 @@
-# Runs in the kernel stage of Dockerfile.enclave: our own kernel, from Debian's source, aml.patch and config, into /out.
+# Runs in the kernel stage of Dockerfile.enclave: our own kernel, from Debian's source, two patches and config, into /out.
 set -eu
 . /src/kernel/configure.sh
 

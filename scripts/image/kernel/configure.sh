@@ -12,7 +12,7 @@ ln -s /usr/bin/mawk /src/kernel/bin/awk
 mkdir /src/linux
 tar -xf /usr/src/linux-source-*.tar.xz -C /src/linux --strip-components=1
 cd /src/linux
-patch -p1 --fuzz=0 --no-backup-if-mismatch < /src/kernel/aml.patch
+for patch in aml wakeup; do patch -p1 --fuzz=0 --no-backup-if-mismatch < /src/kernel/$patch.patch; done
 if [ -n "${OVERLAY-}" ]; then
   patch -p1 --fuzz=0 --no-backup-if-mismatch < "$OVERLAY/kernel.patch"
   names=$(sed -n 's/^\(CONFIG_[A-Z0-9_]*=\).*/^\1/p' "$OVERLAY/config")

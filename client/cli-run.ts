@@ -10,6 +10,7 @@ import type { ChatFlags } from './chat.js'
 import { addIntentOptions } from './directory/options.js'
 import type { RouteFlags } from './directory/route-command.js'
 import type { GpuFacts } from './doctor-guest.js'
+import type { DrainFlags } from './drain.js'
 import type { RelayFlags } from './endorsement-relay.js'
 import type { ExplorerFlags } from './explorer/server.js'
 import type { ReleaseFlags } from './model-release.js'
@@ -136,6 +137,7 @@ export async function runSubrosa(argv: readonly string[], streams: CommandStream
     .requiredOption('--listen <address>', 'unix:PATH or tcp:HOST:PORT')
     .option('--files <path...>', 'files and folders to hand out as well')
     .option('--offline', 'hand out files only, never touch the network')
+    .option('--drain <file>', 'tell the workers named in FILE to leave; `subrosa drain` names one')
     .option('--kds <origin>', 'a cache of AMD’s key service')
     .option('--pccs <origin>', 'a cache of Intel’s collateral')
     .option('--rim <origin>', 'a cache of NVIDIA’s manifests')
@@ -143,6 +145,15 @@ export async function runSubrosa(argv: readonly string[], streams: CommandStream
     .action(async (flags: RelayFlags) => {
       const { runRelay } = await import('./endorsement-relay.js')
       status = await runRelay(flags, streams)
+    })
+  program
+    .command('drain')
+    .description('let a worker of the image end its answers and leave (providers)')
+    .argument('<url>', 'worker URL')
+    .requiredOption('--file <file>', 'the FILE of `subrosa endorsements --drain FILE` on its host')
+    .action(async (url: string, flags: DrainFlags) => {
+      const { runDrain } = await import('./drain.js')
+      status = await runDrain(url, flags, streams)
     })
   const directory = program
     .command('directory')

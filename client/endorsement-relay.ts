@@ -17,6 +17,7 @@ import { type GatherOptions, gatherEndorsements } from '../verifier/gather-endor
 import { NVIDIA_OCSP, NVIDIA_RIM_SERVICE } from '../verifier/gpu/nvidia-fetch.js'
 import { MAX_ENDORSEMENTS, type StapledEndorsement } from '../verifier/protocol/bundle.js'
 import { type Bytes, toBytes, toHex } from '../verifier/protocol/bytes.js'
+import { encodeDrainAnswer, parseDrainQuestion } from '../verifier/protocol/drain-exchange.js'
 import {
   type EndorsementAnswer,
   encodeAnswer,
@@ -33,12 +34,15 @@ import { asStapled } from '../verifier/save.js'
 import { AMD_KDS } from '../verifier/snp/kds.js'
 import { INTEL_CERTIFICATES, INTEL_PCS } from '../verifier/tdx/pcs.js'
 import type { CommandStreams } from './cli-run.js'
+import { isToLeave } from './drain.js'
 import { stopSignal } from './stop-signal.js'
 
 export interface RelayFlags {
   readonly listen: string
   readonly files?: readonly string[]
   readonly offline?: boolean
+  /** Boot ids of workers that are to leave, as `subrosa drain` writes them; read again at every question. */
+  readonly drain?: string
   readonly kds?: string
   readonly pccs?: string
   readonly rim?: string
@@ -85,7 +89,10 @@ export async function startRelay(flags: RelayFlags, world: RelayWorld): Promise<
   const gather = flags.offline === true ? undefined : gatherer(flags, world, now)
   const note = world.note ?? (() => undefined)
   const server = createServer((socket) => {
-    serve(socket, async (question) => {
+    serve(socket, async (frame) => {
+      const boot = parseDrainQuestion(frame)
+      if (boot !== undefined) return encodeDrainAnswer(await isToLeave(flags.drain, boot))
+      const question = parseQuestion(frame)
       const files = asStapled(await loadEndorsements(flags.files ?? []))
       const asked = await gather?.(question)
       const answer = {
@@ -146,11 +153,11 @@ function onlyFrom(inner: typeof fetch, kds: URL | undefined, origins: readonly s
   }
 }
 
-async function serve(socket: Socket, answer: (question: ReturnType<typeof parseQuestion>) => Promise<Bytes>) {
+async function serve(socket: Socket, answer: (question: Bytes) => Promise<Bytes>) {
   const timer = setTimeout(() => socket.destroy(new Error('no question in time')), QUESTION_TIMEOUT_MS)
   socket.on('error', () => undefined)
   try {
-    const question = parseQuestion(await readFrame(socket))
+    const question = await readFrame(socket)
     clearTimeout(timer)
     socket.end(framed(await answer(question)))
   } finally {

@@ -5,9 +5,11 @@
 import { readFile } from 'node:fs/promises'
 import { createAdaptorServer } from '@hono/node-server'
 import { type Bytes, fromHex, toBytes } from '../verifier/protocol/bytes.js'
+import { leaveWhenAsked } from './drain-watch.js'
 import { WorkerError } from './errors.js'
 import { createLogger } from './log.js'
 import { createRefusalApp } from './refusal-app.js'
+import { parseRelayAddress } from './relay-stream.js'
 import { DEFAULT_PORT, type RunningWorker, type ServeOptions, serve } from './serve.js'
 
 /** Where init puts what it was handed by the host, unread. */
@@ -27,7 +29,7 @@ export async function runImageWorker(extra: ServeOptions = {}): Promise<RunningW
   try {
     const configuration = await hostItem('configuration')
     const imageDigest = imageDigestOf(await readFile(COMMAND_LINE, 'utf8'))
-    return await serve({
+    const worker = await serve({
       host: ANY_ADDRESS,
       port: DEFAULT_PORT,
       modelDirectory: MODEL_FOLDER,
@@ -36,6 +38,9 @@ export async function runImageWorker(extra: ServeOptions = {}): Promise<RunningW
       ...(configuration === undefined ? {} : { configuration }),
       ...extra,
     })
+    // No signal reaches a guest: the host says it this way, and init ends the machine when the worker has ended.
+    leaveWhenAsked({ relays: HOST_RELAYS.map(parseRelayAddress), worker, left: () => process.exit(0) })
+    return worker
   } catch (error) {
     if (!(error instanceof WorkerError)) throw error
     log.error('worker.refused', { code: error.code })

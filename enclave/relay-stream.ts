@@ -8,7 +8,7 @@ import { FRAME_HEAD_BYTES, framed, frameLength, MAX_ANSWER_BYTES } from '../veri
 import { StreamReader } from '../verifier/protocol/streams.js'
 import { within } from './deadline.js'
 import { WorkerError } from './errors.js'
-import { exchangeNative, unixAddress, vsockAddress } from './platforms/native-stream.js'
+import { type AnswerLimits, exchangeNative, unixAddress, vsockAddress } from './platforms/native-stream.js'
 
 export type RelayAddress =
   | { readonly kind: 'unix'; readonly path: string }
@@ -34,17 +34,22 @@ export function parseRelayAddress(text: string): RelayAddress {
   )
 }
 
-/** The payload of the answer, untrusted. @throws WorkerError `worker.relay` */
-export async function askRelay(address: RelayAddress, question: Bytes, timeoutMs: number): Promise<Bytes> {
+/** The payload of the answer, of at most `maxBytes`, untrusted. @throws WorkerError `worker.relay` */
+export async function askRelay(
+  address: RelayAddress,
+  question: Bytes,
+  timeoutMs: number,
+  maxBytes: number = MAX_ANSWER_BYTES,
+): Promise<Bytes> {
   const late = (): WorkerError => new WorkerError('worker.relay', `the relay gave no answer within ${timeoutMs} ms`)
   try {
     switch (address.kind) {
       case 'vsock':
-        return await exchangeNative(vsockAddress(address.cid, address.port), framed(question), timeoutMs)
+        return await exchangeNative(vsockAddress(address.cid, address.port), framed(question), { timeoutMs, maxBytes })
       case 'native-unix':
-        return await exchangeNative(unixAddress(address.path), framed(question), timeoutMs)
+        return await exchangeNative(unixAddress(address.path), framed(question), { timeoutMs, maxBytes })
       default:
-        return await exchangeSocket(address, framed(question), timeoutMs, late)
+        return await exchangeSocket(address, framed(question), { timeoutMs, maxBytes }, late)
     }
   } catch (cause) {
     if (cause instanceof WorkerError) throw cause
@@ -55,12 +60,12 @@ export async function askRelay(address: RelayAddress, question: Bytes, timeoutMs
 async function exchangeSocket(
   address: Extract<RelayAddress, { kind: 'unix' | 'tcp' }>,
   frame: Bytes,
-  timeoutMs: number,
+  { timeoutMs, maxBytes }: AnswerLimits,
   late: () => WorkerError,
 ): Promise<Bytes> {
   const socket = address.kind === 'unix' ? connect(address.path) : connect(address.port, address.host)
   try {
-    const answer = readFrame(socket)
+    const answer = readFrame(socket, maxBytes)
     answer.catch(() => undefined)
     socket.write(frame)
     return await within(answer, timeoutMs, late)
@@ -69,8 +74,8 @@ async function exchangeSocket(
   }
 }
 
-async function readFrame(socket: Socket): Promise<Bytes> {
+async function readFrame(socket: Socket, maxBytes: number): Promise<Bytes> {
   const reader = new StreamReader(socket, 'the relay’s answer')
   // The length is checked before anything of it is waited for.
-  return reader.take(frameLength(await reader.take(FRAME_HEAD_BYTES), MAX_ANSWER_BYTES))
+  return reader.take(frameLength(await reader.take(FRAME_HEAD_BYTES), maxBytes))
 }

@@ -102,6 +102,8 @@ export interface RunningWorker {
   readonly rootsPem?: string
   /** Takes no new prompts and waits up to that long for the answers in progress; whether all of them ended. */
   drain(timeoutMs?: number): Promise<boolean>
+  /** Of the statement that evidence shows now, 32 bytes. */
+  bootId(): Promise<Bytes>
   /** Ends running answers, forgets the keys, closes the socket. */
   close(): Promise<void>
 }
@@ -221,6 +223,7 @@ async function serveOn(
       log.info('worker.drained')
       return ended
     },
+    bootId: () => worker.bootId(),
     close() {
       closing ??= shutDown(server, worker, timer, log).finally(() => real?.close())
       return closing

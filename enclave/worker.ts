@@ -71,6 +71,8 @@ export interface Worker {
    * attested and keeps its keys; `close` is still the caller's to call.
    */
   drain(timeoutMs: number): Promise<boolean>
+  /** Of the statement that evidence shows now, 32 bytes; another one when its keys grow old. */
+  bootId(): Promise<Bytes>
   /** Stops answering, ends running answers, forgets every key. */
   close(): Promise<void>
 }
@@ -188,6 +190,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     fetch: async (request) => app.fetch(request),
     refresh: () => keys.refresh(),
     drain: (timeoutMs) => drain.drain(timeoutMs),
+    bootId: async () => (await keys.published()).boot.statement.bootId,
     async close() {
       open = false
       attester.close()

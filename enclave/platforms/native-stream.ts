@@ -3,7 +3,7 @@
  * threads of the foreign-function library, each bounded by the socket's own timeouts, the whole by a deadline between them.
  */
 import { type Bytes, concat, toBytes, utf8 } from '../../verifier/protocol/bytes.js'
-import { FRAME_HEAD_BYTES, frameLength, MAX_ANSWER_BYTES } from '../../verifier/protocol/endorsement-exchange.js'
+import { FRAME_HEAD_BYTES, frameLength } from '../../verifier/protocol/endorsement-exchange.js'
 import { WorkerError } from '../errors.js'
 import { loadLibrary, type NativeLibrary } from './native.js'
 
@@ -46,8 +46,19 @@ export function unixAddress(path: string): Bytes {
   return toBytes(concat(Uint8Array.of(AF_UNIX, 0), name, new Uint8Array(SUN_PATH_BYTES - name.length)))
 }
 
+export interface AnswerLimits {
+  /** For the whole exchange. */
+  readonly timeoutMs: number
+  /** Of the answer's payload. */
+  readonly maxBytes: number
+}
+
 /** Sends one frame and reads one. @throws WorkerError `worker.relay` */
-export async function exchangeNative(address: Bytes, frame: Bytes, timeoutMs: number): Promise<Bytes> {
+export async function exchangeNative(
+  address: Bytes,
+  frame: Bytes,
+  { timeoutMs, maxBytes }: AnswerLimits,
+): Promise<Bytes> {
   const libc = loadLibrary(undefined, PROTOTYPES)
   const [family = 0] = address
   const { value: fd, errno } = await libc.call('socket', family, SOCK_STREAM | SOCK_CLOEXEC, 0)
@@ -63,7 +74,7 @@ export async function exchangeNative(address: Bytes, frame: Bytes, timeoutMs: nu
     if (connected.value !== 0) throw unreachable(connected.errno)
     await sendAll(libc, fd, frame)
     const head = await receive(libc, fd, FRAME_HEAD_BYTES, until)
-    return await receive(libc, fd, frameLength(head, MAX_ANSWER_BYTES), until)
+    return await receive(libc, fd, frameLength(head, maxBytes), until)
   } finally {
     await libc.call('close', fd)
   }

@@ -2,11 +2,12 @@
 import { randomBytes } from 'node:crypto'
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { connect } from '../../client/index.js'
+import { connect, type WorkerSession } from '../../client/index.js'
 import { HOST_RELAYS, imageDigestOf } from '../../enclave/image.js'
 import { toHex } from '../../verifier/protocol/bytes.js'
 import type { GuestProbe } from '../simulated/guest-probe.js'
 import { SIMULATED_LAUNCH_DIGEST } from '../simulated/snp-platform.js'
+import { leaveInOrder } from './boot-leave.js'
 import { ask, type GuestMaker, untilAnswering, withGuest } from './guests.js'
 import { type HostConfigurationFile, hostConfigurationFor } from './host-configuration.js'
 import { type HostRelay, startHostRelay, VSOCK_CARRIER } from './host-relay.js'
@@ -49,6 +50,13 @@ export async function bootTest(lane: Lane, maker: GuestMaker, scratch: string, m
       expect(size > 10_000, 'a capture of the chat’s traffic', `${size} bytes`)
       return `${files.length} files, ${size} bytes of traffic among them`
     })
+    await lane.check(
+      'told to leave: a stream in progress ends whole, new requests are refused, the guest ends itself',
+      async () => {
+        const session = await sessionWith(guest, configuration)
+        return leaveInOrder(guest, session, configuration.model.id, relay.orders).finally(() => session.close())
+      },
+    )
   }).finally(() => relay.close())
   await lane.check('a configuration whose digest differs is refused', async () => {
     const other = await writeHostItems(scratch, configuration, 'off')
@@ -98,22 +106,32 @@ function replaceOnce(bytes: Buffer, from: string, to: string): Buffer {
   return Buffer.concat([bytes.subarray(0, at), Buffer.from(to), bytes.subarray(at + from.length)])
 }
 
-async function chat(
+/** Under a policy that names the SIMULATED machine, the model and, where given, the image. */
+async function sessionWith(
   guest: RunningGuest,
   { model }: HostConfigurationFile,
-  canary: string,
-  imageDigest: string,
-): Promise<string> {
-  const session = await connect(guest.url, {
+  imageDigest?: string,
+): Promise<WorkerSession> {
+  return connect(guest.url, {
     policy: {
       schema: 'subrosa-policy/1',
       trustAnchors: [await block(guest, 'ROOTS')],
       allowNonVendorRoot: true,
       measurements: [{ digest: toHex(SIMULATED_LAUNCH_DIGEST) }],
       model: { digests: [toHex(model.weightsRoot)] },
-      image: { digests: [imageDigest] },
+      ...(imageDigest === undefined ? {} : { image: { digests: [imageDigest] } }),
     },
   })
+}
+
+async function chat(
+  guest: RunningGuest,
+  configuration: HostConfigurationFile,
+  canary: string,
+  imageDigest: string,
+): Promise<string> {
+  const { model } = configuration
+  const session = await sessionWith(guest, configuration, imageDigest)
   try {
     const response = await session.fetch(`${session.baseURL}/chat/completions`, {
       method: 'POST',

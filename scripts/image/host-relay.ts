@@ -22,6 +22,8 @@ export interface HostRelay {
   readonly changes: Pick<Guest, 'relayCommand' | 'vsock'>
   /** SHA-256 of the one thing the relay hands out, in hexadecimal. */
   readonly sha256: string
+  /** File of the boots that are to leave. */
+  readonly orders: string
   close(): Promise<void>
 }
 
@@ -29,9 +31,10 @@ export interface HostRelay {
 export async function startHostRelay(scratch: string, file: string): Promise<HostRelay> {
   const tcp = join(scratch, 'relay.sock')
   const uds = join(scratch, 'vsock')
+  const orders = join(scratch, 'drain')
   const relays: RunningRelay[] = []
   for (const path of [tcp, `${uds}_${RELAY_PORT}`]) {
-    relays.push(await startRelay({ listen: `unix:${path}`, files: [file], offline: true }, { fetch }))
+    relays.push(await startRelay({ listen: `unix:${path}`, files: [file], offline: true, drain: orders }, { fetch }))
   }
   const pipe = join(scratch, 'to-relay.mjs')
   await writeFile(
@@ -47,6 +50,7 @@ export async function startHostRelay(scratch: string, file: string): Promise<Hos
     sha256: createHash('sha256')
       .update(await readFile(file))
       .digest('hex'),
+    orders,
     async close() {
       carrier?.child.kill()
       for (const relay of relays) await relay.close()

@@ -1,6 +1,7 @@
 /**
  * Two sets of conditions to build under: here, as one does, and as somebody else would: another checkout, umask, time zone,
- * locale, host name and number of cores; another clock, where faketime is installed.
+ * locale, host name and number of cores; another clock, where faketime is installed. All of that is for the scripts and the tools they
+ * start. Of it the steps inside the recipe (RUN) see the number of cores: buildah's chroot has its own environment and umask, and the real clock.
  */
 import { existsSync } from 'node:fs'
 import { cp, mkdir, symlink } from 'node:fs/promises'
@@ -55,7 +56,7 @@ export function described({ wrapper }: Pick<Conditions, 'wrapper'>): string {
   const clock = wrapper.includes(DAYS_AHEAD)
     ? `, clock ${DAYS_AHEAD}`
     : ', clock as it went on: faketime is not installed'
-  return `own base, umask 077, TZ, locale, path, host name, one core${clock}`
+  return `own base, path, one core; outside of the recipe’s steps also umask 077, TZ, locale, host name${clock}`
 }
 
 /** What version control knows or would take, so that nothing a build left behind comes along; and the compiled scripts. */

@@ -1,7 +1,8 @@
 /**
  * `subrosa doctor`: what the machine it runs on can do, as a host of confidential VMs, as a guest, and for building the image;
- * what is missing; what to do about it. It reads files of the kernel and asks nobody. Node only.
+ * what is missing; what to do about it. It reads files of the kernel, runs QEMU for its version, and asks nobody. Node only.
  */
+import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { delimiter, join } from 'node:path'
@@ -17,16 +18,28 @@ export interface Machine {
   read(path: string): string | undefined
   exists(path: string): boolean
   hasProgram(name: string): boolean
+  /** What a program says to `--version`; undefined when it is not there or does not say. */
+  versionOf(program: string): string | undefined
+  /** Whether this process runs as root. */
+  readonly root: boolean
 }
 
 export interface Finding {
-  readonly about: 'guest' | 'host' | 'gpu' | 'image'
+  readonly about: 'guest' | 'host' | 'machine' | 'gpu' | 'image'
   readonly name: string
   readonly state: 'yes' | 'no' | 'unknown'
   readonly detail: string
   /** What to do, where something is missing. */
   readonly advice?: string
 }
+
+/** Any of these makes a machine one for confidential inference; everything else is a detail of it. */
+const KINDS: ReadonlySet<string> = new Set(['confidential guest', 'SEV-SNP host', 'TDX host'])
+
+const QEMU = 'qemu-system-x86_64'
+/** QEMU from which on it launches SNP guests, and TDs whose measurement is the one computed here: docs/providers.md. */
+const OLDEST_QEMU = { snp: [9, 1], tdx: [10, 2] } as const
+const VERSION_TIMEOUT_MS = 5000
 
 const BUILD_PROGRAMS: readonly (readonly [program: string, debianPackage: string])[] = [
   ['buildah', 'buildah'],
@@ -46,7 +59,7 @@ export async function runDoctor(
   stdout.write(
     json === true ? `${JSON.stringify({ schema: 'subrosa-doctor/1', findings }, null, 2)}\n` : text(findings),
   )
-  const able = findings.some(({ about, state }) => (about === 'guest' || about === 'host') && state === 'yes')
+  const able = findings.some(({ name, state }) => KINDS.has(name) && state === 'yes')
   return able ? 0 : 4
 }
 
@@ -54,7 +67,9 @@ export function examine(machine: Machine, gpu: GpuAnswer = 'unavailable'): reado
   return [
     ...examineGuest(machine),
     ...hosts(machine),
+    ...launching(machine),
     ...relaying(machine),
+    ...versions(machine),
     ...examineGpu(machine, gpu),
     ...building(machine),
   ]
@@ -99,6 +114,47 @@ function hosts({ read, exists }: Machine): readonly Finding[] {
   })
 }
 
+/** What starts guests. Only of interest where guests run, or where it is there. */
+function launching({ exists, versionOf }: Machine): readonly Finding[] {
+  const base = { about: 'host', name: 'QEMU' } as const
+  const said = versionOf(QEMU)
+  if (said === undefined) {
+    if (!exists('/dev/kvm')) return []
+    const advice = 'install QEMU 9.1 or newer for SNP, 10.2 or newer for TDX'
+    return [{ ...base, state: 'no', detail: `no ${QEMU} that says its version`, advice }]
+  }
+  const [version = '', major = '', minor = ''] = /(\d+)\.(\d+)[\d.]*/.exec(said) ?? []
+  if (version === '') return [{ ...base, state: 'unknown', detail: `${QEMU} says no version` }]
+  const reaches = ([a, b]: readonly [number, number]): boolean =>
+    Number(major) > a || (Number(major) === a && Number(minor) >= b)
+  if (reaches(OLDEST_QEMU.tdx)) return [{ ...base, state: 'yes', detail: `${version}, for SNP and TDX` }]
+  if (reaches(OLDEST_QEMU.snp)) {
+    return [{ ...base, state: 'yes', detail: `${version}, for SNP`, advice: 'for TDX it takes 10.2 or newer' }]
+  }
+  const advice = 'it takes 9.1 or newer for SNP, 10.2 or newer for TDX'
+  return [{ ...base, state: 'no', detail: `${version}, too old for either`, advice }]
+}
+
+/** Versions that evidence is judged by, as far as the kernel tells them; a hypervisor may tell a guest anything. */
+function versions({ read }: Machine): readonly Finding[] {
+  const cpu = read('/proc/cpuinfo') ?? ''
+  const hosted = /^flags\s*:.*\bhypervisor\b/m.test(cpu) ? ', as the hypervisor says' : ''
+  const microcode = /^microcode\s*:\s*(\S+)/m.exec(cpu)?.[1]
+  const [vendor, version, date] = ['bios_vendor', 'bios_version', 'bios_date'].map((name) =>
+    read(`/sys/class/dmi/id/${name}`)?.trim(),
+  )
+  const firmware = [vendor, version, date].filter((word) => word !== undefined && word !== '').join(' ')
+  const base = { about: 'machine' } as const
+  return [
+    microcode === undefined
+      ? { ...base, name: 'microcode', state: 'unknown', detail: 'the kernel does not say' }
+      : { ...base, name: 'microcode', state: 'yes', detail: `${microcode}${hosted}` },
+    firmware === ''
+      ? { ...base, name: 'firmware', state: 'unknown', detail: 'the kernel does not say' }
+      : { ...base, name: 'firmware', state: 'yes', detail: `${firmware}${hosted}` },
+  ]
+}
+
 /** How guests of this host reach a relay. Only of interest where guests run. */
 function relaying({ exists }: Machine): readonly Finding[] {
   if (!exists('/dev/kvm')) return []
@@ -114,10 +170,15 @@ function relaying({ exists }: Machine): readonly Finding[] {
   ]
 }
 
-function building({ hasProgram, exists }: Machine): readonly Finding[] {
+function building({ hasProgram, exists, root }: Machine): readonly Finding[] {
   const missing = BUILD_PROGRAMS.filter(([program]) => !hasProgram(program)).map(([, debianPackage]) => debianPackage)
   if (!exists('/usr/lib/apt/apt-helper')) missing.push('apt')
   const base = { about: 'image', name: 'building the image' } as const
+  if (!root) {
+    const install = missing.length === 0 ? '' : `; missing besides: ${missing.join(', ')}`
+    const advice = 'run npm run image with sudo: buildah’s chroot and an empty network take root'
+    return [{ ...base, state: 'no', detail: `it takes root, and this is an ordinary user${install}`, advice }]
+  }
   if (missing.length === 0) return [{ ...base, state: 'yes', detail: 'everything it takes is installed' }]
   return [
     {
@@ -152,5 +213,17 @@ function thisMachine(): Machine {
     },
     exists: existsSync,
     hasProgram: (name) => folders.some((folder) => existsSync(join(folder, name))),
+    versionOf(program) {
+      try {
+        return execFileSync(program, ['--version'], {
+          encoding: 'utf8',
+          timeout: VERSION_TIMEOUT_MS,
+          stdio: ['ignore', 'pipe', 'ignore'],
+        })
+      } catch {
+        return undefined
+      }
+    },
+    root: process.getuid?.() === 0,
   }
 }

@@ -4,11 +4,18 @@ import { examine, type Machine } from '../../client/doctor.js'
 import { type GpuAnswer, type GpuFacts, mayAskGpu } from '../../client/doctor-guest.js'
 import { subrosa } from '../support/command.js'
 
-const machine = (files: Readonly<Record<string, string>>, programs: readonly string[] = []): Machine => ({
+const machine = (
+  files: Readonly<Record<string, string>>,
+  programs: readonly string[] = [],
+  more: Partial<Machine> = {},
+): Machine => ({
   release: '6.12.0',
+  versionOf: () => undefined,
+  root: true,
   read: (path) => files[path],
   exists: (path) => files[path] !== undefined,
   hasProgram: (name) => programs.includes(name),
+  ...more,
 })
 const stateOf = (files: Readonly<Record<string, string>>, name: string) =>
   examine(machine(files)).find((finding) => finding.name === name)
@@ -119,6 +126,50 @@ describe('subrosa doctor', () => {
 
   it('says what to install for building the image', () => {
     expect(stateOf({}, 'building the image')).toMatchObject({ state: 'no', advice: expect.stringContaining('buildah') })
+  })
+
+  it('says that building takes root, to an ordinary user who has everything else', () => {
+    const programs = ['buildah', 'unshare', 'dpkg-deb', 'tar']
+    const files = { '/usr/lib/apt/apt-helper': '' }
+    const of = (root: boolean, has = programs) =>
+      examine(machine(files, has, { root })).find(({ name }) => name === 'building the image')
+    expect(of(true)).toMatchObject({ state: 'yes' })
+    expect(of(false)).toMatchObject({
+      state: 'no',
+      detail: expect.stringMatching(/root/),
+      advice: expect.stringMatching(/sudo/),
+    })
+    expect(of(false, programs.slice(1))?.detail).toMatch(/missing besides: buildah$/)
+  })
+
+  it.each([
+    ['QEMU emulator version 8.2.4', 'no', /too old/],
+    ['QEMU emulator version 9.1.0 (Debian 1:9.1.0)', 'yes', /for SNP$/],
+    ['QEMU emulator version 10.1.2', 'yes', /for SNP$/],
+    ['QEMU emulator version 10.2.0', 'yes', /for SNP and TDX$/],
+    ['QEMU emulator version 11.0.50', 'yes', /for SNP and TDX$/],
+    ['something else', 'unknown', /no version/],
+  ])('knows what %s can launch', (said, state, detail) => {
+    const findings = examine(machine({}, [], { versionOf: () => said }))
+    expect(findings.find(({ name }) => name === 'QEMU')).toMatchObject({ state, detail: expect.stringMatching(detail) })
+  })
+
+  it('misses QEMU only where guests run', () => {
+    expect(stateOf({ '/dev/kvm': '' }, 'QEMU')?.state).toBe('no')
+    expect(stateOf({}, 'QEMU')).toBeUndefined()
+  })
+
+  it('reports microcode and firmware, and whose word that is', () => {
+    const files = {
+      '/proc/cpuinfo': 'processor\t: 0\nmicrocode\t: 0xa101148\nflags\t\t: fpu\n',
+      '/sys/class/dmi/id/bios_vendor': 'A Vendor\n',
+      '/sys/class/dmi/id/bios_version': '1.2.3\n',
+    }
+    expect(stateOf(files, 'microcode')).toMatchObject({ state: 'yes', detail: '0xa101148' })
+    expect(stateOf(files, 'firmware')).toMatchObject({ state: 'yes', detail: 'A Vendor 1.2.3' })
+    const guest = { ...files, '/proc/cpuinfo': files['/proc/cpuinfo'].replace('fpu', 'fpu hypervisor') }
+    expect(stateOf(guest, 'microcode')?.detail).toBe('0xa101148, as the hypervisor says')
+    expect([stateOf({}, 'microcode')?.state, stateOf({}, 'firmware')?.state]).toEqual(['unknown', 'unknown'])
   })
 
   it('looks at this machine, for people and for programs', async () => {

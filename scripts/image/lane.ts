@@ -36,9 +36,26 @@ export function createLane(
     },
     finish() {
       write(`${suite}: ${seconds(started)}\n${JSON.stringify(tally)}\n`)
-      return tally.failed === 0 ? 0 : 1
+      // A lane that asked nothing has shown nothing.
+      return tally.failed === 0 && tally.cases > 0 ? 0 : 1
     },
   }
+}
+
+/**
+ * The names that a lane was given, in the lane's order; all of them where none was given. Undefined, with a line that says which
+ * was expected, when one of them is not known.
+ */
+export function namesGiven<Name extends string>(
+  lane: string,
+  all: readonly Name[],
+  wanted: readonly string[],
+  write: (line: string) => void = (line) => void process.stderr.write(line),
+): readonly Name[] | undefined {
+  const unknown = wanted.find((name) => !all.some((other) => other === name))
+  if (unknown === undefined) return all.filter((name) => wanted.length === 0 || wanted.includes(name))
+  write(`${lane}: expected ${all.join(', ')} or nothing, got ${unknown}\n`)
+  return undefined
 }
 
 /** @throws Error saying what was expected and what came. */

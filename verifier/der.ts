@@ -42,6 +42,8 @@ export interface DerElement {
 }
 
 const MAX_DEPTH = 24
+/** More than any list within its bound of bytes has: elements of two bytes would cost many times their bytes to look at. */
+const MAX_ELEMENTS = 320_000
 const CONSTRUCTED = 0x20
 
 /**
@@ -51,8 +53,23 @@ const CONSTRUCTED = 0x20
 export function readDer(bytes: Uint8Array, what: string): DerElement {
   const element = elementAt(toBytes(bytes), 0, what)
   if (element.bytes.length !== bytes.length) throw new FormatError('der.trailing', `${what}: bytes after the element`)
-  checkCanonical(element, what, 0)
+  checkCanonical(element, what, 0, { left: MAX_ELEMENTS })
   return element
+}
+
+/**
+ * Tags of the element that these bytes begin with, of the first one in it, and of the first in that: what it may be, before anything is
+ * known of the rest. @throws FormatError when one of the three runs past the end.
+ */
+export function leadingTags(bytes: Uint8Array, what: string): readonly number[] {
+  const tags: number[] = []
+  for (let at = toBytes(bytes); tags.length < 3 && at.length > 0; ) {
+    const { tag, content } = elementAt(at, 0, what)
+    tags.push(tag)
+    if ((tag & CONSTRUCTED) === 0) break
+    at = content
+  }
+  return tags
 }
 
 /** The elements inside a constructed one. @throws FormatError when it is not constructed. */
@@ -180,21 +197,27 @@ function elementAt(bytes: Bytes, start: number, what: string): DerElement {
 const CLASS = 0xc0
 const UNIVERSAL: ReadonlySet<number> = new Set(Object.values(TAG))
 
-function checkCanonical(element: DerElement, what: string, depth: number): void {
-  const { tag } = element
+function checkCanonical(element: DerElement, what: string, depth: number, budget: { left: number }): void {
+  const { tag, content } = element
+  if (budget.left-- === 0) throw new FormatError('der.elements', `${what}: more than ${MAX_ELEMENTS} elements`)
   if (depth > MAX_DEPTH) throw new FormatError('der.depth', `${what}: nested too deeply`)
   if ((tag & CLASS) === 0) {
     if (!UNIVERSAL.has(tag)) throw new FormatError('der.tag', `${what}: tag 0x${tag.toString(16)} is not used here`)
     checkPrimitive(element, what)
   }
   if ((tag & CONSTRUCTED) === 0) return
-  for (const child of childrenOf(element, what)) checkCanonical(child, what, depth + 1)
+  for (let offset = 0; offset < content.length; ) {
+    const child = elementAt(content, offset, what)
+    checkCanonical(child, what, depth + 1, budget)
+    offset += child.bytes.length
+  }
 }
 
 /** The contents of a universal primitive type, where it has a canonical form. */
 function checkPrimitive(element: DerElement, what: string): void {
   const { tag, content } = element
-  const [first, second] = content
+  const first = content[0]
+  const second = content[1]
   switch (tag) {
     case TAG.integer:
     case TAG.enumerated: {

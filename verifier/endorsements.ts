@@ -5,7 +5,7 @@
  * a pinned key; a CRL says nothing until its signature verifies. Unrecognised files are listed and harm nothing.
  * Pure and the same in browsers: whoever reads disks or networks hands the bytes in.
  */
-import { childrenOf, readDer } from './der.js'
+import { leadingTags, readDer } from './der.js'
 import { looksLikePem, readPem } from './pem.js'
 import { type Bytes, fromUtf8, toBytes } from './protocol/bytes.js'
 import { FormatError } from './protocol/errors.js'
@@ -136,22 +136,25 @@ function sortOne(name: string, bytes: Bytes, collector: Collector, depth = 0): v
   }
 }
 
+/** A longer one is refused by its own reader, by its length alone. */
+const MAX_OCSP_BYTES = 64 * 1024
+
 /** Certificate, CRL and OCSP response differ in the tags of what the outer SEQUENCE begins with. */
 function sortDer(name: string, bytes: Bytes, collector: Collector): boolean {
-  const [first] = childrenOf(readDer(bytes, name), name)
-  if (first === undefined) return false
-  if (first.tag === 0x0a) {
+  // The rest is read under the bound of what it is.
+  const [, first, version] = leadingTags(bytes, name)
+  if (first === 0x0a) {
+    if (bytes.length <= MAX_OCSP_BYTES) readDer(bytes, name)
     collector.documents.push({ kind: 'ocsp', name, bytes })
     return true
   }
-  if (first.tag !== 0x30) return false
-  const [version] = childrenOf(first, name)
-  if (version?.tag === 0xa0) {
+  if (first !== 0x30) return false
+  if (version === 0xa0) {
     const certificate = parseCertificate(bytes)
     collector.certificates.set(certificate.sha256Hex, certificate)
     return true
   }
-  if (version?.tag === 0x02) {
+  if (version === 0x02) {
     const list = parseRevocationList(bytes)
     collector.crls.set(list.sha256Hex, list)
     return true

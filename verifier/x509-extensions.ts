@@ -116,3 +116,11 @@ export function unknownCritical(
 ): readonly string[] {
   return [...item.extensions].filter(([oid, { critical }]) => critical && !known.includes(oid)).map(([oid]) => oid)
 }
+
+/** issuingDistributionPoint and deltaCRLIndicator (RFC 5280 §5.2.4, §5.2.5), which are to be critical and might not be. */
+const SCOPE_OF_LISTS: readonly string[] = ['2.5.29.27', '2.5.29.28']
+
+/** Extensions for which a list is not one of everything its issuer revoked, or may not be. */
+export function listRestrictions(list: { readonly extensions: Extensions }): readonly string[] {
+  return [...list.extensions].flatMap(([oid, { critical }]) => (critical || SCOPE_OF_LISTS.includes(oid) ? [oid] : []))
+}

@@ -32,7 +32,8 @@ export function createPublicFetch(resolve?: typeof lookup): typeof globalThis.fe
     const refusal = privateEndpoint(url)
     if (refusal !== undefined) throw new TypeError('fetch failed', { cause: new Error(refusal) })
     // Its types are those of the package, what it does is what the global one does.
-    const options = { ...(init as RequestInit | undefined), dispatcher: agent }
+    // A redirect would lead to an address that nobody judged.
+    const options = { ...(init as RequestInit | undefined), redirect: 'error' as const, dispatcher: agent }
     return (await undiciFetch(url, options)) as unknown as Response
   }
 }

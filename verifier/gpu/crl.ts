@@ -8,10 +8,13 @@ import { equalBytes } from '../protocol/bytes.js'
 import { FormatError } from '../protocol/errors.js'
 import { isSignedBy } from '../signature.js'
 import { inWindow, type RevocationList } from '../x509.js'
-import { authorityKeyId, subjectKeyId, unknownCritical } from '../x509-extensions.js'
+import { authorityKeyId, listRestrictions, subjectKeyId } from '../x509-extensions.js'
 import { judgeEach } from './each.js'
 import type { Subject } from './ocsp-responder.js'
 import type { Revocation } from './ocsp-verify.js'
+
+/** As many lists of one issuer are looked at; there is a reason for one. */
+const MAX_LISTS = 16
 
 interface Held {
   readonly list: RevocationList
@@ -29,8 +32,12 @@ export async function checkRevocationLists(
   const held = subjects.flatMap((subject) =>
     pool.crls.filter((list) => inWindow(list, now) && speaksFor(list, subject)).map((list) => ({ list, subject })),
   )
+  const crowded = subjects.find((subject) => held.filter((item) => item.subject === subject).length > MAX_LISTS)
   const each = async (judge: (one: Held) => Finding | Promise<Finding>): Promise<Finding> => {
     if (revocation === 'off') return waived('revocation: off')
+    // Choosing among them would let whoever hands over many hide the one that matters (P-9.7).
+    if (crowded !== undefined)
+      return fail(`more than ${MAX_LISTS} lists of ${crowded.issuer.subjectCommonName ?? 'one issuer'}`)
     const named = held.map((item) => ({ name: item.subject.certificate.subjectCommonName ?? 'certificate', item }))
     return judgeEach(named, judge)
   }
@@ -60,7 +67,7 @@ function speaksFor(list: RevocationList, { issuer }: Subject): boolean {
 
 /** Reported to be signed with SHA-256 under keys on P-384. */
 async function judgeSignature({ list, subject: { issuer } }: Held): Promise<Finding> {
-  if (unknownCritical(list, []).length > 0) return fail('the list is partial or indirect')
+  if (listRestrictions(list).length > 0) return fail('the list is partial or indirect')
   const signed =
     (await isSignedBy(list, issuer, 'ecdsa-p384-sha384')) || (await isSignedBy(list, issuer, 'ecdsa-p384-sha256'))
   return signed ? pass() : fail('the list is not signed by the issuer it names')

@@ -11,7 +11,7 @@ import { type EndorsementPool, preferRevocationLists } from '../endorsements.js'
 import { equalBytes } from '../protocol/bytes.js'
 import { isSignedBy } from '../signature.js'
 import { type Certificate, inWindow, type RevocationList } from '../x509.js'
-import { authorityKeyId, subjectKeyId, unknownCritical } from '../x509-extensions.js'
+import { authorityKeyId, listRestrictions, subjectKeyId } from '../x509-extensions.js'
 
 export type Revocation = 'required' | 'available' | 'off'
 
@@ -105,8 +105,8 @@ async function judge(lists: readonly RevocationList[], root: Certificate): Promi
 
 /** A CRL of the same name may still be another key's, or cover only part of what was issued (RFC 5280 §5.2.5, §5.2.4). */
 function strangeness(list: RevocationList, root: Certificate): string | undefined {
-  const critical = unknownCritical(list, [])
-  if (critical.length > 0) return `the CRL is partial or indirect: critical extension ${critical.join(', ')}`
+  const critical = listRestrictions(list)
+  if (critical.length > 0) return `the CRL is partial or indirect: extension ${critical.join(', ')}`
   if (root.keyUsage?.crlSign === false) return 'the root may not sign CRLs'
   const wanted = subjectKeyId(root)
   const named = authorityKeyId(list)

@@ -13,7 +13,7 @@ import { type Bytes, equalBytes } from '../protocol/bytes.js'
 import { FormatError } from '../protocol/errors.js'
 import { isSignedBy } from '../signature.js'
 import { type Certificate, inWindow, type RevocationList } from '../x509.js'
-import { authorityKeyId, subjectKeyId, unknownCritical } from '../x509-extensions.js'
+import { authorityKeyId, listRestrictions, subjectKeyId } from '../x509-extensions.js'
 
 export type Revocation = 'required' | 'available' | 'off'
 
@@ -51,10 +51,8 @@ export async function checkCrl(
   const { mode, pool, now } = input
   const named = pool.crls.filter((list) => equalBytes(list.issuer, issuer.subject))
   const strange = pool.crls.filter((list) => !named.includes(list) && standsIn(list, issuer, kin))
-  const damaged =
-    named.length > 0 ? undefined : pool.unrecognised.slice(0, MAX_DAMAGED).find(({ bytes }) => namesKey(bytes, issuer))
-  const reason =
-    damaged === undefined || mode === 'off' ? giveUp(mode, named.length > 0 ? named : strange, issuer, now) : undefined
+  const damaged = named.length > 0 || mode === 'off' ? undefined : damagedList(pool, issuer)
+  const reason = damaged === undefined ? giveUp(mode, named.length > 0 ? named : strange, issuer, now) : undefined
   const candidates =
     reason === undefined ? await judge(preferRevocationLists(named, now).slice(0, MAX_CANDIDATES), issuer) : []
   // A list that is sound and current outranks any number of others; without one, the best of them shows what is wrong.
@@ -141,24 +139,44 @@ function standsIn(list: RevocationList, issuer: Certificate, kin: readonly strin
 }
 
 const MAX_DAMAGED = 64
-const MAX_DAMAGED_BYTES = 256 * 1024
+/** Of all of them together: whoever made the quote chose the name that is looked for and the bytes that are looked through. */
+const MAX_SEARCHED_BYTES = 512 * 1024
+const MAX_NEEDLE_BYTES = 256
 
-/** Whether unreadable bytes carry the issuer's key identifier or name: a list that is wrong, not one that is absent. */
-function namesKey(bytes: Bytes, issuer: Certificate): boolean {
-  if (bytes.length > MAX_DAMAGED_BYTES) return false
-  const at = (needle: Bytes): boolean => {
-    for (let i = bytes.indexOf(needle[0] ?? 0); i >= 0; i = bytes.indexOf(needle[0] ?? 0, i + 1)) {
-      if (equalBytes(bytes.subarray(i, i + needle.length), needle)) return true
-    }
-    return false
-  }
+/** Unreadable bytes that carry the issuer's key identifier or name: a list that is wrong, not one that is absent. */
+function damagedList(
+  pool: EndorsementPool,
+  issuer: Certificate,
+): { readonly name: string; readonly reason: string } | undefined {
+  const needles = needlesOf(issuer).filter(({ length }) => length > 0 && length <= MAX_NEEDLE_BYTES)
+  let budget = MAX_SEARCHED_BYTES
+  return pool.unrecognised.slice(0, MAX_DAMAGED).find(({ bytes }) => {
+    if (bytes.length > budget) return false
+    budget -= bytes.length
+    return needles.some((needle) => contains(bytes, needle))
+  })
+}
+
+function needlesOf(issuer: Certificate): readonly Bytes[] {
   try {
     const key = subjectKeyId(issuer)
-    return at(issuer.subject) || (key !== undefined && at(key))
+    return key === undefined ? [issuer.subject] : [issuer.subject, key]
   } catch (error) {
-    if (error instanceof FormatError) return false
+    if (error instanceof FormatError) return [issuer.subject]
     throw error
   }
+}
+
+/** None of it is secret: the first byte that differs ends a comparison. */
+function contains(bytes: Bytes, needle: Bytes): boolean {
+  const first = needle[0] ?? 0
+  const last = bytes.length - needle.length
+  for (let start = bytes.indexOf(first); start >= 0 && start <= last; start = bytes.indexOf(first, start + 1)) {
+    let i = 1
+    while (i < needle.length && bytes[start + i] === needle[i]) i++
+    if (i === needle.length) return true
+  }
+  return false
 }
 
 async function judge(lists: readonly RevocationList[], issuer: Certificate): Promise<readonly Candidate[]> {
@@ -182,8 +200,8 @@ function faultOf(list: RevocationList, issuer: Certificate): string | undefined 
 }
 
 function strangeness(list: RevocationList, issuer: Certificate): string | undefined {
-  const critical = unknownCritical(list, [])
-  if (critical.length > 0) return `the CRL is partial or indirect: critical extension ${critical.join(', ')}`
+  const critical = listRestrictions(list)
+  if (critical.length > 0) return `the CRL is partial or indirect: extension ${critical.join(', ')}`
   if (issuer.keyUsage?.crlSign !== true) return 'the issuer may not sign CRLs'
   const wanted = subjectKeyId(issuer)
   const named = authorityKeyId(list)

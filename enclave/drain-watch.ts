@@ -5,7 +5,7 @@
  */
 import type { Bytes } from '../verifier/protocol/bytes.js'
 import { encodeDrainQuestion, MAX_DRAIN_ANSWER_BYTES, parseDrainAnswer } from '../verifier/protocol/drain-exchange.js'
-import { askRelay, type RelayAddress } from './relay-stream.js'
+import { askInTurn, type RelayAddress } from './relay-stream.js'
 
 const DEFAULT_TIMEOUT_MS = 5000
 const INTERVAL_MS = 5000
@@ -38,15 +38,7 @@ export function leaveWhenAsked(options: DrainWatchOptions): void {
 
   async function asked(): Promise<boolean> {
     const question = encodeDrainQuestion(await worker.bootId())
-    let failure: unknown
-    for (const relay of relays) {
-      try {
-        return parseDrainAnswer(await askRelay(relay, question, timeoutMs, MAX_DRAIN_ANSWER_BYTES))
-      } catch (error) {
-        failure = error
-      }
-    }
-    throw failure
+    return askInTurn(relays, question, parseDrainAnswer, timeoutMs, MAX_DRAIN_ANSWER_BYTES)
   }
 
   async function round(): Promise<void> {

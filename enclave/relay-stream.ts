@@ -57,6 +57,28 @@ export async function askRelay(
   }
 }
 
+/**
+ * What the first of the relays says whose answer can be read, asked in their order.
+ * @throws WorkerError `worker.relay` when there is none to ask; else what the last of them failed with.
+ */
+export async function askInTurn<Answer>(
+  relays: readonly RelayAddress[],
+  question: Bytes,
+  read: (answer: Bytes) => Answer,
+  timeoutMs: number,
+  maxBytes?: number,
+): Promise<Answer> {
+  let failure: unknown = new WorkerError('worker.relay', 'no relay was named')
+  for (const relay of relays) {
+    try {
+      return read(await askRelay(relay, question, timeoutMs, maxBytes))
+    } catch (error) {
+      failure = error
+    }
+  }
+  throw failure
+}
+
 async function exchangeSocket(
   address: Extract<RelayAddress, { kind: 'unix' | 'tcp' }>,
   frame: Bytes,

@@ -10,8 +10,7 @@ import { MAX_ENDORSEMENTS, type StapledEndorsement } from '../verifier/protocol/
 import { toHex } from '../verifier/protocol/bytes.js'
 import { type EndorsementQuestion, encodeQuestion, parseAnswer } from '../verifier/protocol/endorsement-exchange.js'
 import { sha256 } from '../verifier/protocol/hash.js'
-import { WorkerError } from './errors.js'
-import { askRelay, type RelayAddress } from './relay-stream.js'
+import { askInTurn, type RelayAddress } from './relay-stream.js'
 
 /** Room that endorsements may take in a bundle of at most 16 MiB. */
 const MAX_STAPLED_BYTES = 8 * 1024 * 1024
@@ -60,18 +59,7 @@ export function createStapler(options: StaplerOptions): Stapler {
   let closed = false
   let stop = (): void => undefined
 
-  async function ask(question: EndorsementQuestion) {
-    const bytes = encodeQuestion(question)
-    let failure: unknown = new WorkerError('worker.relay', 'no relay was named')
-    for (const relay of relays) {
-      try {
-        return parseAnswer(await askRelay(relay, bytes, timeoutMs))
-      } catch (error) {
-        failure = error
-      }
-    }
-    throw failure
-  }
+  const ask = (question: EndorsementQuestion) => askInTurn(relays, encodeQuestion(question), parseAnswer, timeoutMs)
 
   async function round(): Promise<void> {
     try {

@@ -3,17 +3,15 @@
  * under Debian's it gets everything, which shows that the table does what it says.
  */
 import { randomBytes } from 'node:crypto'
-import { open, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { run } from './command.js'
-import { ask, type GuestMaker, untilAnswering, withGuest } from './guests.js'
+import { ask, type GuestMaker, untilAnswering } from './guests.js'
 import { expect, type Lane } from './lane.js'
 import { repository } from './places.js'
 import { type RunningGuest, toolCommand } from './qemu.js'
+import { SECRET_ADDRESS, SECRET_BYTES, type Watched, withWatchedMemory } from './watched-memory.js'
 
-const MEMORY_MIB = 1024
-/** As `aml/memory.asl` has them. */
-const SECRET_ADDRESS = 0x30000000
+/** As `aml/memory.asl` has it, and the secret's. */
 const WRITTEN_ADDRESS = SECRET_ADDRESS + 0x20
 const WRITTEN = Buffer.from('5aa55aa5535542524f5341a55aa55aa5', 'hex')
 /** The code's last device has begun, and may have ended. */
@@ -43,7 +41,7 @@ export async function bootAml(
   await run(program, words)
 
   // None of the letters, so that the end of what was sent can be seen.
-  const secret = Buffer.from(randomBytes(16).map((byte) => byte | 0x80))
+  const secret = Buffer.from(randomBytes(SECRET_BYTES).map((byte) => byte | 0x80))
   const shown = await lane.check('control: on Debian’s kernel a host’s table reads and writes the guest’s memory', () =>
     withTable(debian, 'aml-debian', table, scratch, secret, async (_, { sent, written }) => {
       expect(sent.includes(secret), 'the secret at the host', JSON.stringify(sent.toString('latin1')))
@@ -89,33 +87,19 @@ async function withTable(
   secret: Buffer,
   work: (guest: RunningGuest, seen: Seen) => Promise<string>,
 ): Promise<string> {
-  const [memoryFile, debugPort] = [join(scratch, `${name}.memory`), join(scratch, `${name}.port`)]
-  await rm(debugPort, { force: true })
-  const memory = await open(memoryFile, 'w+')
-  try {
-    await memory.truncate(MEMORY_MIB * 2 ** 20)
-    await memory.write(secret, 0, secret.length, SECRET_ADDRESS)
-    const at = async (address: number): Promise<Buffer> =>
-      (await memory.read(Buffer.alloc(WRITTEN.length), 0, WRITTEN.length, address)).buffer
-    const changes = { acpiTables: [table], memoryFile, debugPort, memoryMiB: MEMORY_MIB }
-    return await withGuest(maker.start(name, changes), async (guest) => {
-      const sent = await lettersOf(guest, debugPort)
-      return work(guest, { sent, secret: await at(SECRET_ADDRESS), written: await at(WRITTEN_ADDRESS) })
-    })
-  } finally {
-    await memory.close()
-    await rm(memoryFile, { force: true })
-  }
+  return withWatchedMemory(maker, name, scratch, secret, { acpiTables: [table] }, async (guest, { sent, at }) => {
+    const letters = await lettersOf(guest, sent)
+    return work(guest, { sent: letters, secret: await at(SECRET_ADDRESS), written: await at(WRITTEN_ADDRESS) })
+  })
 }
 
 /** What came out of the port by the time the last attempt had been made. */
-async function lettersOf(guest: RunningGuest, file: string): Promise<Buffer> {
+async function lettersOf(guest: RunningGuest, read: Watched['sent']): Promise<Buffer> {
   const until = performance.now() + LETTERS_DEADLINE_MS
   while (performance.now() < until && !guest.ended()) {
-    const sent = await readFile(file).catch(() => Buffer.alloc(0))
-    if (sent.includes(LAST_LETTER)) {
+    if ((await read()).includes(LAST_LETTER)) {
       await new Promise((resolve) => setTimeout(resolve, POLL_MS))
-      return readFile(file)
+      return read()
     }
     await new Promise((resolve) => setTimeout(resolve, POLL_MS))
   }

@@ -4,17 +4,15 @@
  * say; ours does neither.
  */
 import { randomBytes } from 'node:crypto'
-import { open, readFile, rm, writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type GuestMaker, untilAnswering, withGuest } from './guests.js'
+import { type GuestMaker, untilAnswering } from './guests.js'
 import { type HostTables, qemuTables, withWakeup } from './host-tables.js'
 import { expect, type Lane } from './lane.js'
 import { bootFilesOf } from './measurements.js'
 import type { Guest, RunningGuest } from './qemu.js'
+import { MEMORY_MIB, SECRET_ADDRESS, SECRET_BYTES, type Watched, withWatchedMemory } from './watched-memory.js'
 
-const MEMORY_MIB = 1024
-const SECRET_ADDRESS = 0x30000000
-const SECRET_BYTES = 16
 const POLL_MS = 50
 const DEADLINE_MS = 180_000
 /** After the guest's end, what would run has run. */
@@ -66,7 +64,7 @@ export async function bootWakeup(
   )
   const writes = await lane.check('control: on Debian’s kernel a host’s table has the guest’s memory written', () =>
     withTables(world, debian, 'debian-mailbox', 'mailbox', {}, async (guest, seen) => {
-      await until(guest, async () => !(await seen.memory()).equals(world.secret))
+      await until(guest, async () => !(await seen.at(SECRET_ADDRESS)).equals(world.secret))
       return 'at the address that the table names'
     }),
   )
@@ -99,9 +97,9 @@ export async function bootWakeup(
         withTables(world, silent, `${name}-mailbox`, 'mailbox', {}, async (guest, seen) => {
           await untilAnswering(guest)
           expect(
-            (await seen.memory()).equals(world.secret),
+            (await seen.at(SECRET_ADDRESS)).equals(world.secret),
             'the secret where it was',
-            (await seen.memory()).toString('hex'),
+            (await seen.at(SECRET_ADDRESS)).toString('hex'),
           )
           return 'memory at the address that the table names is as it was'
         }),
@@ -121,37 +119,16 @@ async function write(scratch: string, name: string, tables: HostTables): Promise
   return { tables: place('tables'), rsdp: place('rsdp'), loader: place('loader') }
 }
 
-interface Seen {
-  /** What came out of the port. */
-  sent(): Promise<Buffer>
-  /** What is where the secret was put. */
-  memory(): Promise<Buffer>
-}
-
 async function withTables(
   { scratch, secret, files }: World,
   maker: GuestMaker,
   name: string,
   tables: 'code' | 'mailbox',
   changes: Partial<Guest>,
-  work: (guest: RunningGuest, seen: Seen) => Promise<string>,
+  work: (guest: RunningGuest, watched: Watched) => Promise<string>,
 ): Promise<string> {
-  const [memoryFile, debugPort] = [join(scratch, `${name}.memory`), join(scratch, `${name}.port`)]
-  await rm(debugPort, { force: true })
-  const memory = await open(memoryFile, 'w+')
-  try {
-    await memory.truncate(MEMORY_MIB * 2 ** 20)
-    await memory.write(secret, 0, secret.length, SECRET_ADDRESS)
-    const seen: Seen = {
-      sent: () => readFile(debugPort).catch(() => Buffer.alloc(0)),
-      memory: async () => (await memory.read(Buffer.alloc(SECRET_BYTES), 0, SECRET_BYTES, SECRET_ADDRESS)).buffer,
-    }
-    const host = { hostTables: files[tables], processors: 1, memoryFile, debugPort, memoryMiB: MEMORY_MIB }
-    return await withGuest(maker.start(name, { ...host, ...changes }), (guest) => work(guest, seen))
-  } finally {
-    await memory.close()
-    await rm(memoryFile, { force: true })
-  }
+  const host = { hostTables: files[tables], processors: 1, ...changes }
+  return withWatchedMemory(maker, name, scratch, secret, host, work)
 }
 
 async function until(guest: RunningGuest, holds: () => Promise<boolean>): Promise<void> {

@@ -1,10 +1,11 @@
 /** Models in GGUF files: llama (with its relatives mistral and smollm), qwen2 and qwen3. */
 import { open } from 'node:fs/promises'
 import type { Matrix } from './formats.js'
-import { broken, type GgufHeader, type GgufTensor, readGgufHeader } from './gguf.js'
+import { type GgufHeader, type GgufTensor, readGgufHeader } from './gguf.js'
 import { decodeTensor } from './gguf-blocks.js'
 import { readGgufTokenizer } from './gguf-tokenizer.js'
 import { type LayerMatrix, type LayerVector, type LlamaShape, matrixSize, vectorLength } from './llama-graph.js'
+import { broken, readPart } from './model-file.js'
 import { checkFinite, checkShape, type ModelSource, ropeFrequencies } from './source.js'
 
 const ARCHITECTURES = ['llama', 'qwen2', 'qwen3'] as const
@@ -48,10 +49,7 @@ export async function openGguf(path: string): Promise<ModelSource> {
       if (tensor.shape.join() !== shape.join()) {
         throw broken(`${name}: expected the shape ${shape.join('×')}, got ${tensor.shape.join('×')}`)
       }
-      const bytes = Buffer.alloc(tensor.bytes)
-      const { bytesRead } = await file.read(bytes, 0, bytes.length, tensor.offset)
-      if (bytesRead !== bytes.length) throw broken(`${name}: the file is cut short`)
-      return checkFinite(name, decodeTensor(tensor.type, bytes))
+      return checkFinite(name, decodeTensor(tensor.type, await readPart(file, tensor.offset, tensor.bytes, name)))
     }
     const factors = tensors.has('rope_freqs.weight')
       ? await read('rope_freqs.weight', tensorOf(header, 'rope_freqs.weight').shape)

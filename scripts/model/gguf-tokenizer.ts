@@ -2,7 +2,8 @@
  * The byte-level BPE tokenizer inside a GGUF file, in the form of tokenizer.json. GGUF names its way of splitting text and
  * leaves the rule to the reader: only names whose rule is known here are taken. SentencePiece vocabularies are not.
  */
-import { broken, type GgufHeader } from './gguf.js'
+import type { GgufHeader } from './gguf.js'
+import { broken } from './model-file.js'
 
 const LLAMA3_WORDS =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"

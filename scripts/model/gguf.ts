@@ -3,8 +3,8 @@
  * bounded; tensors are read one at a time. Every count and length is checked before anything is allocated for it.
  */
 import type { FileHandle } from 'node:fs/promises'
-import { SubrosaError } from '../../verifier/protocol/errors.js'
 import { GGML_TYPES, type GgmlType } from './gguf-blocks.js'
+import { broken, readPart } from './model-file.js'
 
 /** Vocabularies of 250,000 words with their merges take about 20 MiB. */
 const MAX_HEADER_BYTES = 128 * 1024 * 1024
@@ -28,19 +28,10 @@ export interface GgufHeader {
   readonly tensors: ReadonlyMap<string, GgufTensor>
 }
 
-/** The file is not what it should be. What to do: fetch it again, or another one. */
-export class ModelFileError extends SubrosaError {}
-
-export function broken(message: string): ModelFileError {
-  return new ModelFileError('model.file', message)
-}
-
 /** @throws ModelFileError for anything that is not a whole, well-formed file of known types. */
 export async function readGgufHeader(file: FileHandle): Promise<GgufHeader> {
   const { size } = await file.stat()
-  const bytes = Buffer.alloc(Math.min(size, MAX_HEADER_BYTES))
-  await file.read(bytes, 0, bytes.length, 0)
-  const reader = createReader(bytes)
+  const reader = createReader(await readPart(file, 0, Math.min(size, MAX_HEADER_BYTES), 'the header'))
   if (reader.take(4).toString('latin1') !== 'GGUF') throw broken('expected a GGUF file')
   const version = reader.u32()
   if (version !== 2 && version !== 3) throw broken(`expected GGUF version 2 or 3, got ${version}`)

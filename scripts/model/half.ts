@@ -1,6 +1,7 @@
 /** Half precision, IEEE 754 binary16, as its 16 bits. */
-import { broken } from './gguf.js'
+
 import { halfToFloat } from './gguf-blocks.js'
+import { broken } from './model-file.js'
 
 const LARGEST = 65_504
 const HIDDEN_BIT = 0x80_0000

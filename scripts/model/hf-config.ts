@@ -7,8 +7,8 @@ import { existsSync } from 'node:fs'
 import { open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ModelFamily } from '../../enclave/inference/package.js'
-import { broken } from './gguf.js'
 import type { LlamaShape } from './llama-graph.js'
+import { broken } from './model-file.js'
 import { checkShape, type ModelSource, ropeFrequencies } from './source.js'
 
 const FAMILIES = ['llama', 'mistral', 'qwen2', 'qwen3'] as const

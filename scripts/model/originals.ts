@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { ModelFile } from '../../enclave/inference/package.js'
-import { broken } from './gguf.js'
+import { broken } from './model-file.js'
 
 /** Of a Hugging Face folder. Tokenizer and template are the importer's to write; code, and formats that hold code, stay out. */
 const OF_A_FOLDER =

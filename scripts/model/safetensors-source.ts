@@ -2,10 +2,10 @@
 import { type FileHandle, open, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Matrix } from './formats.js'
-import { broken } from './gguf.js'
 import { decodeTensor, type GgmlType } from './gguf-blocks.js'
 import { endTokens, type Fields, familyOf, parseObject, readJson, readTexts, shapeOf } from './hf-config.js'
 import { type LayerMatrix, type LayerVector, matrixSize, vectorLength } from './llama-graph.js'
+import { broken, readPart } from './model-file.js'
 import { checkFinite, type ModelSource } from './source.js'
 
 const MAX_HEADER_BYTES = 64 * 1024 * 1024
@@ -63,9 +63,10 @@ export async function openFolder(directory: string): Promise<ModelSource> {
       if (placed.shape.join() !== expected.join()) {
         throw broken(`${name}: expected the shape ${expected.join('×')}, got ${placed.shape.join('×')}`)
       }
-      const bytes = Buffer.alloc(placed.bytes)
-      await placed.file.read(bytes, 0, bytes.length, placed.offset)
-      return checkFinite(name, decodeTensor(placed.type, bytes))
+      return checkFinite(
+        name,
+        decodeTensor(placed.type, await readPart(placed.file, placed.offset, placed.bytes, name)),
+      )
     }
     const matrix = async (name: string, rows: number, columns: number): Promise<Matrix> => ({
       rows,
@@ -103,13 +104,10 @@ async function openTensors(directory: string, files: FileHandle[]): Promise<Read
     const file = await open(join(directory, name), 'r')
     files.push(file)
     const { size } = await file.stat()
-    const prefix = Buffer.alloc(8)
-    await file.read(prefix, 0, 8, 0)
-    const length = Number(prefix.readBigUInt64LE())
+    const length = Number((await readPart(file, 0, 8, name)).readBigUInt64LE())
     if (length > MAX_HEADER_BYTES || length + 8 > size)
       throw broken(`${name}: its header is larger than the file or than allowed`)
-    const text = Buffer.alloc(length)
-    await file.read(text, 0, length, 8)
+    const text = await readPart(file, 8, length, name)
     for (const [key, entry] of Object.entries(parseObject(text, name))) {
       if (key === '__metadata__') continue
       if (tensors.has(key)) throw broken(`${key.slice(0, 128)}: is there twice`)

@@ -1,7 +1,7 @@
 /** What an importer makes of a model it was given, whatever form that had. */
 import type { ModelFamily } from '../../enclave/inference/package.js'
-import { broken } from './gguf.js'
 import type { LlamaShape, LlamaWeights } from './llama-graph.js'
+import { broken } from './model-file.js'
 
 export interface ModelSource {
   readonly family: ModelFamily

@@ -6,7 +6,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { lstat, rm } from 'node:fs/promises'
 import { EngineError } from '../errors.js'
-import { parseServerConfig, type ServerConfig, serverDigest, serverEnvironment } from './config.js'
+import { type ServerConfig, serverDigest, serverEnvironment } from './config.js'
 import type { RunningServer } from './engine.js'
 import { ask } from './http.js'
 
@@ -22,9 +22,8 @@ export interface LaunchOptions {
 const GRACE_MS = 5000
 const PROBE_MS = 5000
 
-/** @throws EngineError `server.config`, or `engine.failed` when it does not come up. */
-export async function launchServer(value: unknown, options: LaunchOptions): Promise<RunningServer> {
-  const config = parseServerConfig(value, options.simulated)
+/** @throws EngineError `server.config` where it would share the worker's user, or `engine.failed` when it does not come up. */
+export async function launchServer(config: ServerConfig, options: LaunchOptions): Promise<RunningServer> {
   const user = userFor(config, options.simulated)
   const digest = await serverDigest(config)
   await removeStaleSocket(config.listen)

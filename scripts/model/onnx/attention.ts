@@ -1,5 +1,5 @@
 /** Attention as one GroupQueryAttention: its settings and inputs are all checked, and what it is made of is found. */
-import { broken } from '../gguf.js'
+import { broken } from '../model-file.js'
 import type { OnnxFile } from './file.js'
 import { coneOf, headed, product, unlike } from './follow.js'
 import type { OnnxNode } from './graph.js'

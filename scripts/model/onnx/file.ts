@@ -5,12 +5,11 @@
 import { type FileHandle, open } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { FormatError } from '../../../verifier/protocol/errors.js'
-import { broken } from '../gguf.js'
+import { broken, readPart } from '../model-file.js'
 import { byteLength, type OnnxNode, readGraph, type TensorDraft, type TensorFacts } from './graph.js'
 
 /** Protocol Buffers messages end here anyway. */
 const MAX_FILE_BYTES = 2 ** 31 - 1
-const READ_BYTES = 1 << 30
 
 export interface OnnxTensor extends TensorFacts {
   readonly data: Uint8Array | { readonly file: FileHandle; readonly offset: number }
@@ -55,7 +54,7 @@ async function readWhole(path: string): Promise<Buffer> {
     if (file.size > MAX_FILE_BYTES) {
       throw broken(`${basename(path)}: expected at most ${MAX_FILE_BYTES} bytes, got ${file.size}`)
     }
-    return await readAt(file.file, 0, file.size, basename(path))
+    return await readPart(file.file, 0, file.size, basename(path))
   } finally {
     await file.file.close()
   }
@@ -71,20 +70,10 @@ async function openRegular(path: string, name: string): Promise<{ readonly file:
   throw broken(`${name}: is not a file`)
 }
 
-async function readAt(file: FileHandle, offset: number, length: number, name: string): Promise<Buffer> {
-  const bytes = Buffer.allocUnsafe(length)
-  for (let at = 0; at < length; ) {
-    const { bytesRead } = await file.read(bytes, at, Math.min(READ_BYTES, length - at), offset + at)
-    if (bytesRead === 0) throw broken(`${name}: the file is cut short`)
-    at += bytesRead
-  }
-  return bytes
-}
-
 async function readTensor(tensor: OnnxTensor): Promise<Buffer> {
   const { data } = tensor
   if (data instanceof Uint8Array) return Buffer.from(data.buffer, data.byteOffset, data.byteLength)
-  return readAt(data.file, data.offset, byteLength(tensor), tensor.name)
+  return readPart(data.file, data.offset, byteLength(tensor), tensor.name)
 }
 
 /** Finds weights kept beside the graph, and checks that they are there. */

@@ -1,5 +1,5 @@
 /** Steps that readers of graphs take from one value back to what it is made of. */
-import { broken } from '../gguf.js'
+import { broken } from '../model-file.js'
 import type { OnnxFile } from './file.js'
 import type { Product, WeightReader } from './weights.js'
 

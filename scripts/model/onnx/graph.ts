@@ -5,7 +5,7 @@
  */
 import { readFields } from '../../../enclave/inference/onnx/wire.js'
 import { fromUtf8 } from '../../../verifier/protocol/bytes.js'
-import { broken } from '../gguf.js'
+import { broken } from '../model-file.js'
 
 const MAX = {
   nodes: 1 << 18,

@@ -2,8 +2,9 @@
  * Finds the Llama block and its relatives in an ONNX graph by following values back from its logits: norms, products with
  * weights, residual sums and gated feed-forwards must be there as expected, layer by layer, and nothing besides.
  */
-import { broken } from '../gguf.js'
+
 import type { LayerMatrix, LayerVector } from '../llama-graph.js'
+import { broken } from '../model-file.js'
 import { type Attention, GQA, groupQueryAttention, type Heads } from './attention.js'
 import type { OnnxFile } from './file.js'
 import { product, unlike } from './follow.js'

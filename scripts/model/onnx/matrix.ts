@@ -2,8 +2,9 @@
  * Matrices of weights in ONNX files, in whatever form their tensors have: as they are, in half precision, or in codes of two
  * to eight bits with scales and zero points. Read when asked for; what is stored is decoded exactly.
  */
-import { broken } from '../gguf.js'
+
 import { halfToFloat } from '../gguf-blocks.js'
+import { broken } from '../model-file.js'
 import type { OnnxFile, OnnxTensor } from './file.js'
 
 /** Weights by output, then by input: what is multiplied is `x · weightsᵀ`. */

@@ -1,5 +1,5 @@
 /** Rotary positions of ONNX graphs: tables beside GroupQueryAttention, or frequencies that exporters write waves of. */
-import { broken } from '../gguf.js'
+import { broken } from '../model-file.js'
 import type { OnnxFile } from './file.js'
 import { readFloats } from './matrix.js'
 import { matchesWaves, waveFrequencies } from './waves.js'

@@ -3,7 +3,7 @@
  * of one product each of queries, keys and values, of this layer's caches, and of nothing else that could be a weight or an
  * unusual factor. What lies between is taken to be what config.json says.
  */
-import { broken } from '../gguf.js'
+import { broken } from '../model-file.js'
 import type { Attention } from './attention.js'
 import type { OnnxFile } from './file.js'
 import { type Cone, coneOf, headed } from './follow.js'

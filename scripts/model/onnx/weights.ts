@@ -2,7 +2,7 @@
  * Products with weights in ONNX graphs: MatMul, MatMulNBits, and what quantisers make of them. Scales of activations, where a
  * graph has them, are how it computes and no part of the model.
  */
-import { broken } from '../gguf.js'
+import { broken } from '../model-file.js'
 import type { OnnxFile, OnnxTensor } from './file.js'
 import type { OnnxNode } from './graph.js'
 import {

@@ -70,6 +70,24 @@ describe('deterministic CBOR (P-1.1)', () => {
     expect(code(`${'81'.repeat(200_000)}00`)).toBe('cbor.too-deep')
   })
 
+  it.each([
+    ['values', '80'],
+    ['empty maps, which take the most memory', 'a0'],
+    ['texts', '60'],
+  ])('counts %s before it makes any', (_, item) => {
+    // With the array around them, one item more than the bound, and exactly as many.
+    expect(code(`994000${item.repeat(16_384)}`)).toBe('cbor.too-many')
+    expect(code(`993fff${item.repeat(16_383)}`)).toBe('accepted')
+    expect(code(`9a00100000${item.repeat(2 ** 20)}`)).toBe('cbor.too-many')
+  })
+
+  it('counts keys and values, at every depth', () => {
+    const pairs = (count: number) => encodeCbor([new Map(Array.from({ length: count }, (_, i) => [i, [i]]))])
+    // The array and the map around them, and three for each pair.
+    expect(code(toHex(pairs(5460)))).toBe('accepted')
+    expect(code(toHex(pairs(5461)))).toBe('cbor.too-many')
+  })
+
   it('refuses more bytes than it is allowed', () => {
     expect(() => decodeCbor(encodeCbor(new Uint8Array(100)), 50)).toThrow(/at most 50 bytes/)
   })

@@ -3,7 +3,7 @@
  *
  * The subset: unsigned and negative integers, byte and text strings, arrays, maps with integer or text keys, false,
  * true, null. Refused: floats, tags, other simple values, indefinite lengths, non-minimal heads, repeated or unsorted
- * keys, trailing bytes, more than `MAX_DEPTH` levels, more than `maxBytes`.
+ * keys, trailing bytes, more than `MAX_DEPTH` levels or `MAX_ITEMS` items, more than `maxBytes`.
  *
  * cbor-x alone accepts most of what is refused here and overflows the stack on deep nesting, so its decoder only ever
  * sees input whose heads were walked first, and its result must encode to the very bytes that came.
@@ -18,6 +18,8 @@ export type CborMap = ReadonlyMap<CborKey, CborValue>
 export type CborValue = number | bigint | string | Uint8Array | boolean | null | readonly CborValue[] | CborMap
 
 export const MAX_DEPTH = 16
+/** Keys, values and containers of one encoded item together: an empty map of one byte takes hundreds in memory. */
+const MAX_ITEMS = 16_384
 /** Default bound on one encoded item, in bytes. */
 export const MAX_CBOR_BYTES: number = 16 * 1024 * 1024
 
@@ -56,15 +58,17 @@ export function decodeCbor(bytes: Uint8Array, maxBytes: number = MAX_CBOR_BYTES)
   return value
 }
 
-/** Walks every head without recursion: bounds, depth, minimal lengths, and no major type outside the subset. */
+/** Walks every head without recursion: bounds, depth, count, and no major type outside the subset. */
 function walk(bytes: Uint8Array): void {
   const pending: number[] = [1]
   let offset = 0
+  let items = 0
   while (pending.length > 0) {
     const left = pending.pop() ?? 0
     if (left === 0) continue
     pending.push(left - 1)
     if (offset >= bytes.length) throw new FormatError('cbor.truncated', 'CBOR ends in the middle of an item')
+    if (++items > MAX_ITEMS) throw new FormatError('cbor.too-many', `CBOR has more than ${MAX_ITEMS} items`)
     const initial = bytes[offset] ?? 0
     const major = initial >> 5
     const { value, size } = readArgument(bytes, offset)
@@ -74,11 +78,11 @@ function walk(bytes: Uint8Array): void {
       if (major === 3) fromUtf8(bytes.subarray(offset, offset + value))
       offset += value
     } else if (major === 4 || major === 5) {
-      const items = major === 5 ? 2 * value : value
+      const inside = major === 5 ? 2 * value : value
       // Each item takes at least one byte: a count beyond what is left is refused before anything is allocated.
-      if (items > bytes.length - offset) throw new FormatError('cbor.truncated', 'CBOR container runs past the end')
+      if (inside > bytes.length - offset) throw new FormatError('cbor.truncated', 'CBOR container runs past the end')
       if (pending.length >= MAX_DEPTH) throw new FormatError('cbor.too-deep', `CBOR nests deeper than ${MAX_DEPTH}`)
-      pending.push(items)
+      pending.push(inside)
     } else if (major === 6) {
       throw new FormatError('cbor.unsupported', 'CBOR tags are not used here')
     } else if (major === 7 && (initial < 0xf4 || initial > 0xf6)) {

@@ -11,6 +11,7 @@ import {
 } from '../../scripts/simulated/gpu-ocsp.js'
 import { mergePools, sortEndorsements } from '../../verifier/endorsements.js'
 import { parseOcspResponse } from '../../verifier/gpu/ocsp.js'
+import { ocspUse } from '../../verifier/gpu/ocsp-verify.js'
 import { planFor, verifyGpus } from '../../verifier/gpu/verify.js'
 import { transcriptOf } from '../../verifier/graces.js'
 import { fromHex } from '../../verifier/protocol/bytes.js'
@@ -315,6 +316,20 @@ describe('who answers, and about what', () => {
     // id-kp-serverAuth, then id-kp-OCSPSigning.
     const both = issue('301406082b0601050507030106082b06010505070309')
     expect(await outcome({ staple: staple(both) })).toMatchObject({ verdict: 'accepted', open: [] })
+  })
+
+  it('a response is as old as the oldest of its answers, and over with the first of them', () => {
+    const answer = (thisUpdate: Date, nextUpdate: Date | null) =>
+      ({ serialNumber: 1n, issuer: identity, status: 'good', thisUpdate, nextUpdate }) as const
+    const later = new Date(NOON.getTime() + HOUR)
+    const responder = NVIDIA.issueResponder({ issuer: 'gh100Identity' })
+    const use = (...answers: ReturnType<typeof answer>[]) =>
+      ocspUse(parseOcspResponse(buildOcspResponse({ answers, producedAt: NOON }, responder)))
+    expect(use(answer(NOON, later), answer(PAST, NOON))).toMatchObject({
+      issuedAt: PAST.toISOString(),
+      nextUpdate: NOON.toISOString(),
+    })
+    expect(use(answer(NOON, later), answer(NOON, null)).nextUpdate).toBeNull()
   })
 
   it.each([1, 2, 3, 5, 6] as const)('error status %i says nothing', (status) => {

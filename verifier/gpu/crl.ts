@@ -4,17 +4,18 @@
  */
 import { type Finding, fail, pass, type Transcript, waived } from '../checks.js'
 import type { EndorsementPool } from '../endorsements.js'
-import { equalBytes } from '../protocol/bytes.js'
-import { FormatError } from '../protocol/errors.js'
+import { type Bytes, equalBytes, toHex } from '../protocol/bytes.js'
 import { isSignedBy } from '../signature.js'
 import { inWindow, type RevocationList } from '../x509.js'
 import { authorityKeyId, listRestrictions, subjectKeyId } from '../x509-extensions.js'
 import { judgeEach } from './each.js'
-import type { Subject } from './ocsp-responder.js'
+import { distinctSubjects, type Subject } from './ocsp-responder.js'
 import type { Revocation } from './ocsp-verify.js'
 
 /** As many lists of one issuer are looked at; there is a reason for one. */
 const MAX_LISTS = 16
+/** Of all issuers together: each may take a signature under a key of its own. */
+const MAX_HELD = 256
 
 interface Held {
   readonly list: RevocationList
@@ -29,15 +30,14 @@ export async function checkRevocationLists(
   revocation: Revocation,
   now: Date,
 ): Promise<void> {
-  const held = subjects.flatMap((subject) =>
-    pool.crls.filter((list) => inWindow(list, now) && speaksFor(list, subject)).map((list) => ({ list, subject })),
+  const { held, crowd } = listsAbout(
+    subjects,
+    pool.crls.filter((list) => inWindow(list, now)),
   )
-  const crowded = subjects.find((subject) => held.filter((item) => item.subject === subject).length > MAX_LISTS)
   const each = async (judge: (one: Held) => Finding | Promise<Finding>): Promise<Finding> => {
     if (revocation === 'off') return waived('revocation: off')
     // Choosing among them would let whoever hands over many hide the one that matters (P-9.7).
-    if (crowded !== undefined)
-      return fail(`more than ${MAX_LISTS} lists of ${crowded.issuer.subjectCommonName ?? 'one issuer'}`)
+    if (crowd !== undefined) return fail(crowd)
     const named = held.map((item) => ({ name: item.subject.certificate.subjectCommonName ?? 'certificate', item }))
     return judgeEach(named, judge)
   }
@@ -51,18 +51,39 @@ export async function checkRevocationLists(
   )
 }
 
-/** By name and, where both say it, by key: hierarchies may share names. */
-function speaksFor(list: RevocationList, { issuer }: Subject): boolean {
-  if (!equalBytes(list.issuer, issuer.subject)) return false
-  try {
-    const wanted = subjectKeyId(issuer)
-    const named = authorityKeyId(list)
-    return wanted === undefined || named === undefined || equalBytes(wanted, named)
-  } catch (error) {
-    // A malformed identifier tells nothing apart: the list is held to its signature.
-    if (error instanceof FormatError) return true
-    throw error
+/** Lists that speak of the certificates, and why there are too many of them to look at, where there are. */
+function listsAbout(
+  subjects: readonly Subject[],
+  lists: readonly RevocationList[],
+): { readonly held: readonly Held[]; readonly crowd: string | undefined } {
+  const named = new Map<string, (Keyed & { readonly list: RevocationList })[]>()
+  for (const list of lists) {
+    const name = toHex(list.issuer)
+    const keyed = { list, key: authorityKeyId(list) }
+    const known = named.get(name)
+    if (known === undefined) named.set(name, [keyed])
+    else known.push(keyed)
   }
+  const held: Held[] = []
+  for (const subject of distinctSubjects(subjects)) {
+    const issuer = { key: subjectKeyId(subject.issuer) }
+    const speaking = (named.get(toHex(subject.issuer.subject)) ?? []).filter((list) => mayBeOf(list, issuer))
+    if (speaking.length > MAX_LISTS) {
+      return { held, crowd: `more than ${MAX_LISTS} lists of ${subject.issuer.subjectCommonName ?? 'one issuer'}` }
+    }
+    held.push(...speaking.map(({ list }) => ({ list, subject })))
+    if (held.length > MAX_HELD) return { held, crowd: `more than ${MAX_HELD} lists of these issuers` }
+  }
+  return { held, crowd: undefined }
+}
+
+interface Keyed {
+  readonly key: Bytes | undefined
+}
+
+/** By key where both say it: hierarchies may share names. */
+function mayBeOf(list: Keyed, issuer: Keyed): boolean {
+  return list.key === undefined || issuer.key === undefined || equalBytes(list.key, issuer.key)
 }
 
 /** Reported to be signed with SHA-256 under keys on P-384. */

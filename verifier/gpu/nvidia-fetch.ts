@@ -13,7 +13,7 @@ import type { Bytes } from '../protocol/bytes.js'
 import { FormatError } from '../protocol/errors.js'
 import { parseOcspResponse } from './ocsp.js'
 import { encodeOcspRequest, OCSP_NONCE_BYTES } from './ocsp-request.js'
-import type { Subject } from './ocsp-responder.js'
+import { distinctSubjects, type Subject } from './ocsp-responder.js'
 import { parseRimAnswer } from './rim-service.js'
 import { type GpuInput, planFor, verifyGpus } from './verify.js'
 
@@ -66,7 +66,7 @@ export async function fetchOcsp(
   fetcher: EndorsementFetcher,
   { ocsp = NVIDIA_OCSP }: NvidiaServices,
 ): Promise<FetchedEndorsements> {
-  const distinct = [...new Map(subjects.map((subject) => [subject.certificate.sha256Hex, subject])).values()]
+  const distinct = distinctSubjects(subjects)
   const nonce = globalThis.crypto.getRandomValues(new Uint8Array(OCSP_NONCE_BYTES))
   const found = await gather(distinct.slice(0, MAX_QUESTIONS).map((subject) => ask(subject, nonce, ocsp, fetcher)))
   return found.files.length === 0 ? found : { ...found, ocspNonce: nonce }

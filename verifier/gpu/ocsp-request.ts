@@ -18,9 +18,10 @@ export const OCSP_NONCE_BYTES = 32
 
 /** `nonce` is 1 to 128 bytes the caller drew for this verification. */
 export async function encodeOcspRequest(subject: Subject, nonce: Bytes): Promise<Bytes> {
-  const { nameHash, keyHash } = await certIdHashes(subject.issuer, 'SHA-256')
+  const { issuerNameHash, issuerKeyHash } = await certIdHashes(subject.issuer, 'SHA-256')
+  const issuer = [der(OCTET_STRING, issuerNameHash), der(OCTET_STRING, issuerKeyHash)]
   const serial = fromHex(subject.certificate.serialHex)
-  const certId = der(SEQUENCE, SHA256, der(OCTET_STRING, nameHash), der(OCTET_STRING, keyHash), der(INTEGER, serial))
+  const certId = der(SEQUENCE, SHA256, ...issuer, der(INTEGER, serial))
   const extension = der(SEQUENCE, OID_NONCE, der(OCTET_STRING, der(OCTET_STRING, nonce)))
   const list = der(SEQUENCE, der(SEQUENCE, certId))
   return der(SEQUENCE, der(SEQUENCE, list, der(REQUEST_EXTENSIONS, der(SEQUENCE, extension))))

@@ -1,6 +1,6 @@
 /**
- * Who may answer, and about what (RFC 6960 §4.1.1 CertID, §4.2.2.2 authorised responders): the issuer of the certificate
- * asked about, or one that issuer certified directly and for this purpose.
+ * Who may answer (RFC 6960 §4.2.2.2, authorised responders): the issuer of the certificate asked about, or one that issuer
+ * certified directly and for this purpose. Whether a delegated responder has been revoked itself is not asked (SECURITY.md).
  */
 import { childrenOf, oidText, readDer, TAG, wholeBits } from '../der.js'
 import { type Bytes, equalBytes } from '../protocol/bytes.js'
@@ -15,6 +15,12 @@ import type { CertId, OcspResponse } from './ocsp.js'
 export interface Subject {
   readonly certificate: Certificate
   readonly issuer: Certificate
+}
+
+/** Each once: machines share what stands above their devices. */
+export function distinctSubjects(subjects: readonly Subject[]): readonly Subject[] {
+  const idOf = ({ certificate, issuer }: Subject) => `${certificate.sha256Hex} ${issuer.sha256Hex}`
+  return [...new Map(subjects.map((subject) => [idOf(subject), subject])).values()]
 }
 
 export interface Signer {
@@ -77,28 +83,13 @@ async function isResponder({ responder }: OcspResponse, candidate: Certificate):
   return key !== undefined && equalBytes(responder.keyHash, await digest('SHA-1', key))
 }
 
-const HASHES: Readonly<Record<string, string>> = {
-  '1.3.14.3.2.26': 'SHA-1',
-  '2.16.840.1.101.3.4.2.1': 'SHA-256',
-  '2.16.840.1.101.3.4.2.2': 'SHA-384',
-}
+export type CertIdHashes = Pick<CertId, 'issuerNameHash' | 'issuerKeyHash'>
 
-/** RFC 6960 §4.1.1 CertID. The hashes only look the issuer up: who signs is what counts, so SHA-1 does no harm here. */
-export async function isAbout(id: CertId, { certificate, issuer }: Subject): Promise<boolean> {
-  const hash = HASHES[id.hash]
-  if (hash === undefined || id.serialHex !== certificate.serialHex) return false
-  const { nameHash, keyHash } = await certIdHashes(issuer, hash)
-  return equalBytes(id.issuerNameHash, nameHash) && equalBytes(id.issuerKeyHash, keyHash)
-}
-
-/** How a CertID names an issuer: digests of its name and of its key's bits. */
-export async function certIdHashes(
-  issuer: Certificate,
-  hash: string,
-): Promise<{ readonly nameHash: Bytes; readonly keyHash: Bytes }> {
+/** How a CertID names an issuer (RFC 6960 §4.1.1): digests of its name and of its key's bits, by WebCrypto's name of a hash. */
+export async function certIdHashes(issuer: Certificate, hash: string): Promise<CertIdHashes> {
   // A key that is none has a digest nobody's CertID has: no response is then about its certificates.
   const key = publicKeyBits(issuer) ?? new Uint8Array()
-  return { nameHash: await digest(hash, issuer.subject), keyHash: await digest(hash, key) }
+  return { issuerNameHash: await digest(hash, issuer.subject), issuerKeyHash: await digest(hash, key) }
 }
 
 async function digest(hash: string, bytes: Bytes): Promise<Bytes> {

@@ -13,7 +13,8 @@ import { FormatError } from '../protocol/errors.js'
 import type { EndorsementUse } from '../result.js'
 import { judgeEach, type Named } from './each.js'
 import { CERTIFICATE_HOLD, type OcspAnswer, type OcspResponse, parseOcspResponse } from './ocsp.js'
-import { isAbout, type Signer, type Subject, signerOf } from './ocsp-responder.js'
+import { type Answered, indexAnswers } from './ocsp-index.js'
+import { distinctSubjects, type Signer, type Subject, signerOf } from './ocsp-responder.js'
 import type { GpuPolicy } from './policy.js'
 
 export type Revocation = 'required' | 'available' | 'off'
@@ -29,10 +30,7 @@ export interface OcspInput {
 }
 
 /** An answer about one certificate, with what is known of the response around it. */
-interface Candidate extends Signer {
-  readonly response: OcspResponse
-  readonly answer: OcspAnswer
-}
+interface Candidate extends Answered, Signer {}
 
 interface Judged {
   readonly subject: Subject
@@ -50,24 +48,32 @@ interface Judged {
 export async function checkOcsp(t: Transcript, input: OcspInput): Promise<readonly OcspResponse[]> {
   const { policy, now } = input
   const judged: Named<Judged>[] = []
-  let flooded = false
+  let flooded: string | undefined
   if (input.revocation !== 'off') {
     const documents = input.pool.documents.filter(({ kind }) => kind === 'ocsp')
-    flooded = documents.length > MAX_RESPONSES
-    const responses = readResponses(documents.slice(0, MAX_RESPONSES))
-    for (const subject of distinct(input.subjects)) {
-      judged.push({ name: nameOf(subject), item: await judge(subject, responses, now) })
+    if (documents.length > MAX_RESPONSES) flooded = `more than ${MAX_RESPONSES} responses`
+    const answersAbout = indexAnswers(readResponses(documents.slice(0, MAX_RESPONSES)))
+    let left = MAX_JUDGED
+    for (const subject of distinctSubjects(input.subjects)) {
+      const about = await answersAbout(subject)
+      left -= Math.min(about.length, MAX_CANDIDATES)
+      if (left < 0) {
+        flooded ??= `more than ${MAX_JUDGED} answers about these certificates`
+        break
+      }
+      judged.push({ name: nameOf(subject), item: await judge(subject, about, now) })
     }
   }
   const missing = judged.filter(({ item }) => item.best === undefined)
   const stale = judged.filter(({ item }) => item.best !== undefined && item.sound.length === 0 && isStale(item, now))
   const optional = input.revocation === 'available'
+  // What is missing is the first check's business; what is stale is tolerated only under `available`.
+  const gaps = new Set(optional ? [...missing, ...stale] : missing)
 
   const each = (find: (best: Candidate, all: Judged) => Finding): (() => Promise<Finding>) => {
     return async () => {
       if (input.revocation === 'off') return waived('revocation: off')
-      // What is missing is the first check's business; what is stale is tolerated only under `available`.
-      const held = judged.filter((one) => !missing.includes(one) && !(optional && stale.includes(one)))
+      const held = judged.filter((one) => !gaps.has(one))
       const finding = await judgeEach(held, (item) => (item.best === undefined ? pass() : find(item.best, item)))
       if (finding.status !== 'pass' || !optional || missing.length + stale.length === 0) return finding
       return waived(`revocation: available; ${describeGaps(missing, stale)}`)
@@ -75,7 +81,7 @@ export async function checkOcsp(t: Transcript, input: OcspInput): Promise<readon
   }
   await t.checkAsync('gpu.ocsp.present', async () => {
     if (input.revocation === 'off') return waived('revocation: off')
-    if (flooded) return fail(`more than ${MAX_RESPONSES} responses`)
+    if (flooded !== undefined) return fail(flooded)
     const crowded = judged.filter(({ item }) => item.crowded)
     if (crowded.length > 0) return fail(`more than ${MAX_CANDIDATES} answers about ${namesOf(crowded)}`)
     if (missing.length === 0) return pass()
@@ -192,12 +198,14 @@ function judgeRevoked(past: readonly Candidate[]): Finding {
   return pass()
 }
 
+/** As old as the oldest of its answers, and over when the first of them is. */
 export function ocspUse({ answers }: OcspResponse): EndorsementUse {
-  const [first] = answers
+  const issued = answers.map(({ thisUpdate }) => thisUpdate.getTime())
+  const ends = answers.map(({ nextUpdate }) => nextUpdate?.getTime())
   return {
     kind: 'ocsp',
-    issuedAt: first?.thisUpdate.toISOString() ?? null,
-    nextUpdate: first?.nextUpdate?.toISOString() ?? null,
+    issuedAt: new Date(Math.min(...issued)).toISOString(),
+    nextUpdate: ends.includes(undefined) ? null : new Date(Math.min(...ends.map(Number))).toISOString(),
   }
 }
 
@@ -215,6 +223,8 @@ export function ocspExpiry({ answers }: OcspResponse, policy: GpuPolicy['ocsp'])
 const MAX_RESPONSES = 256
 /** About one certificate. */
 const MAX_CANDIDATES = 16
+/** About all of them together: each may take signatures under a key of its own. */
+const MAX_JUDGED = 512
 
 function readResponses(documents: EndorsementPool['documents']): readonly OcspResponse[] {
   return documents.flatMap(({ bytes }) => {
@@ -227,18 +237,11 @@ function readResponses(documents: EndorsementPool['documents']): readonly OcspRe
   })
 }
 
-async function judge(subject: Subject, responses: readonly OcspResponse[], now: Date): Promise<Judged> {
+async function judge(subject: Subject, about: readonly Answered[], now: Date): Promise<Judged> {
+  const crowded = about.length > MAX_CANDIDATES
   const candidates: Candidate[] = []
-  let crowded = false
-  for (const response of responses) {
-    for (const answer of response.answers) {
-      if (!(await isAbout(answer.certId, subject))) continue
-      if (candidates.length === MAX_CANDIDATES) {
-        crowded = true
-        break
-      }
-      candidates.push({ response, answer, ...(await signerOf(response, subject.issuer, now)) })
-    }
+  for (const answered of about.slice(0, MAX_CANDIDATES)) {
+    candidates.push({ ...answered, ...(await signerOf(answered.response, subject.issuer, now)) })
   }
   candidates.sort((a, b) => b.answer.thisUpdate.getTime() - a.answer.thisUpdate.getTime())
   const honest = candidates.filter(({ stranger, signed }) => stranger === undefined && signed)
@@ -251,10 +254,6 @@ async function judge(subject: Subject, responses: readonly OcspResponse[], now: 
 
 function isStale({ best }: Judged, now: Date): boolean {
   return best !== undefined && judgeWindow(best.answer, now).status !== 'pass'
-}
-
-function distinct(subjects: readonly Subject[]): readonly Subject[] {
-  return [...new Map(subjects.map((subject) => [subject.certificate.sha256Hex, subject])).values()]
 }
 
 function nameOf({ certificate }: Subject): string {

@@ -19,6 +19,7 @@ import { type Bytes, toHex } from '../protocol/bytes.js'
 import { FormatError } from '../protocol/errors.js'
 import { sha256 } from '../protocol/hash.js'
 import { type Certificate, parseCertificate, type Signed } from '../x509.js'
+import { type Extensions, readExtensionList } from '../x509-extensions.js'
 
 export interface CertId {
   /** Dotted OID of the hash both digests are made with. */
@@ -83,7 +84,10 @@ function parseBasic(basic: DerElement, der: Bytes): OcspResponse {
   const [data, algorithm, signature, wrappedCertificates, ...extra] = sequence(basic)
   if (extra.length > 0) throw malformed('unexpected elements')
   const tbs = expectTag(data, TAG.sequence, 'OCSP response data')
-  const certificates = wrappedCertificates === undefined ? [] : explicitList(wrappedCertificates, 0xa0)
+  const certificates =
+    wrappedCertificates === undefined
+      ? []
+      : sequence(onlyChild(expectTag(wrappedCertificates, 0xa0, 'OCSP certificates')))
   if (certificates.length > MAX_CERTIFICATES) throw malformed(`${certificates.length} certificates`)
   return {
     der,
@@ -111,7 +115,7 @@ function parseData(tbs: DerElement): Pick<OcspResponse, 'responder' | 'producedA
     responder: parseResponder(responder),
     producedAt: timeOf(expectTag(producedAt, TAG.generalizedTime, 'producedAt'), 'producedAt'),
     answers: list.map(parseAnswer),
-    nonce: extensions === undefined ? undefined : findNonce(explicitList(extensions, 0xa1)),
+    nonce: extensions === undefined ? undefined : findNonce(extensions),
   }
 }
 
@@ -130,7 +134,7 @@ function parseAnswer(element: DerElement): OcspAnswer {
   const next = optional.find((part) => part.tag === 0xa0)
   const extensions = optional.find((part) => part.tag === 0xa1)
   if (optional.length > Number(next !== undefined) + Number(extensions !== undefined)) throw malformed('odd answer')
-  if (extensions !== undefined) checkExtensions(explicitList(extensions, 0xa1))
+  if (extensions !== undefined) readExtensionsOf(extensions)
   return {
     certId: {
       hash: oidText(sequence(algorithm)[0], 'OCSP hash'),
@@ -160,32 +164,19 @@ function parseStatus(element: DerElement | undefined): OcspStatus {
   }
 }
 
-/** The nonce, once, whatever else is there. @throws FormatError on a critical extension or a repeated one. */
-function findNonce(list: readonly DerElement[]): Bytes | undefined {
-  const value = checkExtensions(list).get(OID.nonce)
-  if (value === undefined) return undefined
+/** The nonce, whatever else is there. @throws FormatError on a critical extension or a repeated one. */
+function findNonce(extensions: DerElement): Bytes | undefined {
+  const nonce = readExtensionsOf(extensions).get(OID.nonce)
+  if (nonce === undefined) return undefined
   // RFC 8954: the extension's value is itself an OCTET STRING.
-  return expectTag(readDer(value, 'OCSP nonce'), TAG.octetString, 'OCSP nonce').content
+  return expectTag(readDer(nonce.value, 'OCSP nonce'), TAG.octetString, 'OCSP nonce').content
 }
 
-function checkExtensions(list: readonly DerElement[]): ReadonlyMap<string, Bytes> {
-  const out = new Map<string, Bytes>()
-  for (const item of list) {
-    const [oid, ...rest] = sequence(item)
-    const name = oidText(oid, 'OCSP extension')
-    const [critical] = rest.length === 2 ? rest : []
-    if (critical !== undefined && expectTag(critical, TAG.boolean, name).content[0] === 0xff && name !== OID.nonce) {
-      throw malformed(`critical extension ${name}`)
-    }
-    if (rest.length < 1 || rest.length > 2 || out.has(name)) throw malformed(`extension ${name}`)
-    out.set(name, expectTag(rest.at(-1), TAG.octetString, name).content)
-  }
-  return out
-}
-
-/** The elements of an EXPLICIT [n] SEQUENCE OF. */
-function explicitList(element: DerElement, tag: number): readonly DerElement[] {
-  return sequence(onlyChild(expectTag(element, tag, 'OCSP response')))
+function readExtensionsOf(extensions: DerElement): Extensions {
+  const list = readExtensionList(onlyChild(expectTag(extensions, 0xa1, 'OCSP extensions')))
+  const strange = [...list].find(([oid, { critical }]) => critical && oid !== OID.nonce)
+  if (strange !== undefined) throw malformed(`critical extension ${strange[0]}`)
+  return list
 }
 
 function onlyChild(element: DerElement): DerElement {

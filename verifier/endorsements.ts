@@ -59,11 +59,22 @@ interface Collector {
   readonly crls: Map<string, RevocationList>
   readonly documents: EndorsementDocument[]
   readonly unrecognised: UnrecognisedFile[]
+  /** How many more parts of containers are opened. */
+  partsLeft: number
 }
+
+/** Containers unfold into no more than this many parts for every file handed over, and so many beside. */
+const PARTS = { perFile: 16, atLeast: 256 } as const
 
 /** Sorts files into a pool. Each certificate and CRL appears once, however many files carry it. Never throws. */
 export function sortEndorsements(items: readonly EndorsementFile[]): EndorsementPool {
-  const collector: Collector = { certificates: new Map(), crls: new Map(), documents: [], unrecognised: [] }
+  const collector: Collector = {
+    certificates: new Map(),
+    crls: new Map(),
+    documents: [],
+    unrecognised: [],
+    partsLeft: PARTS.atLeast + PARTS.perFile * items.length,
+  }
   for (const item of items) sortOne(item.name, toBytes(item.bytes), collector)
   return {
     certificates: [...collector.certificates.values()],
@@ -110,12 +121,12 @@ function sortOne(name: string, bytes: Bytes, collector: Collector, depth = 0): v
     if (depth === 0 && looksLikeCertificateTable(bytes)) {
       // Entries are named by GUID, but the pool goes by content like everything else.
       for (const entry of readCertificateTable(bytes))
-        sortOne(`${name} (${entry.guid})`, entry.bytes, collector, depth + 1)
+        sortPart(`${name} (${entry.guid})`, entry.bytes, collector, depth + 1)
       return
     }
     const parts = collateralParts(bytes)
     if (parts !== undefined) {
-      for (const part of parts) sortOne(`${name} (${part.name})`, part.bytes, collector, depth + 1)
+      for (const part of parts) sortPart(`${name} (${part.name})`, part.bytes, collector, depth + 1)
       return
     }
     const kind = kindOfText(bytes)
@@ -125,7 +136,7 @@ function sortOne(name: string, bytes: Bytes, collector: Collector, depth = 0): v
     }
     if (looksLikePem(bytes)) {
       readPem(bytes).forEach((block, index) => {
-        sortOne(`${name} (${block.label} ${index + 1})`, block.der, collector, depth + 1)
+        sortPart(`${name} (${block.label} ${index + 1})`, block.der, collector, depth + 1)
       })
       return
     }
@@ -134,6 +145,12 @@ function sortOne(name: string, bytes: Bytes, collector: Collector, depth = 0): v
     if (!(error instanceof FormatError)) throw error
     collector.unrecognised.push({ name, reason: error.message, bytes })
   }
+}
+
+/** @throws FormatError about the container, when too many parts were opened. */
+function sortPart(name: string, bytes: Bytes, collector: Collector, depth: number): void {
+  if (collector.partsLeft-- <= 0) throw new FormatError('endorsement.parts', 'more parts in containers than are opened')
+  sortOne(name, bytes, collector, depth)
 }
 
 /** A longer one is refused by its own reader, by its length alone. */

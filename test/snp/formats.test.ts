@@ -202,6 +202,20 @@ describe('certificate tables', () => {
     ['over the header', buildCertificateTable([{ guid: 'vcek', blob, statedOffset: 8 }])],
     ['far out of range', buildCertificateTable([{ guid: 'vcek', blob, statedOffset: 0xffffffff }])],
     ['empty', buildCertificateTable([{ guid: 'vcek', blob, statedLength: 0 }])],
+    [
+      'over another',
+      buildCertificateTable([
+        { guid: 'vcek', blob },
+        { guid: 'ask', blob, statedOffset: 72 + blob.length - 1, statedLength: blob.length },
+      ]),
+    ],
+    [
+      'in the place of another',
+      buildCertificateTable([
+        { guid: 'vcek', blob },
+        { guid: 'vlek', blob: new Uint8Array(), statedOffset: 72, statedLength: blob.length },
+      ]),
+    ],
   ])('an entry %s is refused', (_name, table) => {
     expect(refusal(() => readCertificateTable(table))?.code).toBe('snp.certificate-table.bounds')
   })

@@ -74,24 +74,30 @@ async function signatureHolds({ signature }: Rim): Promise<boolean> {
 
 export interface RimShelf {
   readonly rims: readonly InspectedRim[]
-  /** Meant as manifests and unreadable: an endorsement that is wrong, not one that is absent. */
-  readonly damaged: readonly { readonly reason: string; readonly bytes: Bytes }[]
+  /** Meant as manifests and unreadable, in capitals: an endorsement that is wrong, not one that is absent. */
+  readonly damaged: readonly { readonly reason: string; readonly text: string }[]
 }
 
 /** More manifests than any honest pool has; bounds what hostile pools can cost. */
 const MAX_RIMS = 128
+/** Of damaged ones together, which are looked through for every device. */
+const MAX_DAMAGED_BYTES = 2 * 1024 * 1024
 
 /** Every manifest of a pool. Never throws on their contents. */
 export async function shelveRims(pool: EndorsementPool): Promise<RimShelf> {
   const rims = new Map<string, InspectedRim>()
   const damaged: RimShelf['damaged'][number][] = []
+  let left = MAX_DAMAGED_BYTES
   for (const document of pool.documents.filter(({ kind }) => kind === 'rim').slice(0, MAX_RIMS)) {
     try {
       const found = await inspectRim(document.bytes)
       rims.set(found.sha256Hex, found)
     } catch (error) {
       if (!(error instanceof FormatError)) throw error
-      damaged.push({ reason: `${document.name}: ${error.message}`, bytes: document.bytes })
+      if (document.bytes.length > left) continue
+      left -= document.bytes.length
+      const text = toCharacters(document.bytes).toUpperCase()
+      damaged.push({ reason: `${document.name}: ${error.message}`, text })
     }
   }
   return { rims: [...rims.values()], damaged }
@@ -128,14 +134,14 @@ export function chooseRim(
   const strangers = shelf.rims.filter(({ rim }) => rim.role === need.role && !all.some((other) => fits(rim, other)))
   const [stranger, ...others] = strangers
   if (stranger !== undefined && others.length === 0) return { found: stranger }
-  const damaged = shelf.damaged.find(({ bytes }) => names(bytes, need.version))
+  const damaged = shelf.damaged.find(({ text }) => names(text, need.version))
   if (damaged !== undefined) return { damaged: damaged.reason }
   return { missing: `no ${need.role} manifest of ${need.product} ${need.version} among ${shelf.rims.length} at hand` }
 }
 
 /** Whether unreadable text was evidently meant for this version: an endorsement that is wrong, not one that is absent. */
-function names(bytes: Bytes, version: string): boolean {
-  return toCharacters(bytes).toUpperCase().includes(`"${version.toUpperCase()}"`)
+function names(text: string, version: string): boolean {
+  return text.includes(`"${version.toUpperCase()}"`)
 }
 
 function rank(

@@ -111,6 +111,19 @@ export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   return difference === 0
 }
 
+/** Whether `needle`, at least one byte, stands somewhere in the bytes. Takes a time that tells where: for what is no secret. */
+export function includesBytes(bytes: Uint8Array, needle: Uint8Array): boolean {
+  const first = needle[0]
+  if (first === undefined) return false
+  const last = bytes.length - needle.length
+  for (let start = bytes.indexOf(first); start >= 0 && start <= last; start = bytes.indexOf(first, start + 1)) {
+    let i = 1
+    while (i < needle.length && bytes[start + i] === needle[i]) i++
+    if (i === needle.length) return true
+  }
+  return false
+}
+
 export function isZero(bytes: Uint8Array): boolean {
   return bytes.every((byte) => byte === 0)
 }

@@ -3,7 +3,7 @@
  *
  * Entries of 24 bytes {GUID in RFC 4122 byte order, offset u32 LE, length u32 LE}, ended by an all-zero entry; offsets
  * count from the start of the table. The host fills it, so nothing in it is trusted: it only delivers candidates.
- * Refused: an entry out of bounds or over the header, no terminator, more than 64 entries.
+ * Refused: an entry out of bounds or over the header, entries that share bytes, no terminator, more than 64 entries.
  */
 import { ByteReader, type Bytes, isZero, toBytes, toHex } from '../protocol/bytes.js'
 import { FormatError } from '../protocol/errors.js'
@@ -48,6 +48,7 @@ export function readCertificateTable(bytes: Uint8Array): readonly CertificateTab
     entries.push({ guid: guidText(guid), offset, length })
   }
   const headerEnd = reader.offset
+  refuseSharedBytes(entries)
   return entries.map(({ guid, offset, length }) => {
     if (length === 0 || offset < headerEnd || offset + length > table.length) {
       throw new FormatError(
@@ -57,6 +58,15 @@ export function readCertificateTable(bytes: Uint8Array): readonly CertificateTab
     }
     return { guid, bytes: table.subarray(offset, offset + length) }
   })
+}
+
+/** Or a table would unfold into as many times its bytes as it has entries. */
+function refuseSharedBytes(entries: readonly { readonly offset: number; readonly length: number }[]): void {
+  let end = 0
+  for (const { offset, length } of [...entries].sort((a, b) => a.offset - b.offset)) {
+    if (offset < end) throw new FormatError('snp.certificate-table.bounds', 'certificate table: entries share bytes')
+    end = offset + length
+  }
 }
 
 function guidText(bytes: Uint8Array): string {

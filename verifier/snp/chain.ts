@@ -5,7 +5,7 @@
  * every rule; choosing badly can only make them fail.
  */
 import { type EndorsementPool, preferCertificates } from '../endorsements.js'
-import { type Bytes, equalBytes, isZero, toHex } from '../protocol/bytes.js'
+import { type Bytes, equalBytes, includesBytes, isZero, toHex } from '../protocol/bytes.js'
 import { FormatError } from '../protocol/errors.js'
 import { findPinnedRoot } from '../roots.js'
 import { isSignedBy } from '../signature.js'
@@ -193,5 +193,5 @@ const VEK_NAMES: readonly Bytes[] = ['SEV-VCEK', 'SEV-VLEK'].flatMap((name) =>
 /** Whether unreadable bytes were evidently meant as a VEK certificate: an endorsement that is wrong, not one that is absent. */
 function namesVek(bytes: Bytes): boolean {
   if (bytes.length > 16 * 1024) return false
-  return VEK_NAMES.some((name) => bytes.some((_, at) => equalBytes(bytes.subarray(at, at + name.length), name)))
+  return VEK_NAMES.some((name) => includesBytes(bytes, name))
 }

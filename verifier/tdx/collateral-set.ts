@@ -40,7 +40,8 @@ export function collateralParts(bytes: Bytes): readonly CollateralPart[] | undef
 /** A response with its issuer chain after it, as it is kept when it was fetched: JSON, one line feed, PEM. */
 function splitIssuerChain(bytes: Bytes): readonly CollateralPart[] | undefined {
   for (let at = bytes.indexOf(LINE_FEED); at >= 0; at = bytes.indexOf(LINE_FEED, at + 1)) {
-    if (!startsWith(bytes.subarray(at + 1), PEM)) continue
+    // One look at most line ends: a file of nothing else takes no more than its bytes.
+    if (bytes[at + 1] !== PEM[0] || !startsWith(bytes.subarray(at + 1), PEM)) continue
     return [
       { name: 'response', bytes: bytes.slice(0, at) },
       { name: 'issuer chain', bytes: bytes.slice(at + 1) },

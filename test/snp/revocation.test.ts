@@ -64,6 +64,18 @@ const TABLE: Readonly<Record<string, readonly [Bend, string, string, string]>> =
   ],
   'naming the ASVK, for a VCEK': [{ crl: { revokedSerials: [asvkSerial] } }, 'accepted', 'accepted', 'accepted'],
   'naming serial 0, which every leaf has': [{ crl: { revokedSerials: [0n] } }, 'accepted', 'accepted', 'accepted'],
+  'partial, by an extension that is not critical': [
+    { crl: { extensions: [{ oid: '2.5.29.28', value: new Uint8Array([0x30, 0]) }] } },
+    'snp.crl.issuer',
+    'snp.crl.issuer',
+    'accepted',
+  ],
+  'a delta, by an extension that is not critical': [
+    { crl: { extensions: [{ oid: '2.5.29.27', value: new Uint8Array([2, 1, 1]) }] } },
+    'snp.crl.issuer',
+    'snp.crl.issuer',
+    'accepted',
+  ],
   'partial, by a critical extension': [
     { crl: { extensions: [{ oid: '2.5.29.28', value: new Uint8Array([0x30, 0]), critical: true }] } },
     'snp.crl.issuer',

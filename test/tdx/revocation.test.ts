@@ -1,7 +1,11 @@
 /** Revocation, mode by mode: everything that can be wrong with a PCK CRL is an outcome of its own, and none is accepted. */
 import { describe, expect, it } from 'vitest'
-import { utf8 } from '../../verifier/protocol/bytes.js'
-import { type Bend, NOON, runBent } from './world.js'
+import { concat, utf8 } from '../../verifier/protocol/bytes.js'
+import { readPckChain } from '../../verifier/tdx/chain.js'
+import { readTdxEvidence } from '../../verifier/tdx/evidence.js'
+import { parseTdxQuote } from '../../verifier/tdx/quote.js'
+import { run } from './cases.js'
+import { type Bend, bentInput, NOON, runBent } from './world.js'
 
 const DAY = 24 * 60 * 60 * 1000
 const past = { thisUpdate: new Date(NOON.getTime() - 2 * DAY), nextUpdate: new Date(NOON.getTime() - DAY) }
@@ -90,6 +94,19 @@ describe('several lists', () => {
     expect(swapped.verdict).toBe('accepted')
   })
 
+  it('more of one issuer than are looked at is a failure, not a choice (P-9.7)', async () => {
+    const beside = (count: number): Bend => ({
+      files: (intel) => {
+        const older = (i: number) => intel.pckCrl({ thisUpdate: new Date(NOON.getTime() - 1000 * (i + 1)) })
+        return Object.fromEntries(Array.from({ length: count }, (_, i) => [`more ${i}`, older(i)]))
+      },
+    })
+    expect((await runBent(beside(15))).verdict).toBe('accepted')
+    const { verdict, firstFailing, checks } = await runBent(beside(16))
+    expect([verdict, firstFailing]).toEqual(['rejected', 'tdx.crl.pck-issuer'])
+    expect(checks.find(({ id }) => id === firstFailing)?.reason).toMatch(/^more than 16 lists of/)
+  })
+
   it('prefers the newest of two sound ones', async () => {
     const { firstFailing } = await runBent({
       files: (intel, pck) => ({
@@ -97,5 +114,63 @@ describe('several lists', () => {
       }),
     })
     expect(firstFailing).toBe('tdx.crl.leaf-status')
+  })
+})
+
+describe('lists of only a part of what was issued', () => {
+  it.each([
+    ['issuingDistributionPoint', '2.5.29.28'],
+    ['deltaCRLIndicator', '2.5.29.27'],
+  ])('say so by %s, critical or not', async (_name, oid) => {
+    for (const critical of [true, false]) {
+      const edit = { oid, value: new Uint8Array([0x30, 0]), critical }
+      const { firstFailing, checks } = await runBent({ pckCrl: { extensions: [edit] } })
+      expect(firstFailing).toBe('tdx.crl.pck-issuer')
+      expect(checks.find(({ id }) => id === firstFailing)?.reason).toMatch(/partial or indirect/)
+    }
+  })
+})
+
+describe('what is looked at', () => {
+  it('is not another authority’s list where there is one of this one', async () => {
+    const input = bentInput()
+    let looks = 0
+    const others = Array.from({ length: 8 }, (_, i) => ({
+      ...input.endorsements.crls[0]!,
+      issuer: Uint8Array.of(i),
+      get issuerCommonName() {
+        looks++
+        return undefined
+      },
+    }))
+    const endorsements = { ...input.endorsements, crls: [...others, ...input.endorsements.crls] }
+    expect((await run({ ...input, endorsements })).verdict).toBe('accepted')
+    expect(looks).toBe(0)
+  })
+
+  /** Without any list of the PCK authority, and with unreadable files that carry its name: so many of so many bytes before it. */
+  async function afterFiles(count: number, bytes: number, more = 0): Promise<string | undefined> {
+    const input = bentInput({ files: () => ({ pckCrl: null }) })
+    const { intermediate } = readPckChain(parseTdxQuote(readTdxEvidence(input.quote).quote))
+    const junk = (length: number) => new Uint8Array(length).fill(1)
+    const unread = (name: string, content: Uint8Array<ArrayBuffer>) => ({ name, reason: 'unreadable', bytes: content })
+    const unrecognised = [
+      ...Array.from({ length: count }, (_, i) => unread(`${i}`, junk(bytes))),
+      unread('damaged', concat(junk(8), intermediate.subject, junk(more))),
+    ]
+    const { checks } = await run({ ...input, endorsements: { ...input.endorsements, unrecognised } })
+    return checks.find(({ id }) => id === 'tdx.crl.pck-issuer')?.reason
+  }
+
+  it('for a damaged list is 64 files, and half a megabyte of them together', async () => {
+    const damaged = 'the CRL is damaged: damaged: unreadable'
+    expect(await afterFiles(0, 0)).toBe(damaged)
+    expect(await afterFiles(63, 16)).toBe(damaged)
+    expect(await afterFiles(64, 16)).toMatch(/no CRL of/)
+    expect(await afterFiles(3, 128 * 1024)).toBe(damaged)
+    expect(await afterFiles(4, 128 * 1024)).toMatch(/no CRL of/)
+    expect(await afterFiles(0, 0, 512 * 1024)).toMatch(/no CRL of/)
+    // One that is too long to look through takes nothing from the others.
+    expect(await afterFiles(1, 600 * 1024)).toBe(damaged)
   })
 })

@@ -37,7 +37,7 @@ export function readExtensionList(list: DerElement): Extensions {
   for (const item of childrenOf(expectTag(list, TAG.sequence, 'extensions'), 'extensions')) {
     const parts = childrenOf(expectTag(item, TAG.sequence, 'extension'), 'extension')
     const oid = oidText(parts[0], 'extension')
-    const critical = parts.length === 3 && expectTag(parts[1], TAG.boolean, oid).content[0] === 0xff
+    const critical = parts.length === 3 && writtenTrue(parts[1], oid)
     const value = expectTag(parts.length === 3 ? parts[2] : parts[1], TAG.octetString, oid).content
     if (parts.length > 3) throw new FormatError('x509.extensions', `extension ${oid}: malformed`)
     if (out.has(oid)) throw new FormatError('x509.extension-twice', `extension ${oid} appears twice`)
@@ -58,14 +58,19 @@ export function readBasicConstraints(extensions: Extensions): {
   const extension = extensions.get(OID.basicConstraints)
   if (extension === undefined) return { isCa: false, pathLength: undefined }
   const parts = childrenOf(expectTag(readDer(extension.value, what), TAG.sequence, what), what)
-  const [ca, ...afterCa] = parts[0]?.tag === TAG.boolean ? parts : [undefined, ...parts]
-  const [pathLength, ...extra] = afterCa
+  const [ca, pathLength, ...extra] = parts
   if (extra.length > 0) throw new FormatError('x509.extensions', `${what}: malformed`)
+  // A path length without cA would come first, and would be no boolean.
   return {
-    // readDer lets no other boolean through than 00 and FF.
-    isCa: ca?.content[0] === 0xff,
+    isCa: ca !== undefined && writtenTrue(ca, what),
     pathLength: pathLength === undefined ? undefined : smallInteger(pathLength, what),
   }
+}
+
+/** BOOLEAN DEFAULT FALSE where it is written: DER leaves a default out (X.690 §11.5), so it is TRUE. @throws FormatError otherwise. */
+function writtenTrue(element: DerElement | undefined, what: string): true {
+  if (expectTag(element, TAG.boolean, what).content[0] === 0xff) return true
+  throw new FormatError('der.default', `${what}: a default that is written out`)
 }
 
 /** What a key may sign, as far as paths are concerned. */

@@ -2,7 +2,8 @@
  * Distinguished names (RFC 5280 §4.1.2.4): their shape, and the one attribute that says whose key it is.
  *
  * A common name is read from the two string types that RFC 5280 has authorities use, PrintableString and UTF8String. In
- * any other type it is as if absent, and so are two of them: readers that disagree must not be told a name each.
+ * any other type it is as if absent, and so are two of them: readers that disagree must not be told a name each. One with
+ * control characters is refused.
  */
 import { childrenOf, type DerElement, expectTag, oidText, TAG } from './der.js'
 import { type Bytes, fromUtf8 } from './protocol/bytes.js'
@@ -50,5 +51,10 @@ function textOf({ tag, content }: DerElement, what: string): string | undefined 
   if (tag === TAG.printableString && content.some((byte) => byte >= 0x80)) {
     throw new FormatError('x509.name', `${what}: expected ASCII in a PrintableString`)
   }
-  return fromUtf8(content)
+  const text = fromUtf8(content)
+  if (UNPRINTABLE.test(text)) throw new FormatError('x509.name', `${what}: control characters in the common name`)
+  return text
 }
+
+/** What makes a name look like another: no authority writes any of them. */
+const UNPRINTABLE = /[\p{Cc}\p{Bidi_Control}\u2028\u2029]/u

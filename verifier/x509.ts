@@ -3,8 +3,9 @@
  *
  * `der.ts` refuses anything that is not canonical DER and yields the exact received slices; this file holds them to
  * RFC 5280's shape, element by element. Refused: versions other than 3 (certificates) and 2 (CRLs), an inner signature
- * algorithm that differs from the outer one, an extension that appears twice, critical extensions of CRL entries,
- * oversized input. Parsing trusts nothing: who signed what is `signature.ts`.
+ * algorithm that differs from the outer one, an extension that appears twice, a default that is written out, a path length of
+ * what is no authority, serial numbers below zero or of more than 20 octets, critical extensions of CRL entries, oversized
+ * input. Parsing trusts nothing: who signed what is `signature.ts`.
  *
  * Why no library: those at hand read BER and forgive, so a strict reader stood beside @peculiar/x509 anyway and left it
  * three fields to decode, at 63 kB gzipped of a browser's bundle (its schemas alone, 32 kB; asn1js alone, 17 kB). The
@@ -133,7 +134,7 @@ function readCertificate(bytes: Bytes, sha256Hex: string): Certificate {
   const extensions = readExtensions(optional.find((part) => part.tag === 0xa3))
   return {
     ...signed,
-    serialHex: toHex(expectTag(serial, TAG.integer, 'serialNumber').content),
+    serialHex: readSerial(serial, 'serialNumber'),
     issuer: issuer.der,
     subject: subject.der,
     issuerCommonName: issuer.commonName,
@@ -197,7 +198,23 @@ function revokedSerial(entry: DerElement): string {
     const critical = [...readExtensionList(extensions)].find(([, extension]) => extension.critical)
     if (critical !== undefined) throw new FormatError('x509.critical', `CRL entry: critical extension ${critical[0]}`)
   }
-  return toHex(expectTag(serial, TAG.integer, 'revoked serial').content)
+  return readSerial(serial, 'revoked serial')
+}
+
+const MAX_SERIAL_OCTETS = 20
+
+/**
+ * RFC 5280 §4.1.2.2: a positive number of at most 20 octets, without the one before it that may say that it is positive.
+ * Zero is read too: AMD's VCEK and VLEK certificates all have it (seen). @throws FormatError on any other.
+ */
+function readSerial(element: DerElement | undefined, what: string): string {
+  const { content } = expectTag(element, TAG.integer, what)
+  const [first = 0] = content
+  const octets = first === 0 ? content.length - 1 : content.length
+  if (first >= 0x80 || octets > MAX_SERIAL_OCTETS) {
+    throw new FormatError('x509.serial', `${what}: expected at most ${MAX_SERIAL_OCTETS} octets, and none below zero`)
+  }
+  return toHex(content)
 }
 
 function readSigned(bytes: Bytes, what: string, sha256Hex: string): { parts: readonly DerElement[]; signed: Signed } {
@@ -245,7 +262,8 @@ function checkInnerAlgorithm(inner: DerElement | undefined, signed: Signed, what
  */
 const MAX_REMEMBERED = 128
 const certificates = createMemory<Certificate>(MAX_REMEMBERED)
-const lists = createMemory<RevocationList>(MAX_REMEMBERED)
+/** As many as all makers together have; each may hold a hundred thousand serial numbers of a stranger's. */
+const lists = createMemory<RevocationList>(16)
 
 function remembered<T>(
   memory: Memory<T>,

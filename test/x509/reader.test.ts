@@ -73,6 +73,17 @@ describe('certificates', () => {
     ['version 2', (tbs) => tbs.splice(VERSION, 1, constructed(0xa0, primitive(2, [1]))), 'x509.version'],
     ['two versions', (tbs) => tbs[VERSION]?.children?.push(primitive(2, [2])), 'x509.version'],
     ['a serial number that is none', (tbs) => tbs.splice(SERIAL, 1, primitive(4, [1])), 'der.tag'],
+    ['a serial number below zero', (tbs) => tbs.splice(SERIAL, 1, primitive(2, [0x80])), 'x509.serial'],
+    [
+      'a serial number of 21 octets',
+      (tbs) => tbs.splice(SERIAL, 1, primitive(2, [1, ...new Uint8Array(20)])),
+      'x509.serial',
+    ],
+    [
+      'a serial number of 21 octets and its sign',
+      (tbs) => tbs.splice(SERIAL, 1, primitive(2, [0, 0x80, ...new Uint8Array(20)])),
+      'x509.serial',
+    ],
     [
       'an algorithm with two parameters',
       (tbs, whole) => {
@@ -119,6 +130,15 @@ describe('certificates', () => {
     expect(codeOf(() => parseCertificate(certificateAfter(edit)))).toBe(code)
   })
 
+  it.each([
+    ['zero', [0], '00'],
+    ['20 octets', [0x7f, ...new Uint8Array(19)], `7f${'00'.repeat(19)}`],
+    ['20 octets and their sign', [0, 0x80, ...new Uint8Array(19)], `0080${'00'.repeat(19)}`],
+  ])('may have a serial number of %s, as real ones do', (_name, content, expected) => {
+    const der = certificateAfter((tbs) => tbs.splice(SERIAL, 1, primitive(2, content)))
+    expect(parseCertificate(der).serialHex).toBe(expected)
+  })
+
   it('may carry unique identifiers, which say nothing here', () => {
     const der = certificateAfter((tbs) => tbs.splice(7, 0, primitive(0x81, [0, 1]), primitive(0x82, [0])))
     expect(parseCertificate(der).subjectCommonName).toBe('Intel SGX PCK Platform CA')
@@ -126,7 +146,7 @@ describe('certificates', () => {
 })
 
 describe('names', () => {
-  it.each([
+  it.each<readonly [string, readonly DerNode[], string]>([
     ['an empty part', [constructed(0x31)], 'x509.name'],
     ['a part that is no set', [constructed(0x30)], 'der.tag'],
     ['an attribute without a value', [constructed(0x31, constructed(0x30, primitive(6, [0x55, 4, 3])))], 'x509.name'],
@@ -143,6 +163,11 @@ describe('names', () => {
     ['text that is not UTF-8', [attribute(primitive(12, [0xc3, 0x28]))], 'utf8.invalid'],
     ['text that is not UTF-8 in another attribute', [attribute(primitive(12, [0xff]), [0x55, 4, 10])], 'utf8.invalid'],
     ['a PrintableString beyond ASCII', [attribute(primitive(19, [0xe9]))], 'x509.name'],
+    // What looks like another name where it is printed, or ends early where it is read.
+    ...['SEV-VCEK\0x', 'a\nb', '\x1b[1m', '\x7f', '\xc2\x85', '\xe2\x80\xae', '\xe2\x80\xa8'].map(
+      (text) => [`${JSON.stringify(text)} for a name`, [attribute(primitive(12, text))], 'x509.name'] as const,
+    ),
+    ['a line end in a PrintableString', [attribute(primitive(19, 'a\n'))], 'x509.name'],
     ['half a character of a BMPString', [attribute(primitive(30, [0]))], 'der.text'],
     ['half a character of a UniversalString', [attribute(primitive(28, [0, 0]))], 'der.text'],
   ])('with %s are refused', (_name, parts, code) => {
@@ -153,7 +178,6 @@ describe('names', () => {
     ['UTF8String', [attribute(primitive(12, 'gr\xc3\xbcn'))], 'grün'],
     ['PrintableString', [attribute(primitive(19, 'SEV-VCEK'))], 'SEV-VCEK'],
     ['no text at all', [attribute(primitive(12, ''))], ''],
-    ['a zero byte, which ends nothing', [attribute(primitive(12, 'SEV-VCEK\0x'))], 'SEV-VCEK\0x'],
     ['none', [attribute(primitive(12, 'a'), [0x55, 4, 10])], undefined],
     ['an empty name', [], undefined],
     ['two', [attribute(primitive(12, 'a')), attribute(primitive(12, 'a'))], undefined],
@@ -196,8 +220,6 @@ describe('extensions', () => {
     ['CA of depth 3', [primitive(1, [0xff]), primitive(2, [3])], true, 3],
     ['CA of a great depth', [primitive(1, [0xff]), primitive(2, [0x7f, 0, 0, 1])], true, 0x7f000001],
     ['nothing', [], false, undefined],
-    ['an explicit no', [primitive(1, [0])], false, undefined],
-    ['a depth alone', [primitive(2, [1])], false, 1],
   ])('basicConstraints: %s', (_name, parts, isCa, pathLength) => {
     const der = withExtension(BASIC_CONSTRAINTS, constructed(0x30, ...structuredClone(parts)))
     expect(parseCertificate(der)).toMatchObject({ isCa, pathLength })
@@ -219,11 +241,26 @@ describe('extensions', () => {
     ['keyUsage followed by another', KEY_USAGE, twice(primitive(3, [2, 4])), 'der.trailing'],
     ['basicConstraints followed by others', BASIC_CONSTRAINTS, twice(constructed(0x30, yes())), 'der.trailing'],
     ['basicConstraints with two answers', BASIC_CONSTRAINTS, constructed(0x30, yes(), yes()), 'der.tag'],
+    ['basicConstraints out of order', BASIC_CONSTRAINTS, constructed(0x30, primitive(2, [1]), yes()), 'der.tag'],
     [
-      'basicConstraints out of order',
+      'basicConstraints and something more',
       BASIC_CONSTRAINTS,
-      constructed(0x30, primitive(2, [1]), yes()),
+      constructed(0x30, yes(), primitive(2, [1]), primitive(2, [1])),
       'x509.extensions',
+    ],
+    // X.690 §11.5: a default is left out. RFC 5280 §4.2.1.9: a depth is an authority's.
+    [
+      'basicConstraints that write out their no',
+      BASIC_CONSTRAINTS,
+      constructed(0x30, primitive(1, [0])),
+      'der.default',
+    ],
+    ['a depth of no authority', BASIC_CONSTRAINTS, constructed(0x30, primitive(2, [1])), 'der.tag'],
+    [
+      'a depth of what is no authority in writing',
+      BASIC_CONSTRAINTS,
+      constructed(0x30, primitive(1, [0]), primitive(2, [1])),
+      'der.default',
     ],
     ['basicConstraints that are a set', BASIC_CONSTRAINTS, constructed(0x31, yes()), 'der.tag'],
     ['basicConstraints that are almost true', BASIC_CONSTRAINTS, constructed(0x30, primitive(1, [1])), 'der.boolean'],
@@ -247,6 +284,14 @@ describe('extensions', () => {
     expect(codeOf(() => parseCertificate(withExtension(oid, value)))).toBe(code)
   })
 
+  it('that write out that they are not critical are refused', () => {
+    const der = certificateAfter((tbs) => {
+      const [first] = tbs[EXTENSIONS]?.children?.[0]?.children ?? []
+      first?.children?.splice(1, first.children.length - 2, primitive(1, [0]))
+    })
+    expect(codeOf(() => parseCertificate(der))).toBe('der.default')
+  })
+
   it('an authority key identifier may name a certificate as well', () => {
     const value = constructed(0x30, primitive(0x80, [7]), constructed(0xa1), primitive(0x82, [1]))
     expect(authorityKeyId(parseCertificate(withExtension(AUTHORITY_KEY_ID, value)))).toEqual(Uint8Array.of(7))
@@ -256,13 +301,13 @@ describe('extensions', () => {
 describe('CRLs', () => {
   const entry = (...extra: DerNode[]) =>
     constructed(0x30, primitive(2, [9]), primitive(23, '260101000000Z'), ...structuredClone(extra))
-  const extension = (critical: boolean) =>
+  const extension = (critical: boolean | 'written out') =>
     constructed(
       0x30,
       constructed(
         0x30,
         primitive(6, [0x55, 29, 29]),
-        ...(critical ? [primitive(1, [0xff])] : []),
+        ...(critical === false ? [] : [primitive(1, [critical === true ? 0xff : 0])]),
         primitive(4, [5, 0]),
       ),
     )
@@ -278,6 +323,16 @@ describe('CRLs', () => {
     ],
     ['an entry of one element', (tbs) => tbs[5]?.children?.push(constructed(0x30, primitive(2, [9]))), 'der.missing'],
     ['an entry with a critical extension', (tbs) => tbs[5]?.children?.push(entry(extension(true))), 'x509.critical'],
+    [
+      'an entry whose extension writes out that it is not',
+      (tbs) => tbs[5]?.children?.push(entry(extension('written out'))),
+      'der.default',
+    ],
+    [
+      'a serial number below zero',
+      (tbs) => tbs[5]?.children?.[0]?.children?.splice(0, 1, primitive(2, [0xff])),
+      'x509.serial',
+    ],
   ])('with %s are refused', (_name, edit, code) => {
     expect(codeOf(() => parseRevocationList(listAfter(edit)))).toBe(code)
   })

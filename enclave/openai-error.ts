@@ -85,7 +85,7 @@ export function openAIErrorOf(error: unknown): OpenAIError {
         'messages',
       )
     case 'schema.unsupported':
-      return new OpenAIError(400, 'invalid_json_schema', 'this model cannot give answers that follow a schema')
+      return new OpenAIError(400, 'invalid_json_schema', 'this model cannot give answers that follow this schema')
     case 'options.invalid':
       return new OpenAIError(400, 'invalid_value', 'a sampling parameter is out of range')
     case 'context.overflow':

@@ -3,12 +3,14 @@
  * `npm run bench:quality -- --only quality.tokens` brings them. How good each format is over a long text: `npm run bench:quality`.
  */
 import { describe, expect, it } from 'vitest'
+import { callGrammar, formatGrammar } from '../../enclave/inference/grammar/answers.js'
 import { createOrtEngine } from '../../enclave/inference/ort/engine.js'
 import { createTokenizer } from '../../enclave/inference/tokenizer.js'
 import { brownText, untagged } from '../../scripts/bench/brown.js'
 import { findExtra } from '../../scripts/bench/extras.js'
 import { judgeAnswers, ourLoss, theirLoss, windowsOf, withImported } from '../../scripts/bench/quality.js'
 import { findSmolLm2 } from '../../scripts/model/fetch.js'
+import { ask, textOf } from './model.js'
 
 const gguf = await findSmolLm2()
 const atHand = gguf !== undefined && findExtra('llama.cpp') !== undefined && findExtra('the Brown corpus') !== undefined
@@ -34,6 +36,49 @@ describe.skipIf(!atHand)('SmolLM2 as llama.cpp has it (skipped where they are no
     600_000,
   )
 })
+
+describe.skipIf(gguf === undefined)(
+  'SmolLM2, whose tokenizer lacks bytes (skipped where it is not in the cache)',
+  () => {
+    const parameters = {
+      type: 'object',
+      properties: { city: { type: 'string', maxLength: 20 }, unit: { enum: ['celsius', 'fahrenheit'] } },
+      required: ['city', 'unit'],
+      additionalProperties: false,
+    }
+    it('answers with an object, by a schema, and with a call of a tool', async () => {
+      await withImported(gguf ?? '', 'int8', async (modelPackage) => {
+        const engine = await createOrtEngine(modelPackage, { slots: 1 })
+        try {
+          const object = await ask(engine, 'Give the colour of the sky as JSON, as in {"colour": "red"}.', {
+            grammar: formatGrammar({ type: 'json_object' }),
+          })
+          expect(object.at(-1)).toMatchObject({ type: 'done', finishReason: 'stop' })
+          expect(JSON.parse(textOf(object))).toBeTypeOf('object')
+
+          const schema = await ask(engine, 'What is the weather like in Oslo?', {
+            grammar: formatGrammar({ type: 'json_schema', schema: parameters }),
+          })
+          expect(schema.at(-1)).toMatchObject({ type: 'done', finishReason: 'stop' })
+          expect(Object.keys(JSON.parse(textOf(schema)))).toEqual(['city', 'unit'])
+
+          const tools = [{ name: 'weather', parameters }]
+          const called = await ask(engine, 'What is the weather like in Oslo?', {
+            grammar: callGrammar({ tools, required: true, parallel: false }, undefined),
+            calls: true,
+          })
+          expect(called.at(-1)).toMatchObject({ type: 'done', finishReason: 'tool_calls' })
+          const pieces = called.flatMap((event) => (event.type === 'token' ? (event.calls ?? []) : []))
+          expect(pieces[0]?.name).toBe('weather')
+          const text = pieces.map((piece) => piece.arguments).join('')
+          expect(['celsius', 'fahrenheit']).toContain(JSON.parse(text).unit)
+        } finally {
+          await engine.close()
+        }
+      })
+    }, 600_000)
+  },
+)
 
 describe('the text to measure on', () => {
   it('has no tags left, and punctuation where it belongs', () => {

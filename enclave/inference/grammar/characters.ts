@@ -11,6 +11,11 @@ export interface Characters {
   any(state: number, low: number, high: number): boolean
   /** A state that goes on alike for the next `reach` code points. Default: the state itself. */
   alike?(state: number, reach: number): number
+  /**
+   * The same texts but those with a code point that UTF-8 begins with one of these bytes; undefined where none is left. Absent:
+   * letters of ASCII are enough to go on and end everywhere.
+   */
+  without?(leads: ReadonlySet<number>): Characters | undefined
 }
 
 export const MAX_CODE_POINT = 0x10ffff

@@ -13,6 +13,7 @@ import { EngineError } from '../errors.js'
 import { arcDepth, type Grammar, MAX_DEPTH } from './network.js'
 import { DEAD, type Terminal } from './terminal.js'
 import type { Vocabulary } from './vocabulary.js'
+import { createWritable } from './writable.js'
 
 /** Most alternatives followed at once. */
 const MAX_THREADS = 320
@@ -41,6 +42,7 @@ export interface Matcher {
 
 /** What may be kept between requests: only of terminals that all of them share. */
 export interface MatcherFactory {
+  /** @throws EngineError `schema.unsupported` where no text can follow it that the vocabulary has tokens for. */
   create(grammar: Grammar): Matcher
 }
 
@@ -84,7 +86,8 @@ type Beyond = Omit<Reach, 'exits'>
 
 export function createMatcherFactory(vocabulary: Vocabulary): MatcherFactory {
   const shared = createReaches(vocabulary, MAX_KEPT_SHARED)
-  return { create: (grammar) => createMatcher(grammar, vocabulary, shared) }
+  const writable = createWritable(vocabulary.unwritable)
+  return { create: (grammar) => createMatcher(writable(grammar), vocabulary, shared) }
 }
 
 function createMatcher(grammar: Grammar, vocabulary: Vocabulary, shared: Reaches): Matcher {

@@ -179,5 +179,36 @@ function tableCharacters({ steps, accepting }: Table): Characters | undefined {
       alive[state]?.find(({ low, high }) => low <= codePoint && codePoint <= high)?.to ?? DEAD,
     accepts: (state) => accepting[state] === true,
     any: (state, from, to) => alive[state]?.some(({ low, high }) => low <= to && from <= high) ?? false,
+    without(leads) {
+      const ranges = [...leads].map(rangeOf)
+      return tableCharacters({ steps: alive.map((own) => own.flatMap((step) => cut(step, ranges))), accepting })
+    },
   }
+}
+
+interface Range {
+  readonly low: number
+  readonly high: number
+}
+
+/** The code points that UTF-8 (RFC 3629 §3) begins with a byte. */
+function rangeOf(lead: number): Range {
+  if (lead < 0x80) return { low: lead, high: lead }
+  const following = lead < 0xe0 ? 1 : lead < 0xf0 ? 2 : 3
+  const low = (lead & (0x3f >> following)) * 64 ** following
+  return { low, high: Math.min(low + 64 ** following - 1, MAX_CODE_POINT) }
+}
+
+/** What is left of a step without some ranges. */
+function cut(step: Step, ranges: readonly Range[]): readonly Step[] {
+  return ranges.reduce<readonly Step[]>(
+    (pieces, { low, high }) =>
+      pieces.flatMap((piece) =>
+        [
+          { ...piece, high: Math.min(piece.high, low - 1) },
+          { ...piece, low: Math.max(piece.low, high + 1) },
+        ].filter((rest) => rest.low <= rest.high),
+      ),
+    [step],
+  )
 }

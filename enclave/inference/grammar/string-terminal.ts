@@ -26,7 +26,8 @@ const [OPEN, BODY, ESCAPE, DIGIT_1, DIGIT_2, DIGIT_3, DIGIT_4, INSIDE, DONE] = [
 const WHERE = 2 ** 20
 const CHARACTERS = 2 ** 24
 
-export function stringTerminal(characters: Characters): Terminal {
+/** `unwritable`: bytes that no character of the text may begin with in UTF-8, and that `characters` can do without. */
+export function stringTerminal(characters: Characters, unwritable: ReadonlySet<number> = new Set()): Terminal {
   const at = (own: number, where: number, detail = 0): number => own * CHARACTERS + where * WHERE + detail
   const taken = (own: number, codePoint: number): number => {
     const next = characters.step(own, codePoint)
@@ -40,7 +41,7 @@ export function stringTerminal(characters: Characters): Terminal {
       const escapable = some(own, 0, 0x1f) || MEANT.some((codePoint) => some(own, codePoint, codePoint))
       return escapable ? at(own, ESCAPE) : DEAD
     }
-    if (byte < 0x20) return DEAD
+    if (byte < 0x20 || unwritable.has(byte)) return DEAD
     if (byte < 0x80) return taken(own, byte)
     if (byte < 0xc2 || byte > 0xf4) return DEAD
     const length = byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4
@@ -99,6 +100,10 @@ export function stringTerminal(characters: Characters): Terminal {
     alike(state, reach) {
       const own = Math.floor(state / CHARACTERS)
       return characters.alike === undefined ? state : (characters.alike(own, reach) - own) * CHARACTERS + state
+    },
+    without(leads) {
+      const rest = characters.without === undefined ? characters : characters.without(leads)
+      return rest && stringTerminal(rest, leads)
     },
   }
 }

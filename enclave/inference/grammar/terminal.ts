@@ -21,6 +21,11 @@ export interface Terminal {
   alike?(state: number, reach: number): number
   /** Made once for all requests: what is kept for it tells nothing of any. */
   readonly shared?: boolean
+  /**
+   * The same terminal over texts without the characters that UTF-8 begins with one of these bytes; undefined where there are
+   * none. Absent: it can always go on and end without them.
+   */
+  without?(leads: ReadonlySet<number>): Terminal | undefined
 }
 
 /** Exactly one of some texts. At least one; the longest are as long as the schema that names them. */
@@ -44,6 +49,10 @@ export function literalTerminal(texts: readonly Uint8Array[]): Terminal {
     start: 0,
     step: (state, byte) => children[state]?.get(byte) ?? DEAD,
     accepts: (state) => accepting.has(state),
+    without(leads) {
+      const kept = texts.filter((text) => !text.some((byte) => leads.has(byte)))
+      return kept.length === 0 ? undefined : literalTerminal(kept)
+    },
   }
 }
 

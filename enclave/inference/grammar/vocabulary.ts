@@ -20,18 +20,30 @@ export interface Vocabulary {
   readonly bytesOf: readonly (Uint8Array | undefined)[]
   /** Bytes of the longest token. */
   readonly longest: number
+  /**
+   * Bytes that UTF-8 begins some character with, and that have no token of their own: a text could begin such a character and
+   * nothing could finish it, or could need one and nothing could begin it.
+   */
+  readonly unwritable: ReadonlySet<number>
 }
 
 /** Longer tokens are never chosen: states are kept for each byte of a token. */
 const MAX_TOKEN_BYTES = 255
 
-/** Undefined where some byte of UTF-8 has no token of its own: then a text could begin that nothing can finish. */
+const bytesFrom = (first: number, last: number): readonly number[] =>
+  Array.from({ length: last - first + 1 }, (_, i) => first + i)
+/** What JSON, and calls of tools, are made of; with it any text can be written, escaped where need be, that is in ASCII. */
+const NEEDED: readonly number[] = [0x0a, ...bytesFrom(0x20, 0x7e)]
+/** The bytes that characters beyond those begin with, and go on with (RFC 3629 §4). */
+const LEADS: readonly number[] = [0x7f, ...bytesFrom(0xc2, 0xf4)]
+const CONTINUATIONS: readonly number[] = bytesFrom(0x80, 0xbf)
+
+/** Undefined where a character of ASCII that JSON needs has no token of its own. */
 export function createVocabulary(size: number, bytesOf: readonly (Uint8Array | undefined)[]): Vocabulary | undefined {
   const singles = new Set(bytesOf.flatMap((bytes) => (bytes?.length === 1 ? [...bytes] : [])))
-  for (let byte = 0; byte <= 0xf4; byte++) {
-    const used = byte === 0x0a || (byte >= 0x20 && byte !== 0x7f && byte !== 0xc0 && byte !== 0xc1)
-    if (used && !singles.has(byte)) return undefined
-  }
+  if (!NEEDED.every((byte) => singles.has(byte))) return undefined
+  const finishes = CONTINUATIONS.every((byte) => singles.has(byte))
+  const unwritable = new Set(LEADS.filter((byte) => !singles.has(byte) || (byte >= 0x80 && !finishes)))
   const entries = bytesOf.flatMap((bytes, token) =>
     bytes === undefined || bytes.length === 0 || bytes.length > MAX_TOKEN_BYTES
       ? []
@@ -75,6 +87,7 @@ export function createVocabulary(size: number, bytesOf: readonly (Uint8Array | u
     tokens: Uint32Array.from(tokens),
     bytesOf,
     longest: entries.reduce((most, { bytes: own }) => Math.max(most, own.length), 0),
+    unwritable,
   }
 }
 

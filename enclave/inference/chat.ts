@@ -1,16 +1,15 @@
 /**
  * Chats to token ids, through the package's own chat template.
  *
- * The template comes from the measured package, never from a request: the template language has no step limit, so a
- * hostile template could run forever. And text from a request never becomes a control token: a user who writes the
- * model's end-of-turn marker would otherwise speak as the system or the assistant.
+ * The template comes from the measured package, never from a request. And text from a request never becomes a control
+ * token: a user who writes the model's end-of-turn marker would otherwise speak as the system or the assistant.
  */
-import { Template } from '@huggingface/jinja'
 import { fromUtf8 } from '../../verifier/protocol/bytes.js'
 import type { ChatMessage } from './engine.js'
 import { EngineError } from './errors.js'
 import type { Tool } from './grammar/answers.js'
 import { fileByRole, type ModelPackage } from './package.js'
+import { createTemplate } from './template.js'
 import type { TextTokenizer } from './tokenizer.js'
 import { describeTools, spellTools, templateTakesTools } from './tool-prompt.js'
 
@@ -29,7 +28,7 @@ export interface ChatEncoder {
 /** @throws EngineError `package.unusable` when the template does not parse. */
 export function createChatEncoder(modelPackage: ModelPackage, tokenizer: TextTokenizer): ChatEncoder {
   const source = fromUtf8(fileByRole(modelPackage, 'template'))
-  const template = parseTemplate(source)
+  const template = createTemplate(source, tokenizer.named)
   const takesTools = templateTakesTools(source)
   const disarm = createDisarm(tokenizer.controlTokens)
   // Each part is tokenised by itself, so the two halves of a broken control token never meet.
@@ -43,11 +42,10 @@ export function createChatEncoder(modelPackage: ModelPackage, tokenizer: TextTok
         if (typeof content !== 'string') throw new EngineError('chat.invalid', 'expected the content to be text')
       }
       if (messages.length === 0) throw new EngineError('chat.invalid', 'expected at least one message')
-      const chat = takesTools
-        ? { messages: messages.map(asTemplateMessage), ...(tools.length === 0 ? {} : { tools: describeTools(tools) }) }
-        : { messages: spellTools(messages, tools) }
-      const disarmed = everyText(chat, disarm) as Record<string, unknown>
-      return encode(render(template, { ...tokenizer.named, ...disarmed, add_generation_prompt: true }))
+      const disarmed = <T>(value: T): T => everyText(value, disarm) as T
+      if (!takesTools) return encode(template.render(disarmed(spellTools(messages, tools))))
+      const variables = tools.length === 0 ? {} : { tools: disarmed(describeTools(tools)) }
+      return encode(template.render(disarmed(messages.map(asTemplateMessage)), variables))
     },
     text: (text) => [...tokenizer.prefix, ...encode(disarm(text))],
   }
@@ -93,23 +91,6 @@ function everyText(value: unknown, change: (text: string) => string): unknown {
   if (Array.isArray(value)) return value.map((item) => everyText(item, change))
   if (typeof value !== 'object' || value === null) return value
   return Object.fromEntries(Object.entries(value).map(([name, item]) => [change(name), everyText(item, change)]))
-}
-
-function parseTemplate(source: string): Template {
-  try {
-    return new Template(source)
-  } catch (cause) {
-    throw new EngineError('package.unusable', 'the chat template does not parse', { cause })
-  }
-}
-
-function render(template: Template, variables: Record<string, unknown>): string {
-  try {
-    return template.render(variables)
-  } catch {
-    // The cause is dropped: template errors may quote the chat.
-    throw new EngineError('chat.invalid', 'the chat template refused this chat')
-  }
 }
 
 /** Puts BREAK after the first character of every control token in a text, overlapping ones included. */

@@ -219,7 +219,10 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs, keepMs, veri
       pacer.decoded(monotonicMs() - startedAt)
       for await (const [i, sequence] of paced(rows)) advance(sequence, logits[i])
     } catch (error) {
-      for (const sequence of rows) fail(sequence, error)
+      // A run that fails moves no row on. Whose fault it was only shows alone, and the others' answers do not show it at all.
+      if (rows.length === 1 || asEngineError(error).code === 'aborted')
+        for (const sequence of rows) fail(sequence, error)
+      else for (const sequence of rows) await decode([sequence])
     }
   }
 

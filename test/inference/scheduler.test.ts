@@ -211,6 +211,27 @@ describe('the scheduler', () => {
     await scheduler.close()
   })
 
+  it('ends the row that made a run fail, and its neighbours go on as if it had not been there', async () => {
+    let broken = false
+    const decoder = fakeDecoder(3, { fail: (slot) => broken && slot === 1 })
+    const scheduler = create(decoder)
+    const runs = [0, 1, 2].map((i) =>
+      submit(scheduler, 6, {
+        onToken(n) {
+          if (i === 0 && n === 3) broken = true
+        },
+      }),
+    )
+    const errors = await Promise.all(runs.map(({ ended }) => ended))
+    expect(errors.map((error) => error?.code)).toEqual([undefined, 'engine.failed', undefined])
+    expect(runs.map(({ tokens }) => tokens())).toEqual([6, 3, 6])
+    expect(decoder.runs.filter((run) => run.startsWith('d'))).toEqual([
+      ...['d0,1,2', 'd0,1,2', 'd0,1,2'],
+      ...['d0', 'd1', 'd2', 'd0,2', 'd0,2'],
+    ])
+    await scheduler.close()
+  })
+
   it('ends the rows of a run that failed, and nobody else', async () => {
     let broken = true
     const decoder = fakeDecoder(2, { fail: (slot) => broken && slot === 1 })

@@ -23,6 +23,8 @@ export interface SamplingFields {
 }
 
 const MAX_CHOICES = 8
+/** Lists and objects inside each other in JSON that comes from a client: what walks them goes that deep into the stack. */
+export const MAX_NESTING = 256
 const MAX_STOP_CHARACTERS = 256
 
 export const optional = <T extends v.GenericSchema>(
@@ -33,12 +35,15 @@ const between = (min: number, max: number): v.GenericSchema<number> =>
 export const integer = (min: number, max: number = Number.MAX_SAFE_INTEGER): v.GenericSchema<number> =>
   v.pipe(v.number(), v.safeInteger(), v.minValue(min), v.maxValue(max))
 
+/** Any object, which a list is not. Its members have not been looked at. */
+export const anyObject: v.GenericSchema<Record<string, unknown>> = v.custom(isRecord, 'an object')
+
 const stopString = v.pipe(v.string(), v.minLength(1), v.maxLength(MAX_STOP_CHARACTERS))
 
 /** For the entries of a schema. */
 export const samplingFields = {
   stream: optional(v.boolean()),
-  stream_options: optional(v.object({ include_usage: optional(v.boolean()) })),
+  stream_options: optional(v.pipe(anyObject, v.object({ include_usage: optional(v.boolean()) }))),
   temperature: optional(between(0, 2)),
   top_p: optional(v.pipe(v.number(), v.gtValue(0), v.maxValue(1))),
   top_k: optional(integer(0)),
@@ -92,14 +97,36 @@ export function parseFields<T extends v.GenericSchema>(
 
 function parseJson(body: Bytes): Record<string, unknown> {
   let json: unknown
+  let flat: boolean
   try {
-    json = JSON.parse(fromUtf8(body))
+    const text = fromUtf8(body)
+    flat = isFlat(text)
+    json = JSON.parse(text)
   } catch {
     // The parser's own message quotes the input.
     throw new OpenAIError(400, 'invalid_json', 'the request body is not JSON')
   }
+  if (!flat) {
+    const message = `the request body has more than ${MAX_NESTING} lists and objects inside each other`
+    throw new OpenAIError(400, 'invalid_json', message)
+  }
   if (!isRecord(json)) throw new OpenAIError(400, 'invalid_json', 'the request body is not a JSON object')
   return json
+}
+
+/** Whether a text that may be JSON has no more than MAX_NESTING lists and objects inside each other. */
+export function isFlat(text: string): boolean {
+  let depth = 0
+  let quoted = false
+  for (let i = 0; i < text.length; i++) {
+    const character = text[i]
+    if (character === '"') quoted = !quoted
+    else if (quoted) i += character === '\\' ? 1 : 0
+    else if (character === '[' || character === '{') depth++
+    else if (character === ']' || character === '}') depth--
+    if (depth > MAX_NESTING) return false
+  }
+  return true
 }
 
 /** Only the schema's own words go into the message: an issue's `received` and `input` are what the client sent. */
@@ -119,7 +146,35 @@ function deepest(issue: v.BaseIssue<unknown>): { keys: readonly (string | number
   if (nested !== undefined && nested.keys.length > 0) {
     return { keys: [...own, ...nested.keys], expected: nested.expected }
   }
-  return { keys: own, expected: issue.expected ?? 'another value' }
+  return { keys: own, expected: expectedBy(issue) }
+}
+
+/** The library's own words for these are signs, or none at all. */
+function expectedBy({ type, requirement, expected, input, message }: v.BaseIssue<unknown>): string {
+  const units = typeof input === 'string' ? 'characters' : 'entries'
+  const unit = typeof input === 'string' ? 'character' : 'entry'
+  switch (type) {
+    case 'min_length':
+      return `at least ${requirement} ${requirement === 1 ? unit : units}`
+    case 'max_length':
+      return `at most ${requirement} ${units}`
+    case 'min_value':
+      return `a number of at least ${requirement}`
+    case 'max_value':
+      return `a number of at most ${requirement}`
+    case 'gt_value':
+      return `a number above ${requirement}`
+    case 'safe_integer':
+      return 'an integer'
+    case 'regex':
+      return `a text that matches ${requirement}`
+    // These say it in our words.
+    case 'check':
+    case 'custom':
+      return message
+    default:
+      return expected ?? 'another value'
+  }
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

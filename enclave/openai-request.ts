@@ -13,6 +13,8 @@ import { OpenAIError } from './openai-error.js'
 import {
   integer,
   isEmpty,
+  isFlat,
+  MAX_NESTING,
   optional,
   parseFields,
   readSampling,
@@ -39,11 +41,16 @@ export interface ChatRequest extends SamplingFields {
 const MAX_MESSAGES = 1024
 const MAX_CALLS = 128
 
+const FLAT = `JSON with at most ${MAX_NESTING} lists and objects inside each other`
+
 const content = v.union([v.string(), v.array(v.object({ type: v.literal('text'), text: v.string() }))])
 const call = v.object({
   id: v.pipe(v.string(), v.maxLength(256)),
   type: v.literal('function'),
-  function: v.object({ name: v.pipe(v.string(), v.maxLength(64)), arguments: v.string() }),
+  function: v.object({
+    name: v.pipe(v.string(), v.maxLength(64)),
+    arguments: v.pipe(v.string(), v.check(isFlat, FLAT)),
+  }),
 })
 const message = v.variant('role', [
   v.object({ role: v.picklist(['system', 'developer', 'user']), content }),

@@ -8,7 +8,7 @@ import { type AnswerFormat, callGrammar, formatGrammar, type Tool } from './infe
 import type { Grammar } from './inference/grammar/network.js'
 import { SchemaError } from './inference/grammar/schema.js'
 import { OpenAIError } from './openai-error.js'
-import { optional } from './openai-fields.js'
+import { anyObject, optional } from './openai-fields.js'
 
 export interface Constraint extends Omit<Chat, 'messages'> {
   readonly grammar: Grammar | undefined
@@ -19,7 +19,6 @@ const MAX_DESCRIPTION_CHARACTERS = 16_384
 
 const name = v.pipe(v.string(), v.regex(/^[\w-]{1,64}$/))
 const described = { description: optional(v.pipe(v.string(), v.maxLength(MAX_DESCRIPTION_CHARACTERS))) }
-const jsonSchema = v.record(v.string(), v.unknown())
 
 /** For the entries of a schema. */
 export const toolFields = {
@@ -28,7 +27,7 @@ export const toolFields = {
       v.array(
         v.object({
           type: v.literal('function'),
-          function: v.object({ name, ...described, parameters: optional(jsonSchema), strict: optional(v.boolean()) }),
+          function: v.object({ name, ...described, parameters: optional(anyObject), strict: optional(v.boolean()) }),
         }),
       ),
       v.maxLength(MAX_TOOLS),
@@ -47,7 +46,7 @@ export const toolFields = {
       v.object({ type: v.literal('json_object') }),
       v.object({
         type: v.literal('json_schema'),
-        json_schema: v.object({ name, ...described, schema: jsonSchema, strict: optional(v.boolean()) }),
+        json_schema: v.object({ name, ...described, schema: anyObject, strict: optional(v.boolean()) }),
       }),
     ]),
   ),

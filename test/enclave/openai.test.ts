@@ -13,6 +13,10 @@ const STREAM = { ...HELLO, stream: true } as const
 const tool = (name: string, parameters?: object) => ({ type: 'function', function: { name, parameters } })
 const jsonFormat = (schema: object) => ({ type: 'json_schema', json_schema: { name: 'answer', schema, strict: true } })
 
+/** JSON with so many lists inside each other where it says DEEP; the library that writes JSON would overflow. */
+const nested = (depth: number, body: object): string =>
+  JSON.stringify(body).replace('"DEEP"', '['.repeat(depth) + ']'.repeat(depth))
+
 /** An engine that says a text and makes calls, in pieces. */
 function callingEngine() {
   const engine = stubEngine()
@@ -476,6 +480,49 @@ describe('chat completions', () => {
       'response_format.json_schema.schema',
     ],
     [
+      'a list for a schema',
+      { ...HELLO, response_format: { type: 'json_schema', json_schema: { name: 'answer', schema: [] } } },
+      'invalid_value',
+      'response_format.json_schema.schema',
+    ],
+    [
+      'a list for a tool’s schema',
+      { ...HELLO, tools: [tool('a', [])] },
+      'invalid_value',
+      'tools[0].function.parameters',
+    ],
+    ['a list for options', { ...HELLO, stream_options: [] }, 'invalid_value', 'stream_options'],
+    [
+      'a deep constant',
+      nested(6000, { ...HELLO, response_format: jsonFormat({ const: 'DEEP' }) }),
+      'invalid_json',
+      null,
+    ],
+    [
+      'a deep note to a tool’s schema',
+      nested(6000, { ...HELLO, tools: [tool('a', { type: 'object', default: 'DEEP' })] }),
+      'invalid_json',
+      null,
+    ],
+    ['a body that is one deep list', '['.repeat(500_000), 'invalid_json', null],
+    [
+      'deep arguments of an earlier call',
+      {
+        ...HELLO,
+        messages: [
+          ...HELLO.messages,
+          {
+            role: 'assistant',
+            tool_calls: [
+              { id: 'a', type: 'function', function: { name: 'a', arguments: nested(6000, { a: 'DEEP' }) } },
+            ],
+          },
+        ],
+      },
+      'invalid_value',
+      'messages[1].tool_calls[0].function.arguments',
+    ],
+    [
       'a format of another kind',
       { ...HELLO, response_format: { type: 'canary' } },
       'invalid_value',
@@ -516,6 +563,29 @@ describe('chat completions', () => {
     })
     expect(text).not.toContain('canary')
     expect(engine.calls).toHaveLength(0)
+  })
+
+  it.each([
+    [{ stop: '' }, 'stop: expected at least 1 character'],
+    [{ stop: [] as string[], messages: [] }, 'messages: expected at least 1 entry'],
+    [{ stop: [...'abcde'] }, 'stop: expected at most 4 entries'],
+    [{ seed: 1.5 }, 'seed: expected an integer'],
+    [{ n: 9 }, 'n: expected a number of at most 8'],
+    [{ max_tokens: 0 }, 'max_tokens: expected a number of at least 1'],
+    [{ top_p: 0 }, 'top_p: expected a number above 0'],
+    [{ stream_options: [] }, 'stream_options: expected an object'],
+  ])('says in words what it expected: %j', async (fields, message) => {
+    const { chat } = await testWorker()
+    expect(await (await chat({ ...HELLO, ...fields })).json()).toMatchObject({ error: { message } })
+  })
+
+  it('takes JSON as deep as it may be, and does not count brackets in texts', async () => {
+    const { chat } = await testWorker({ engine: stubEngine({ contextLength: 4096 }) })
+    const body = { ...HELLO, response_format: jsonFormat({ const: 'DEEP' }) }
+    expect((await chat(nested(252, body))).status).toBe(200)
+    expect((await chat(nested(253, body))).status).toBe(400)
+    const messages = [{ role: 'user', content: `\\" ${'[{'.repeat(1000)} \\` }]
+    expect((await chat({ ...HELLO, messages })).status).toBe(200)
   })
 
   it('refuses another model, and a prompt that fills the context', async () => {

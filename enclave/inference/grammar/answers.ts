@@ -67,9 +67,13 @@ export function callGrammar({ tools, required, parallel }: CallRules, format: An
   return finish(networks, alternatives([called, freeTextTerminal(marker, false)]))
 }
 
+/** What the arguments of a tool with these parameters follow: without any, they are still an object. */
+export function argumentsSchema(parameters: unknown): unknown {
+  return parameters === undefined || isDeepStrictEqual(parameters, {}) ? { type: 'object' } : parameters
+}
+
 function argumentsOf(parameters: unknown, index: number, networks: Networks): Via {
-  const open = { type: 'object' }
-  const schema = parameters === undefined || isDeepStrictEqual(parameters, {}) ? open : parameters
+  const schema = argumentsSchema(parameters)
   try {
     if (!(typeof schema === 'object' && schema !== null && 'type' in schema && schema.type === 'object')) {
       throw new SchemaError('type', 'expected arguments to be an object')

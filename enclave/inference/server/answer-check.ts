@@ -4,10 +4,11 @@
  */
 import type { CallPiece, Chat, EngineEvent } from '../engine.js'
 import { EngineError } from '../errors.js'
+import { argumentsSchema } from '../grammar/answers.js'
 import { followsSchema } from '../grammar/check.js'
 
-/** Returns each event, or throws EngineError `engine.failed`. */
-export function createAnswerCheck(chat: Chat | undefined): (event: EngineEvent) => EngineEvent {
+/** Gives back each event, or rejects with EngineError `engine.failed`. */
+export function createAnswerCheck(chat: Chat | undefined): (event: EngineEvent) => Promise<EngineEvent> {
   let text = ''
   const calls = new Map<number, { readonly name: string; arguments: string }>()
 
@@ -16,7 +17,7 @@ export function createAnswerCheck(chat: Chat | undefined): (event: EngineEvent) 
     if (known !== undefined) known.arguments += more
     else calls.set(index, { name: name ?? '', arguments: more })
   }
-  return (event) => {
+  return async (event) => {
     if (chat === undefined) return event
     if (event.type === 'token') {
       if (chat.format !== undefined) text += event.text
@@ -24,35 +25,38 @@ export function createAnswerCheck(chat: Chat | undefined): (event: EngineEvent) 
       return event
     }
     if (event.finishReason === 'length') return event
-    if (!(wellCalled(chat, [...calls.values()]) && wellFormed(chat, text, calls.size > 0))) {
+    if (!((await wellCalled(chat, [...calls.values()])) && (await wellFormed(chat, text, calls.size > 0)))) {
       throw new EngineError('engine.failed', 'the server gave an answer that was not asked for')
     }
     return calls.size > 0 ? { ...event, finishReason: 'tool_calls' } : event
   }
 }
 
-function wellCalled({ tools, choice, parallel }: Chat, calls: readonly { name: string; arguments: string }[]): boolean {
+async function wellCalled(
+  { tools, choice, parallel }: Chat,
+  calls: readonly { name: string; arguments: string }[],
+): Promise<boolean> {
   if (calls.length === 0) return choice === undefined
   if (!parallel && calls.length > 1) return false
-  return calls.every(({ name, arguments: text }) => {
+  for (const { name, arguments: text } of calls) {
     if (typeof choice === 'object' && choice.name !== name) return false
     const tool = tools.find((candidate) => candidate.name === name)
-    return tool !== undefined && parses(text, (value) => followsSchema(tool.parameters ?? { type: 'object' }, value))
-  })
+    if (tool === undefined || !(await parsesAs(argumentsSchema(tool.parameters), text))) return false
+  }
+  return true
 }
 
-function wellFormed({ format }: Chat, text: string, called: boolean): boolean {
+async function wellFormed({ format }: Chat, text: string, called: boolean): Promise<boolean> {
   if (format === undefined || called) return true
-  const schema = format.type === 'json_object' ? { type: 'object' } : format.schema
-  return parses(text, (value) => followsSchema(schema, value))
+  return parsesAs(format.type === 'json_object' ? { type: 'object' } : format.schema, text)
 }
 
-function parses(text: string, follows: (value: unknown) => boolean): boolean {
+async function parsesAs(schema: unknown, text: string): Promise<boolean> {
   let value: unknown
   try {
     value = JSON.parse(text)
   } catch {
     return false
   }
-  return follows(value)
+  return followsSchema(schema, value)
 }

@@ -81,7 +81,7 @@ export function createServerEngine(modelPackage: ModelPackage, server: RunningSe
           )
     const checked = createAnswerCheck(chat)
     for await (const event of readStream(reply.body, chat === undefined ? 'text' : 'chat', promptTokens.length)) {
-      yield checked(event)
+      yield await checked(event)
     }
   }
 

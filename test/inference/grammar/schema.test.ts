@@ -159,15 +159,15 @@ describe('JSON schemas', () => {
     expect(whole).toBeGreaterThan(tried * 0.9)
   })
 
-  it('judges values as ajv does', () => {
+  it('judges values as ajv does', async () => {
     let followed = 0
     let refused = 0
-    fc.assert(
-      fc.property(schemas, fc.integer(), fc.jsonValue({ maxDepth: 2 }), (schema, seed, other) => {
+    await fc.assert(
+      fc.asyncProperty(schemas, fc.integer(), fc.jsonValue({ maxDepth: 2 }), async (schema, seed, other) => {
         const valid = oracle(schema)
         const { text: own, whole } = write(schema, seed)
         for (const value of whole ? [JSON.parse(own), other] : [other]) {
-          const follows = followsSchema(schema, value)
+          const follows = await followsSchema(schema, value)
           if (follows) followed += 1
           else refused += 1
           // Formats are a note to the one, and more than that to the other.
@@ -178,6 +178,69 @@ describe('JSON schemas', () => {
       { numRuns: 150 },
     )
     expect(Math.min(followed, refused)).toBeGreaterThan(20)
+  })
+
+  it('judges a value by each schema once, however many ways lead there', async () => {
+    const ways = (depth: number): object =>
+      Object.fromEntries(
+        Array.from({ length: depth + 1 }, (_, i) => [
+          `d${i}`,
+          i === depth ? { const: 'a' } : { anyOf: Array.from({ length: 8 }, () => ({ $ref: `#/$defs/d${i + 1}` })) },
+        ]),
+      )
+    const schema = { anyOf: [{ $ref: '#/$defs/d0' }, { const: 'b' }], $defs: ways(30) }
+    expect(formatGrammar({ type: 'json_schema', schema }).networks.length).toBeGreaterThan(0)
+    expect(await Promise.all(['a', 'b', 'c'].map((value) => followsSchema(schema, value)))).toEqual([true, true, false])
+
+    // The same through values inside each other: 2^60 ways to the innermost.
+    const list = (item: object): object => ({ type: 'array', items: item })
+    const deep = { ...list({ anyOf: [{ $ref: '#' }, { $ref: '#/$defs/same' }, { const: 1 }] }), $defs: {} }
+    Object.assign(deep.$defs, { same: list({ anyOf: [{ $ref: '#/$defs/same' }, { $ref: '#' }, { const: 1 }] }) })
+    const value = (inner: unknown): unknown => Array.from({ length: 60 }).reduce((item) => [item], inner)
+    expect(await followsSchema(deep, value(1))).toBe(true)
+    expect(await followsSchema(deep, value(2))).toBe(false)
+  })
+
+  it('takes a reference that leads back to itself for one that nothing follows', async () => {
+    expect(await followsSchema({ anyOf: [{ $ref: '#' }, { const: 1 }] }, 1)).toBe(true)
+    expect(await followsSchema({ anyOf: [{ $ref: '#' }, { const: 1 }] }, 2)).toBe(false)
+    expect(await followsSchema({ $ref: '#' }, 1)).toBe(false)
+    // What is found out on the way round must not be kept for where it does not hold.
+    const $defs = { x: { anyOf: [{ $ref: '#/$defs/y' }, { const: 1 }] }, y: { $ref: '#/$defs/x' } }
+    const pair = { type: 'array', prefixItems: [{ $ref: '#/$defs/x' }, { $ref: '#/$defs/y' }], $defs }
+    expect(await followsSchema(pair, [1, 1])).toBe(true)
+    expect(await followsSchema(pair, [1, 2])).toBe(false)
+  })
+
+  it('finds equal constants whatever the order of their members', async () => {
+    const schema = { enum: [{ a: 1, b: [{ c: null, d: 'x' }] }, [], ''] }
+    expect(await followsSchema(schema, { b: [{ d: 'x', c: null }], a: 1 })).toBe(true)
+    expect(await followsSchema(schema, { b: [{ d: 'x' }], a: 1 })).toBe(false)
+    expect(await followsSchema(schema, {})).toBe(false)
+  })
+
+  it('lets others have their turn meanwhile, and gives up what is too much', async () => {
+    // Only the last of the alternatives holds for numbers below zero.
+    const alternatives = [...Array.from({ length: 999 }, (_, minimum) => ({ type: 'integer', minimum })), true]
+    const schema = { type: 'array', items: { anyOf: alternatives } }
+    const numbers = (count: number): number[] => Array.from({ length: count }, (_, i) => -1 - i)
+    let turns = 0
+    let next = setImmediate(function again() {
+      turns += 1
+      next = setImmediate(again)
+    })
+    expect(await followsSchema(schema, numbers(500))).toBe(true)
+    expect(turns).toBeGreaterThan(40)
+    await expect(followsSchema(schema, numbers(2500))).rejects.toMatchObject({ code: 'engine.failed' })
+    clearImmediate(next)
+  })
+
+  it('takes no value that is too deep, and no stack overflows', async () => {
+    const schema = { type: 'array', items: { $ref: '#' } }
+    const value = (depth: number): unknown => JSON.parse('['.repeat(depth) + ']'.repeat(depth))
+    expect(await followsSchema(schema, value(200))).toBe(true)
+    expect(await followsSchema(schema, value(100_000))).toBe(false)
+    expect(await followsSchema({ const: [] }, value(100_000))).toBe(false)
   })
 
   it.each(FORMATS)('writes the format %s so that others read it', (format) => {

@@ -9,7 +9,7 @@ import { STRICT_TDX_POLICY, tdxPolicySchema } from '../../verifier/tdx/policy.js
 import { parseTdxQuote } from '../../verifier/tdx/quote.js'
 import { describeTdxFindings, tdxPlan } from '../../verifier/tdx/verify.js'
 import { run } from './cases.js'
-import { bentInput, runBent } from './world.js'
+import { type Bend, bentInput, runBent } from './world.js'
 
 const base64 = (bytes: Uint8Array) => Buffer.from(bytes).toString('base64')
 
@@ -113,6 +113,19 @@ describe('findings', () => {
       'tdx.tcb.status',
     ])
   })
+})
+
+it('a quote that has no field for a service TD says that it does not tell', async () => {
+  const tee = (version: number) => new Uint8Array([3, version, ...new Uint8Array(14)])
+  const open = async (quote: Bend['quote']) => {
+    const { findings } = await runBent(quote === undefined ? {} : { quote })
+    return findings?.notProven.some(({ id }) => id === 'tdx.service-td')
+  }
+  expect(await open({ version: 4, body: { teeTcbSvn: tee(1) } })).toBe(true)
+  // Before the modules that have any.
+  expect(await open({ version: 4, body: { teeTcbSvn: tee(0) } })).toBe(false)
+  expect(await open({ version: 5, bodyType: 2, body: { teeTcbSvn: tee(1) } })).toBe(true)
+  expect(await open({ version: 5, body: { teeTcbSvn: tee(1) } })).toBe(false)
 })
 
 describe('evidence', () => {

@@ -141,6 +141,13 @@ function limitsOf({ quote, tcb, log, policy, now }: Found): TdxFindings['notProv
   if (report.mrServiceTd !== undefined && !isZero(report.mrServiceTd)) {
     out.push({ id: 'tdx.service-td', text: `what service TD ${toHex(report.mrServiceTd)} does to the guest` })
   }
+  // Modules of version id 1 and later have service TDs, and report in either form: whoever asks for the quote chooses.
+  if (report.mrServiceTd === undefined && (report.teeTcbSvn[1] ?? 0) > 0) {
+    out.push({
+      id: 'tdx.service-td',
+      text: 'that no service TD acts on the guest: a report of the 1.0 form has no field for it',
+    })
+  }
   if (tcb !== undefined && tcb.status !== 'UpToDate') {
     const until = graceUntil(tcb, policy)
     const grace = until === undefined || until < now ? '' : `, in its grace period until ${until.toISOString()}`

@@ -21,7 +21,9 @@ export async function runChat(url: string, flags: ChatFlags, streams: CommandStr
   refuseUnsafe(flags)
   const { policy, endorsements, sigstore } = await resolveFlags(flags)
   const judge = sigstore === undefined ? {} : { sigstore }
-  const worker = await connect(url, { policy: { resolved: policy }, endorsements, session: true, ...judge })
+  // Nobody who types notices a round trip.
+  const held = { session: true, prove: 'always' } as const
+  const worker = await connect(url, { policy: { resolved: policy }, endorsements, ...held, ...judge })
   const style = terminalStyle(streams.stdout)
   streams.stderr.write(`${readersOf(worker)}\n`)
   const model = flags.model ?? worker.worker.statement.model.id

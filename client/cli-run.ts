@@ -76,6 +76,11 @@ export async function runSubrosa(argv: readonly string[], streams: CommandStream
     .option('--worker <url...>', 'worker URL; several are tried in order')
     .option('--directory <from...>', 'URLs or files that list workers; the best that verifies is used')
     .option('--port <n>', 'port on 127.0.0.1, 0 for any free one', '8787')
+    .addOption(
+      new Option('--prove <when>', 'ask for proof of the attested key before each prompt, or where none is recent')
+        .choices(['recent', 'always'])
+        .default('recent'),
+    )
     .option('--token-out <file>', 'write the API key to FILE, for you only, instead of printing it')
     .option(
       '--session',

@@ -53,6 +53,21 @@ function refusalCode({ checks }: AttestationResult): 'client.not-trusted' | 'cli
 }
 
 /**
+ * The evidence is in order, but whoever is at the worker's address did not show that it holds the attested key (PROTOCOL.md P-7.11): `client.unproven`.
+ * Nothing of the request was sent, not even sealed. `cause` says what came instead of a proof.
+ * What to do: try again, or use another worker; if it stays so, someone else answers at that address, or the worker lets nobody in.
+ */
+export class UnprovenError extends SubrosaError {
+  constructor(cause: unknown) {
+    super(
+      'client.unproven',
+      'not sent, not even sealed: whoever is at the address did not show that it holds the attested key; try again, or another worker',
+      { cause },
+    )
+  }
+}
+
+/**
  * The session was asked to send somewhere other than its worker, or after `close`: `client.foreign-url`, `client.closed`.
  * What to do: fix the call; nothing was sent.
  */

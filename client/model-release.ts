@@ -38,7 +38,7 @@ export async function runRelease(url: string, flags: ReleaseFlags, streams: Comm
   const key = parseWeightsKey(fromUtf8(await loadFile(flags.weightsKey, 'weights key')))
   const owner = await parseOwnerKey(fromUtf8(await loadFile(flags.ownerKey, 'owner key')))
   const judge = sigstore === undefined ? {} : { sigstore }
-  const session = await connect(url, { policy: { resolved: policy }, endorsements, ...judge })
+  const session = await connect(url, { policy: { resolved: policy }, endorsements, prove: 'always', ...judge })
   try {
     streams.stderr.write(`${readersOf(session)}\n`)
     const response = await session.fetch(`${session.baseURL}/model-key`, {

@@ -13,6 +13,7 @@ import { printable } from '../verifier/text.js'
 import type { CommandStreams } from './cli-run.js'
 import { type IntentFlags, intentFlagsGiven, routerFor } from './directory/options.js'
 import { type LocalDoor, openLocalDoor, refuse } from './local-door.js'
+import type { ProveWhen } from './possession.js'
 import { refuseUnsafe } from './prompt-safety.js'
 import { forward } from './proxy-forward.js'
 import { proxyPage } from './proxy-page.js'
@@ -26,6 +27,7 @@ export interface ProxyFlags extends IntentFlags {
   readonly port: string
   readonly tokenOut?: string
   readonly session?: boolean
+  readonly prove: ProveWhen
   readonly verbose?: boolean
 }
 
@@ -169,7 +171,7 @@ async function workersOf(flags: ProxyFlags): Promise<Pick<ProxyOptions, 'workers
     throw new UsageError('option.directory', `${idle} is about listed workers: it needs --directory, or leave it out`)
   }
   const { policy, endorsements, sigstore } = await resolveFlags(flags)
-  const connect = { policy: { resolved: policy }, endorsements, session: flags.session === true }
+  const connect = { policy: { resolved: policy }, endorsements, session: flags.session === true, prove: flags.prove }
   return { workers: worker ?? [], connect: { ...connect, ...(sigstore === undefined ? {} : { sigstore }) } }
 }
 

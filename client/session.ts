@@ -30,11 +30,13 @@ import {
   NotTrustedError,
   SessionError,
   TruncatedResponseError,
+  UnprovenError,
 } from './errors.js'
+import { Possession, type ProveWhen } from './possession.js'
 import { acceptedKeys, promptPolicy } from './prompt-policy.js'
 import { type ReceivedReceipt, withReceipt } from './receipts.js'
 import { createSenderStock } from './sender-stock.js'
-import { createTransport } from './transport.js'
+import { createTransport, type SealedExchange } from './transport.js'
 import { UnavailableError } from './transport-errors.js'
 
 export interface ConnectOptions {
@@ -61,6 +63,14 @@ export interface ConnectOptions {
    * policy of isolation `request` accepts no such worker. Default: false.
    */
   readonly session?: boolean
+  /**
+   * When whoever is at the worker's address has to show, before a request is sealed, that it holds the attested key: by answering a
+   * small sealed request that carries nothing of the caller's, which costs a round trip. `always`: after each request was made;
+   * someone who takes over the address of a verified worker then gets no byte of a prompt's ciphertext, unless it happens
+   * between that answer and the prompt. `recent`: unless the worker has answered something that was asked less than a second ago; someone who
+   * takes over the address can be sent what is sealed within that second, which they cannot open. Default: `recent`.
+   */
+  readonly prove?: ProveWhen
 }
 
 export interface WorkerSession {
@@ -97,6 +107,12 @@ export interface WorkerSession {
 
 /** A key or a proof that has less than this left is renewed before use. */
 const RENEW_MARGIN_MS = 5_000
+/** Asked for a proof of possession; every worker answers it, and at once. */
+const PATH_PROOF = '/v1/models'
+const PROOF_TIMEOUT_MS = 30_000
+const MOST_PROOF_BYTES = 64 * 1024
+/** A proof, one more under the evidence that its failure calls for, and one where the worker was replaced meanwhile. */
+const PROOF_ATTEMPTS = 3
 /** Evidence this near its end, or in its last fifth, is renewed beside the request that notices, so that none waits for it. */
 const RENEW_AHEAD_MS = 60_000
 
@@ -140,17 +156,20 @@ class Session implements WorkerSession {
   #refreshing: Promise<void> | undefined
   #refreshingKeys: Promise<void> | undefined
   readonly #senders = createSenderStock()
+  readonly #possession: Possession<CurrentKey>
   #closed = false
   #doubted = false
   #chain: Chain | undefined
 
   constructor(url: URL, options: ConnectOptions) {
+    const { prove = 'recent' } = options
     this.#url = url
     this.#options = options
     this.#policy = promptPolicy(options.policy)
     this.#endorsements = options.endorsements ?? sortEndorsements([])
     this.#fetch = options.fetch ?? globalThis.fetch.bind(globalThis)
     this.#now = options.now ?? (() => new Date())
+    this.#possession = new Possession(prove, this.#now)
     this.baseURL = workerPath(url, '/v1').href
     this.fetch = (input, init) => this.#sealedFetch(new Request(input, init))
   }
@@ -218,6 +237,7 @@ class Session implements WorkerSession {
       throw new NotTrustedError(result, why)
     }
     if (this.#closed) throw new SessionError('client.closed', 'the session is closed')
+    if (this.#state === undefined || !isSameBoot(this.#state.worker, result.worker)) this.#possession.forget()
     this.#state = { result, worker: result.worker }
     this.#doubted = false
   }
@@ -225,7 +245,7 @@ class Session implements WorkerSession {
   /** The key configuration to use now, after whatever renewal is due. */
   async #currentKey(): Promise<CurrentKey> {
     if (this.#closed) throw new SessionError('client.closed', 'the session is closed')
-    const leftMs = (this.#state?.worker.validUntil.getTime() ?? 0) - this.#now().getTime()
+    const leftMs = this.#leftMs()
     if (this.#doubted || leftMs <= RENEW_MARGIN_MS) await this.refresh()
     // A refusal drops what was held, and the next request meets it; no answer at all leaves it until it runs out.
     else if (leftMs <= this.#renewAheadMs()) this.refresh().catch(() => undefined)
@@ -244,6 +264,17 @@ class Session implements WorkerSession {
     if (found === undefined)
       throw new SessionError('client.no-current-key', 'the worker has no key that is current now')
     return { ...this.#held(), configuration: found.configuration }
+  }
+
+  /** The key configuration to use now, if nothing is due. */
+  #keyAtHand(): CurrentKey | undefined {
+    const found = this.#usable()
+    if (this.#doubted || found === undefined || this.#leftMs() <= RENEW_MARGIN_MS) return undefined
+    return { ...this.#held(), configuration: found.configuration }
+  }
+
+  #leftMs(): number {
+    return (this.#state?.worker.validUntil.getTime() ?? 0) - this.#now().getTime()
   }
 
   #renewAheadMs(): number {
@@ -293,7 +324,7 @@ class Session implements WorkerSession {
       headers.set(IDEMPOTENCY_HEADER, crypto.randomUUID())
     }
     const { signal } = request
-    const key = await unlessAborted(this.#currentKey(), signal)
+    const key = await this.#provenKey(signal)
     try {
       return await this.#send(request, headers, body, key)
     } catch (error) {
@@ -301,7 +332,7 @@ class Session implements WorkerSession {
     }
     // An unauthenticated hint that the key is gone: verify anew, seal once more. The first attempt may have been processed.
     try {
-      const response = await this.#send(request, headers, body, await unlessAborted(this.#currentKey(), signal))
+      const response = await this.#send(request, headers, body, await this.#provenKey(signal))
       this.#sealedTwice.add(response)
       return response
     } catch (error) {
@@ -312,20 +343,95 @@ class Session implements WorkerSession {
     }
   }
 
-  async #send(
+  /**
+   * A current key that whoever is at the address now has shown to hold (P-7.11).
+   * @throws UnprovenError, and what renewal throws; nothing of the request was sealed.
+   */
+  async #provenKey(signal: AbortSignal): Promise<CurrentKey> {
+    let unproven: UnprovenError | undefined
+    for (let attempt = 1; attempt <= PROOF_ATTEMPTS; attempt++) {
+      const current = await unlessAborted(this.#currentKey(), signal)
+      if (this.#possession.recent) return current
+      try {
+        const proof = this.#possession.prove(() => this.#prove())
+        const proven = await unlessAborted(proof, signal)
+        // Meanwhile other requests may have put the worker in doubt, or evidence may have named other keys. Nothing is waited for
+        // here: the proof is of now.
+        const key = this.#keyAtHand()
+        if (key !== undefined && isSameBoot(key.worker, proven.worker)) return key
+      } catch (error) {
+        // Nothing of the request was sent, so it may go on under new evidence, to the keys that this names.
+        if (!(error instanceof UnprovenError) || unproven !== undefined) throw error
+        unproven = error
+      }
+    }
+    throw unproven ?? new UnprovenError(undefined)
+  }
+
+  /** Asks for what carries nothing of the caller's, and opens the whole answer. Resolves to the key it was sealed to. */
+  async #prove(): Promise<CurrentKey> {
+    const key = this.#keyAtHand() ?? (await this.#currentKey())
+    const deadline = new AbortController()
+    const timer = setTimeout(() => deadline.abort(), this.#options.timeoutMs ?? PROOF_TIMEOUT_MS)
+    const { signal } = deadline
+    const answer = async (): Promise<void> => {
+      const probe = new Request(new URL(PATH_PROOF, this.#url), { signal })
+      const { response, trailers } = await this.#exchange(probe, key, { maxResponseBytes: MOST_PROOF_BYTES })
+      await response.arrayBuffer()
+      await trailers
+    }
+    try {
+      await unlessAborted(answer(), signal)
+      return key
+    } catch (error) {
+      if (!signal.aborted && !isAnswerless(error)) throw error
+      this.#doubt(key)
+      throw new UnprovenError(error)
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  /** Seals to a key, and opens the answer up to its head. */
+  async #exchange(
     request: Request,
-    headers: Headers,
-    body: Bytes,
-    { result, worker, configuration }: CurrentKey,
-  ): Promise<Response> {
+    key: CurrentKey,
+    limits: { readonly maxResponseBytes?: number } = {},
+  ): Promise<SealedExchange> {
     const transport = createTransport({
       endpoint: workerPath(this.#url, PATH_OHTTP),
       fetch: this.#fetch,
-      keyConfiguration: () => configuration,
+      keyConfiguration: () => key.configuration,
       now: this.#now,
       senders: this.#senders,
+      limits,
     })
+    const failed = (error: unknown): void => {
+      if (isAnswerless(error) && !request.signal.aborted) this.#doubt(key)
+    }
+    const askedAtMs = this.#now().getTime()
+    try {
+      const exchange = await transport(request)
+      exchange.trailers.catch(failed)
+      if (this.#state !== undefined && isSameBoot(this.#state.worker, key.worker)) this.#possession.answered(askedAtMs)
+      return exchange
+    } catch (error) {
+      failed(error)
+      throw error
+    }
+  }
+
+  /** Whoever is at the address gave no answer that opens, so it has to prove itself anew (P-7.10). */
+  #doubt({ result }: CurrentKey): void {
+    // A refusal of what was proven before says nothing of what has been proven since.
+    if (this.#state?.result !== result) return
+    this.#doubted = true
+    this.#possession.forget()
+  }
+
+  async #send(request: Request, headers: Headers, body: Bytes, key: CurrentKey): Promise<Response> {
     const { method, signal, url } = request
+    const { worker } = key
     const chain = this.#options.session === true ? this.#chainOf(worker) : undefined
     const reuse = chain?.reuse
     if (chain !== undefined) headers.set(SESSION_HEADER, chain.token)
@@ -337,11 +443,7 @@ class Session implements WorkerSession {
       signal,
       ...(body.length === 0 ? {} : { body }),
     })
-    const exchange = await transport(inner).catch((error: unknown) => {
-      // A refusal of what was proven before says nothing of what has been proven since.
-      if (isAnswerless(error) && !signal.aborted && this.#state?.result === result) this.#doubted = true
-      throw error
-    })
+    const exchange = await this.#exchange(inner, key)
     const { response, receipt } = await withReceipt(exchange, body, worker)
     const issued = response.headers.get(REUSE_HEADER)
     // Of several that are issued to requests at once, the first is used from then on.
@@ -371,6 +473,10 @@ class Session implements WorkerSession {
   }
 }
 
+function isSameBoot(one: VerifiedWorker, other: VerifiedWorker): boolean {
+  return equalBytes(one.statementDigest, other.statementDigest)
+}
+
 /** Whether whoever is at the worker's address gave no answer that only the verified worker could have given. */
 function isAnswerless(error: unknown): boolean {
   return (
@@ -381,8 +487,9 @@ function isAnswerless(error: unknown): boolean {
   )
 }
 
-/** A renewal is shared, so leaving it does not end it. */
+/** Renewals and proofs are shared, so leaving one does not end it. */
 function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  work.catch(() => undefined) // nor is its failure anybody's, once all have left
   signal.throwIfAborted()
   return new Promise((resolve, reject) => {
     const leave = (): void => reject(signal.reason)

@@ -3,7 +3,7 @@
  * or answering, or refuses inside the encryption, another is found, and nothing but requests for evidence is sent meanwhile.
  */
 import type { Listing } from '../verifier/directory/listing.js'
-import { NotTrustedError, PolicyError, SessionError, SubrosaError, UsageError } from './errors.js'
+import { NotTrustedError, PolicyError, SessionError, SubrosaError, UnprovenError, UsageError } from './errors.js'
 import { type ConnectOptions, connect, type WorkerSession } from './session.js'
 import { UnavailableError } from './transport-errors.js'
 
@@ -136,7 +136,9 @@ export class WorkerPool {
         answer = await session.fetch(`${session.baseURL}${path}`, init)
       } catch (error) {
         const again = reachedNobody(error) && attempt <= this.#finder.size
-        if (again || error instanceof UnavailableError || error instanceof NotTrustedError) this.release(worker, error)
+        const gone =
+          error instanceof UnavailableError || error instanceof NotTrustedError || error instanceof UnprovenError
+        if (again || gone) this.release(worker, error)
         if (!again) throw error
         worker = await this.acquire(refused)
         continue
@@ -218,10 +220,11 @@ export function refusalOf(error: unknown): SubrosaError {
 
 /**
  * Whether an error of a session's `fetch` says that the request reached nobody who could have opened it, so that it may go to another
- * worker without being processed twice: evidence was refused or could not be had, or no connection came about.
+ * worker without being processed twice: evidence was refused or could not be had, possession was not proven, or no connection came about.
  */
 export function reachedNobody(error: unknown): boolean {
   if (error instanceof NotTrustedError) return !error.possiblyProcessed
+  if (error instanceof UnprovenError) return true
   if (!(error instanceof SubrosaError)) return false
   if (error.code.startsWith('worker.') || error.code === 'client.no-current-key') return true
   return error.code === 'transport.unavailable' && neverConnected(error.cause)

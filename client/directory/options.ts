@@ -2,6 +2,7 @@
 import { type Command, Option } from 'commander'
 import { UsageError } from '../../verifier/errors.js'
 import { resolveFlags, type VerificationFlags } from '../../verifier/options.js'
+import type { ProveWhen } from '../possession.js'
 import type { Intent, PriceCap } from './intent.js'
 import type { Router } from './router.js'
 
@@ -57,7 +58,11 @@ export function intentOf(flags: IntentFlags): Intent {
 
 /** @throws UsageError or PolicyError before any network. */
 export async function routerFor(
-  flags: IntentFlags & { readonly directory: readonly string[]; readonly session?: boolean },
+  flags: IntentFlags & {
+    readonly directory: readonly string[]
+    readonly session?: boolean
+    readonly prove?: ProveWhen
+  },
 ): Promise<Router> {
   const intent = intentOf(flags)
   const { policy, endorsements, sigstore } = await resolveFlags(flags)
@@ -76,6 +81,7 @@ export async function routerFor(
       policy: { resolved: policy },
       endorsements,
       session: flags.session === true,
+      ...(flags.prove === undefined ? {} : { prove: flags.prove }),
       fetch: allowPrivateEndpoints ? globalThis.fetch : createPublicFetch(),
       ...(sigstore === undefined ? {} : { sigstore }),
     },

@@ -91,7 +91,11 @@ async function verifyWorker(address: string): Promise<Outcome> {
     )
   }
   try {
-    const session = await connect(url, { policy: { resolved: inputs.policy }, endorsements: inputs.endorsements })
+    const session = await connect(url, {
+      policy: { resolved: inputs.policy },
+      endorsements: inputs.endorsements,
+      prove: 'always',
+    })
     return { result: session.attestation, session, locked: '' }
   } catch (error) {
     if (error instanceof NotTrustedError) return { result: error.result, locked: `Locked: ${error.message}` }

@@ -9,11 +9,12 @@ import { APICallError, embed, generateObject, generateText, jsonSchema, streamTe
 import OpenAI, { APIError } from 'openai'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { PolicyDocument } from '../../client/index.js'
-import { type RunningProxy, startProxy } from '../../client/proxy.js'
+import { POSSESSION_WINDOW_MS } from '../../client/possession.js'
+import { type ProxyOptions, type RunningProxy, startProxy } from '../../client/proxy.js'
 import { EngineError, OverloadedError } from '../../enclave/inference/errors.js'
-import { toBase64Url, toHex } from '../../verifier/protocol/bytes.js'
+import { toHex } from '../../verifier/protocol/bytes.js'
 import { MODEL, stubEngine } from '../enclave/stub.js'
-import { startHttp } from '../support/http.js'
+import { type Impostor, NOBODY, otherSoftware, replaying, webServer } from '../support/impostors.js'
 import { policyFor, type RunningWorker, startWorker, tapWire, type WireTap } from '../support/worker.js'
 
 const DEMO = 'subrosa-demo'
@@ -265,8 +266,9 @@ describe.each(Object.entries(ways))('%s', (name, way) => {
     policy = { ...policy, trustAnchors: [...(policy.trustAnchors ?? []), worker.rootsPem ?? ''] }
     return worker
   }
-  const proxyTo = async (url: string): Promise<RunningProxy> => {
-    const proxy = await startProxy({ workers: [url], port: 0, connect: { policy }, intervalMs: 60_000 })
+  const proxyTo = async (url: string, options: ProxyOptions['connect'] = {}): Promise<RunningProxy> => {
+    const connect = { policy, ...options }
+    const proxy = await startProxy({ workers: [url], port: 0, connect, intervalMs: 600_000 })
     running.push(proxy)
     return proxy
   }
@@ -426,40 +428,33 @@ describe.each(Object.entries(ways))('%s', (name, way) => {
       for (const line of sent) expect(line).toMatch(/^GET \/\.well-known\/attestation\?nonce=[\w-]{43} HTTP/)
       if (impostor !== NOBODY) expect(sent.length).toBeGreaterThan(0)
     })
+
+    it.skipIf(absent)(
+      'in the place of a verified worker gets one question without content, and no more (P-7.11)',
+      async () => {
+        const impostor = await start(demo.url)
+        running.push(impostor)
+        policy = { ...policy, trustAnchors: [...(policy.trustAnchors ?? []), ...(impostor.rootsPem ?? [])] }
+        for (const prove of ['recent', 'always'] as const) {
+          let aheadMs = 0
+          const now = (): Date => new Date(Date.now() + aheadMs)
+          const tap = await tapTo(demo.url)
+          const proxy = await proxyTo(tap.url, { now, prove })
+          expect(await way.chat(proxy, DEMO, CAPITAL)).toEqual({ text: expect.stringContaining('Tokyo') })
+          const before = tap.sealed()
+          const question = before[0] ?? 0
+          tap.lead(impostor.url)
+          if (prove === 'recent') aheadMs = POSSESSION_WINDOW_MS
+          for (const ask of [way.chat, way.stream]) {
+            expect(await ask(proxy, DEMO, `${CANARY} `.repeat(100))).toEqual({ status: 503, code })
+          }
+          expect(proxy.describe()).toMatchObject({ ready: false, text: expect.stringContaining(reason) })
+          const sealed = tap.sealed().slice(before.length)
+          expect(sealed).toEqual(sealed.slice(0, 1).map(() => question))
+          // Where somebody is there at all, it came to that question.
+          if (impostor !== NOBODY) expect(sealed).toHaveLength(1)
+        }
+      },
+    )
   })
 })
-
-interface Impostor {
-  readonly url: string
-  /** The roots of its evidence, where the caller trusts them. */
-  readonly rootsPem?: readonly string[]
-  close(): Promise<void>
-}
-
-const NOBODY: Impostor = { url: 'http://127.0.0.1:1', close: async () => undefined }
-
-/** A machine whose root is trusted (SIMULATED), running something else. */
-async function otherSoftware(): Promise<Impostor> {
-  const worker = await startWorker({ simulatedLaunchDigest: new Uint8Array(48).fill(0x99) })
-  return { url: worker.url, rootsPem: [worker.rootsPem ?? ''], close: () => worker.close() }
-}
-
-/** Any web server, which answers everything the same way. */
-function webServer(status: number): Promise<Impostor> {
-  return startHttp((request, response) => {
-    request.resume()
-    response.writeHead(status, { 'content-type': 'text/html' }).end('<!doctype html><title>hello</title>')
-  })
-}
-
-/** Has what a genuine worker said to somebody else, and says it to everybody. */
-async function replaying(genuine: string): Promise<Impostor> {
-  const nonce = toBase64Url(crypto.getRandomValues(new Uint8Array(32)))
-  const recorded = await fetch(`${genuine}/.well-known/attestation?nonce=${nonce}`)
-  const headers = { 'content-type': recorded.headers.get('content-type') ?? '' }
-  const bundle = Buffer.from(await recorded.arrayBuffer())
-  return startHttp((request, response) => {
-    request.resume()
-    response.writeHead(200, headers).end(bundle)
-  })
-}

@@ -30,6 +30,8 @@ export interface WireTap {
   readonly url: string
   /** Every byte seen so far, both directions. */
   bytes(): Buffer
+  /** How long the body of every sealed request so far was, in bytes, in the order in which they went by. */
+  sealed(): readonly number[]
   /** Number of TCP connections opened. */
   connections(): number
   /** From now on leads to another worker, or nowhere; what was open is cut. As if the worker had been replaced. */
@@ -65,6 +67,7 @@ export async function tapWire(worker: string): Promise<WireTap> {
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     bytes: () => Buffer.concat(seen),
+    sealed: () => sealedIn(Buffer.concat(seen).toString('latin1')),
     connections: () => connections,
     lead(next) {
       ;({ port, hostname } = new URL(next))
@@ -77,4 +80,16 @@ export async function tapWire(worker: string): Promise<WireTap> {
       await once(server, 'close')
     },
   }
+}
+
+/** Heads of requests come in one piece each. Other lengths than a declared one would not be seen, so there must be none. */
+function sealedIn(wire: string): readonly number[] {
+  return wire
+    .split('POST /ohttp HTTP/1.1\r\n')
+    .slice(1)
+    .map((rest) => {
+      const [, length] = /^content-length: (\d+)\r?$/im.exec(rest.slice(0, rest.indexOf('\r\n\r\n'))) ?? []
+      if (length === undefined) throw new Error('a sealed request without a length')
+      return Number(length)
+    })
 }

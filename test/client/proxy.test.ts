@@ -400,9 +400,12 @@ describe('workers that cannot be trusted', () => {
     expect(tap.bytes().toString('latin1')).not.toContain('POST ')
   })
 
-  it('an impostor in the place of a verified worker cannot read what was sealed, and the next request says why', async () => {
+  it('an impostor that has just come into the place of a verified worker cannot read what was sealed, and the next request says why', async () => {
     const tap = await tapTo(worker.url)
-    const proxy = await proxyTo(tap.url)
+    // All of this is within one instant, and so within the window that the default leaves (P-7.11).
+    const instant = new Date()
+    const proxy = await startProxy({ workers: [tap.url], port: 0, connect: { policy, now: () => instant } })
+    running.push(proxy)
     expect((await asked(proxy)).status).toBe(200)
     tap.lead(impostor.url)
     const posts = () => tap.bytes().toString('latin1').split('POST /ohttp').length - 1
@@ -441,7 +444,7 @@ describe('workers that cannot be trusted', () => {
     expect((await ask(proxy, '/', bearer(proxy))).text).toContain('reference.measurement')
   })
 
-  it('and takes over when the first goes away, or at the next request when it is replaced', async () => {
+  it('and takes over when the first goes away, or is replaced and nothing was sealed to it since', async () => {
     const leaving = await startWorker({ engine: { engine: stubEngine(), model: MODEL } })
     policy = { ...policy, trustAnchors: [...(policy.trustAnchors ?? []), leaving.rootsPem ?? ''] }
     const proxy = await proxyTo(leaving.url, worker.url)
@@ -453,10 +456,10 @@ describe('workers that cannot be trusted', () => {
     const tap = await tapTo(endlessWorker.url)
     const other = await proxyTo(tap.url, worker.url)
     tap.lead(impostor.url)
-    // Another worker could not know that this request had been answered before.
-    expect((await asked(other)).status).toBe(502)
+    const before = tap.sealed().length
     expect((await asked(other)).status).toBe(200)
     expect(other.describe().text).toContain(worker.model.id)
+    expect(tap.sealed().length - before).toBeLessThanOrEqual(1) // the question whether it holds the key
   })
 })
 

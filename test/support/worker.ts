@@ -30,7 +30,10 @@ export interface WireTap {
   readonly url: string
   /** Every byte seen so far, both directions. */
   bytes(): Buffer
-  /** How long the body of every sealed request so far was, in bytes, in the order in which they went by. */
+  /**
+   * How long the body of every sealed request so far was, in bytes, in the order in which they went by. Node's fetch repeats one that got a
+   * 421 by itself, without its body; that one is left out.
+   */
   sealed(): readonly number[]
   /** Number of TCP connections opened. */
   connections(): number
@@ -92,4 +95,5 @@ function sealedIn(wire: string): readonly number[] {
       if (length === undefined) throw new Error('a sealed request without a length')
       return Number(length)
     })
+    .filter((length) => length > 0)
 }

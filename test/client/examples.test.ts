@@ -68,6 +68,7 @@ describe('subrosa proxy', () => {
     [['--worker', 'http://127.0.0.1:1', '--revocation', 'off'], /--revocation off is for auditing/],
     [['--worker', 'http://127.0.0.1:1', '--any-measurement'], /needs a private or simulated trust anchor/],
     [['--worker', 'http://127.0.0.1:1', '--port', 'http'], /expected a number from 0 to 65535/],
+    [['--worker', 'http://127.0.0.1:1', '--prove', 'never'], /Allowed choices are recent, always/],
     [['--worker', 'ftp://127.0.0.1:1'], /expected an http or https URL/],
     [[], /name workers with --worker/],
   ])('refuses %o', async (flags, message) => {

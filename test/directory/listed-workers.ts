@@ -83,7 +83,7 @@ async function listAt(
     endpoint,
     descriptor: (change = {}, payload = {}) =>
       provider.descriptor({ endpoints: [{ ...endpoint, ...change }], ...payload }),
-    sealed: () => tap.bytes().toString('latin1').split('POST /ohttp').length - 1,
+    sealed: () => tap.sealed().length,
   }
 }
 

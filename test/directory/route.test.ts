@@ -297,6 +297,13 @@ describe('the nearest', () => {
     expect(cheap.sealed() + dear.sealed()).toBe(sealed)
   })
 
+  it('proves itself before every request where that is asked for (P-7.11)', async () => {
+    const { ask } = await through(await directory(cheap.descriptor()), { prove: 'always' })
+    const before = cheap.sealed()
+    for (let i = 0; i < 2; i++) expect((await ask()).status).toBe(200)
+    expect(cheap.sealed() - before).toBe(4)
+  })
+
   it('is refused all the same when it is too far', async () => {
     const wants = { prefer: 'latency', maxLatencyMs: 0.001 } as const
     const error = await refusalOf(await directory(cheap.descriptor()), { wants })

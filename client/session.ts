@@ -34,6 +34,7 @@ import {
 } from './errors.js'
 import { Possession, type ProveWhen } from './possession.js'
 import { acceptedKeys, promptPolicy } from './prompt-policy.js'
+import { type ReadRequest, readRequest } from './read-request.js'
 import { type ReceivedReceipt, withReceipt } from './receipts.js'
 import { createSenderStock } from './sender-stock.js'
 import { createTransport, type SealedExchange } from './transport.js'
@@ -171,7 +172,7 @@ class Session implements WorkerSession {
     this.#now = options.now ?? (() => new Date())
     this.#possession = new Possession(prove, this.#now)
     this.baseURL = workerPath(url, '/v1').href
-    this.fetch = (input, init) => this.#sealedFetch(new Request(input, init))
+    this.fetch = async (input, init) => this.#sealedFetch(await readRequest(input, init))
   }
 
   get attestation(): AcceptedResult {
@@ -304,14 +305,13 @@ class Session implements WorkerSession {
     if (this.#state?.worker === worker) this.#state = { result, worker: { ...worker, keyConfigurations } }
   }
 
-  async #sealedFetch(request: Request): Promise<Response> {
+  async #sealedFetch({ request, content: body }: ReadRequest): Promise<Response> {
     if (!new URL(request.url).href.startsWith(`${this.baseURL}/`)) {
       throw new SessionError(
         'client.foreign-url',
         `this session only reaches ${this.baseURL}; it was asked for another address`,
       )
     }
-    const body = new Uint8Array(await request.arrayBuffer())
     if (body.length > MAX_REQUEST_CONTENT_BYTES) {
       throw new FormatError(
         'client.request-too-large',
@@ -375,8 +375,8 @@ class Session implements WorkerSession {
     const timer = setTimeout(() => deadline.abort(), this.#options.timeoutMs ?? PROOF_TIMEOUT_MS)
     const { signal } = deadline
     const answer = async (): Promise<void> => {
-      const probe = new Request(new URL(PATH_PROOF, this.#url), { signal })
-      const { response, trailers } = await this.#exchange(probe, key, { maxResponseBytes: MOST_PROOF_BYTES })
+      const limits = { maxResponseBytes: MOST_PROOF_BYTES }
+      const { response, trailers } = await this.#exchange(new URL(PATH_PROOF, this.#url), { signal }, key, limits)
       await response.arrayBuffer()
       await trailers
     }
@@ -394,7 +394,8 @@ class Session implements WorkerSession {
 
   /** Seals to a key, and opens the answer up to its head. */
   async #exchange(
-    request: Request,
+    url: URL,
+    init: RequestInit & { readonly signal: AbortSignal },
     key: CurrentKey,
     limits: { readonly maxResponseBytes?: number } = {},
   ): Promise<SealedExchange> {
@@ -407,11 +408,11 @@ class Session implements WorkerSession {
       limits,
     })
     const failed = (error: unknown): void => {
-      if (isAnswerless(error) && !request.signal.aborted) this.#doubt(key)
+      if (isAnswerless(error) && !init.signal.aborted) this.#doubt(key)
     }
     const askedAtMs = this.#now().getTime()
     try {
-      const exchange = await transport(request)
+      const exchange = await transport(url, init)
       exchange.trailers.catch(failed)
       if (this.#state !== undefined && isSameBoot(this.#state.worker, key.worker)) this.#possession.answered(askedAtMs)
       return exchange
@@ -437,13 +438,9 @@ class Session implements WorkerSession {
     if (chain !== undefined) headers.set(SESSION_HEADER, chain.token)
     if (reuse !== undefined) headers.set(REUSE_HEADER, reuse)
     const path = new URL(url).pathname.slice(this.#url.pathname.replace(/\/$/, '').length)
-    const inner = new Request(new URL(path + new URL(url).search, this.#url.origin), {
-      method,
-      headers,
-      signal,
-      ...(body.length === 0 ? {} : { body }),
-    })
-    const exchange = await this.#exchange(inner, key)
+    const innerUrl = new URL(path + new URL(url).search, this.#url.origin)
+    const inner = { method, headers, signal, ...(body.length === 0 ? {} : { body }) }
+    const exchange = await this.#exchange(innerUrl, inner, key)
     const { response, receipt } = await withReceipt(exchange, body, worker)
     const issued = response.headers.get(REUSE_HEADER)
     // Of several that are issued to requests at once, the first is used from then on.

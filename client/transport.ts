@@ -23,8 +23,9 @@ import { MAX_REQUEST_CONTENT_BYTES } from '../verifier/protocol/constants.js'
 import { FormatError } from '../verifier/protocol/errors.js'
 import { openResponse, REQUEST_MEDIA_TYPE, RESPONSE_MEDIA_TYPE, sealPrepared } from '../verifier/protocol/ohttp.js'
 import { OhttpError } from '../verifier/protocol/ohttp-errors.js'
-import { parseKeyConfiguration, ROUTING_HINT_HEADER, routingHint } from '../verifier/protocol/ohttp-keys.js'
-import { fromReadable, StreamReader, streamOf, TruncatedError, toReadable } from '../verifier/protocol/streams.js'
+import { ROUTING_HINT_HEADER } from '../verifier/protocol/ohttp-keys.js'
+import { fromReadable, StreamReader, TruncatedError, toReadable } from '../verifier/protocol/streams.js'
+import { type ReadRequest, readRequest } from './read-request.js'
 import { createSenderStock, type SenderStock } from './sender-stock.js'
 import {
   GatewayRefusedError,
@@ -73,7 +74,8 @@ export interface SealedExchange {
 
 const requestOf = new WeakMap<ReadableStream, Request>()
 
-export type Transport = (request: Request) => Promise<SealedExchange>
+/** Takes what `fetch` takes. */
+export type Transport = (input: RequestInfo | URL, init?: RequestInit) => Promise<SealedExchange>
 
 /**
  * The request's `signal` aborts sending, waiting and reading, with its own reason.
@@ -83,13 +85,15 @@ export type Transport = (request: Request) => Promise<SealedExchange>
 export function createTransport(options: TransportOptions): Transport {
   const limits: TransportLimits = { ...TRANSPORT_LIMITS, ...options.limits }
   const senders = options.senders ?? createSenderStock()
-  return async (request) => {
+  return async (input, init) => {
+    const read = await readRequest(input, init, limits.maxRequestBytes)
+    const { request } = read
     const lifetime = new AbortController()
     const follow = () => lifetime.abort(request.signal.reason)
     request.signal.addEventListener('abort', follow, { once: true })
     if (request.signal.aborted) follow()
     try {
-      return await exchange(request, { ...options, senders }, limits, lifetime)
+      return await exchange(read, { ...options, senders }, limits, lifetime)
     } catch (error) {
       lifetime.abort(error) // nothing may go on reading for an exchange that failed
       throw error
@@ -98,32 +102,35 @@ export function createTransport(options: TransportOptions): Transport {
 }
 
 async function exchange(
-  request: Request,
+  { request, content }: ReadRequest,
   options: TransportOptions & { readonly senders: SenderStock },
   limits: TransportLimits,
   lifetime: AbortController,
 ): Promise<SealedExchange> {
   const { signal } = lifetime
-  const message = await encodeInner(request, options.now(), limits.maxRequestBytes, signal)
-  const configuration = parseKeyConfiguration(options.keyConfiguration())
-  const sealed = sealPrepared(await options.senders.take(configuration), streamOf(message))
-  const body = await new StreamReader(sealed.body, 'sealed request').rest(Number.POSITIVE_INFINITY)
+  signal.throwIfAborted()
+  const message = encodeInner(request, content, options.now())
+  const sender = await options.senders.take(options.keyConfiguration())
+  const sealed = await sealPrepared(sender, message)
   signal.throwIfAborted()
 
-  const outer = await post(options, body, routingHint(configuration.encoded), signal)
-  const bytes = guarded(fromReadable(outer.body, signal), signal)
+  const outer = await post(options, sealed.body, sender.hint, signal)
+  // A connection that breaks is a truncated response, an abort stays an abort.
+  const bytes = fromReadable(outer.body, signal, (error) =>
+    signal.aborted ? signal.reason : new TruncatedResponseError(error),
+  )
   const opened = await rethrow(decodeResponse(openResponse(sealed, bytes), bhttpLimits(limits)), signal)
   const { response, trailers } = await responseOf(opened, lifetime)
+  const configuration = sender.configuration.encoded
   const refill = () => options.senders.refill(configuration)
   trailers.then(refill, refill)
   // undici forgets to forward aborts to a Request that was collected, so it lives as long as the answer's body.
   if (response.body !== null) requestOf.set(response.body, request)
-  return { response, trailers, exportSecret: sealed.exportSecret, configuration: configuration.encoded }
+  return { response, trailers, exportSecret: sealed.exportSecret, configuration }
 }
 
 /** Known-length Binary HTTP, padded with zeros to its bucket (RFC 9292 §3.8). */
-async function encodeInner(request: Request, now: Date, maxBytes: number, signal: AbortSignal): Promise<Bytes> {
-  const content = await new StreamReader(fromReadable(request.body, signal), 'request').rest(maxBytes)
+function encodeInner(request: Request, content: Bytes, now: Date): Bytes {
   const url = new URL(request.url)
   const fields = fieldLinesOf(request.headers).filter(([name]) => name !== 'date')
   fields.push(['date', now.toUTCString()])
@@ -203,9 +210,10 @@ async function responseOf(
       trailers,
     }
   }
-  const body = toReadable(rethrowing(opened.content, signal), (reason) =>
-    lifetime.abort(reason ?? new DOMException('the response was cancelled', 'AbortError')),
-  )
+  const body = toReadable(opened.content, {
+    cancelled: (reason) => lifetime.abort(reason ?? new DOMException('the response was cancelled', 'AbortError')),
+    failed: (error) => channelError(error, signal),
+  })
   return { response: new Response(body, { status, headers: headersOf(fields) }), trailers }
 }
 
@@ -215,24 +223,6 @@ function headersOf(lines: readonly FieldLine[]): Headers {
 
 function bhttpLimits({ maxResponseBytes }: TransportLimits): BhttpLimits {
   return { ...BHTTP_LIMITS, maxContentBytes: maxResponseBytes }
-}
-
-/** The network's bytes: a connection that breaks is a truncated response, an abort stays an abort. */
-async function* guarded(bytes: AsyncIterable<Bytes>, signal: AbortSignal): AsyncGenerator<Bytes> {
-  try {
-    yield* bytes
-  } catch (error) {
-    signal.throwIfAborted()
-    throw new TruncatedResponseError(error)
-  }
-}
-
-async function* rethrowing(pieces: AsyncIterable<Bytes>, signal: AbortSignal): AsyncGenerator<Bytes> {
-  try {
-    yield* pieces
-  } catch (error) {
-    throw channelError(error, signal)
-  }
 }
 
 async function rethrow<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {

@@ -15,18 +15,19 @@ import {
   PATH_OHTTP_KEYS,
 } from '../verifier/protocol/constants.js'
 import type { Attester } from './attester.js'
-import { ROUTING_HINT_HEADER } from './channel.js'
+import { type Gateway, type Outer, ROUTING_HINT_HEADER } from './channel.js'
+import type { OuterAnswer } from './channel-response.js'
+import { outerOf, responseOf } from './channel-web.js'
 import { WorkerError } from './errors.js'
 import type { KeyLadder } from './keys.js'
 import { errorCode, type LogFields, type Logger } from './log.js'
 import type { MetricRoute, Metrics } from './metrics.js'
-import { watchedBody } from './watched-body.js'
 
 export interface AppDeps {
   readonly attester: Attester
   readonly keys: KeyLadder
   /** The sealed channel: one encapsulated request in, one encapsulated response out. Never rejects. */
-  readonly gateway: (outer: Request) => Promise<Response>
+  readonly gateway: Gateway
   /** Counts an answer in and returns what counts it out; undefined when this worker begins none any more. Default: no count. */
   readonly enter?: () => (() => void) | undefined
   /** Whether this worker can answer prompts. */
@@ -40,18 +41,39 @@ export interface AppDeps {
 /** Paths that would carry a prompt in the clear: OpenAI's, with and without its version prefix. */
 const PROMPT_PATHS = ['/v1', '/v1/*', '/chat/*', '/completions', '/embeddings', '/responses', '/models', '/models/*']
 
-export function createApp(deps: AppDeps): Hono {
-  const { attester, keys, gateway, ready, metrics } = deps
-  const app = new Hono()
+export interface App {
+  /** Everything that comes from the network; `failed` as `responseOf` has it. */
+  readonly fetch: (request: Request, failed?: (error: unknown) => void) => Promise<Response>
+  /** A POST to the sealed channel, without the web streams that `fetch` would lead it through. */
+  readonly sealed: (outer: Outer) => Promise<OuterAnswer>
+}
 
-  const open = cors({
+export function createApp(deps: AppDeps): App {
+  const { attester, keys, gateway, ready, metrics } = deps
+  const app = new Hono<{ Bindings: { readonly failed: ((error: unknown) => void) | undefined } }>()
+
+  const sealed = async (outer: Outer): Promise<OuterAnswer> => {
+    const leave = deps.enter === undefined ? () => undefined : deps.enter()
+    const done = observer(deps, leave === undefined ? 'other' : 'ohttp')
+    if (leave === undefined) {
+      done(503)
+      return leaving()
+    }
+    const answer = await gateway(outer, (status) => {
+      leave()
+      done(status)
+    })
+    return { ...answer, headers: { ...answer.headers, ...ANY_PAGE } }
+  }
+
+  const preflight = cors({
     origin: '*',
     allowMethods: ['GET', 'POST'],
     allowHeaders: ['content-type', 'accept', 'incremental', ROUTING_HINT_HEADER],
     maxAge: 600,
   })
-  app.use('/.well-known/*', open)
-  app.use(PATH_OHTTP, open)
+  app.use('/.well-known/*', preflight)
+  app.options(PATH_OHTTP, preflight)
 
   app.get(PATH_ATTESTATION, (c) =>
     observed(deps, 'attestation', async () => {
@@ -76,13 +98,7 @@ export function createApp(deps: AppDeps): Hono {
     }),
   )
 
-  app.post(PATH_OHTTP, (c) => {
-    const leave = deps.enter === undefined ? () => undefined : deps.enter()
-    if (leave !== undefined) return observed(deps, 'ohttp', () => gateway(c.req.raw), leave)
-    // Turned away unread: nothing was done, and the connection is not kept for the rest of it.
-    const leaving = 'this worker is leaving: ask another, or this address again shortly'
-    return observed(deps, 'other', async () => problem(503, leaving, { 'retry-after': '1', connection: 'close' }))
-  })
+  app.post(PATH_OHTTP, async (c) => responseOf(await sealed(outerOf(c.req.raw)), c.env.failed))
 
   app.get('/healthz', () => new Response('ok\n'))
   app.get('/readyz', () => (ready() ? new Response('ready\n') : problem(503, 'not ready')))
@@ -94,7 +110,9 @@ export function createApp(deps: AppDeps): Hono {
   for (const path of [PATH_ATTESTATION, PATH_OHTTP_KEYS, PATH_OHTTP, '/healthz', '/readyz', '/metrics']) {
     const allow = path === PATH_OHTTP ? 'POST' : 'GET'
     app.all(path, () =>
-      observed(deps, 'other', async () => problem(405, `expected ${allow}`, { allow, connection: 'close' })),
+      observed(deps, 'other', async () =>
+        problem(405, `expected ${allow}`, { allow, connection: 'close', ...(path === PATH_OHTTP ? ANY_PAGE : {}) }),
+      ),
     )
   }
   for (const path of PROMPT_PATHS) {
@@ -111,7 +129,17 @@ export function createApp(deps: AppDeps): Hono {
   }
   app.notFound(() => observed(deps, 'other', async () => problem(404, 'no such path here', { connection: 'close' })))
   app.onError((error) => failed(deps, error))
-  return app
+  return { fetch: async (request, failed) => app.fetch(request, { failed }), sealed }
+}
+
+/** A page from anywhere may read it, as the answer to its preflight promises. */
+const ANY_PAGE = { 'access-control-allow-origin': '*' } as const
+
+/** Unread: nothing was done, and the connection is not kept for the rest of it. */
+function leaving(): OuterAnswer {
+  const detail = 'this worker is leaving: ask another, or this address again shortly'
+  const { headers, body } = problemOf(503, detail, { 'retry-after': '1', connection: 'close', ...ANY_PAGE })
+  return { status: 503, headers, body }
 }
 
 /** The nonce to attest; undefined when none was asked for. */
@@ -132,32 +160,29 @@ function accepts(header: string | undefined, type: string): boolean {
   return (header ?? '').split(',').some((item) => item.split(';')[0]?.trim().toLowerCase() === type)
 }
 
-/** Counts and logs one exchange when its response has been sent, by route and status only. */
-async function observed(
-  deps: AppDeps,
-  route: MetricRoute & NonNullable<LogFields['route']>,
-  respond: () => Promise<Response>,
-  onSent: () => void = () => undefined,
-): Promise<Response> {
-  const startedAt = deps.monotonicMs()
+type ObservedRoute = MetricRoute & NonNullable<LogFields['route']>
+
+/** Counts and logs one exchange when it has ended, by route and status only. */
+function observer({ monotonicMs, metrics, log }: AppDeps, route: ObservedRoute): (status: number) => void {
+  const startedAt = monotonicMs()
+  return (status) => {
+    const durationMs = monotonicMs() - startedAt
+    metrics.request(route, status, durationMs)
+    log.info(status < 400 ? 'request.done' : 'request.refused', { route, status, durationMs })
+  }
+}
+
+/** An exchange whose response is whole when it is made. */
+async function observed(deps: AppDeps, route: ObservedRoute, respond: () => Promise<Response>): Promise<Response> {
+  const done = observer(deps, route)
   let response: Response
   try {
     response = await respond()
   } catch (error) {
     response = failed(deps, error)
   }
-  const { status } = response
-  const onEnd = (): void => {
-    onSent()
-    const durationMs = deps.monotonicMs() - startedAt
-    deps.metrics.request(route, status, durationMs)
-    deps.log.info(status < 400 ? 'request.done' : 'request.refused', { route, status, durationMs })
-  }
-  if (route !== 'ohttp' || response.body === null) {
-    onEnd()
-    return response
-  }
-  return new Response(watchedBody(response.body, { onEnd }), { status, headers: response.headers })
+  done(response.status)
+  return response
 }
 
 /** An error nobody answered: a fixed text for the client, a code for the log. */
@@ -184,8 +209,17 @@ const TITLES: Readonly<Record<number, string>> = {
 
 /** RFC 9457, with texts of ours only. */
 function problem(status: number, detail: string, headers: Readonly<Record<string, string>> = {}): Response {
-  return new Response(JSON.stringify({ type: 'about:blank', title: TITLES[status] ?? 'Error', status, detail }), {
-    status,
+  const parts = problemOf(status, detail, headers)
+  return new Response(parts.body, { status, headers: parts.headers })
+}
+
+function problemOf(
+  status: number,
+  detail: string,
+  headers: Readonly<Record<string, string>>,
+): { readonly body: string; readonly headers: Readonly<Record<string, string>> } {
+  return {
+    body: JSON.stringify({ type: 'about:blank', title: TITLES[status] ?? 'Error', status, detail }),
     headers: { 'content-type': 'application/problem+json', 'cache-control': 'no-store', ...headers },
-  })
+  }
 }

@@ -10,7 +10,7 @@ import { type FieldLine, fieldLinesOf } from '../verifier/protocol/bhttp-fields.
 import type { Bytes } from '../verifier/protocol/bytes.js'
 import { type OpenedRequest, RESPONSE_MEDIA_TYPE, sealResponse } from '../verifier/protocol/ohttp.js'
 import type { PaddingMode } from '../verifier/protocol/statement.js'
-import { fromReadable, StreamReader, streamOf, toReadable } from '../verifier/protocol/streams.js'
+import { fromReadable, type ReadableEnd, StreamReader, streamOf } from '../verifier/protocol/streams.js'
 import { lastPieceBlock, padBody } from './padding.js'
 
 const PROBLEM_TYPES = 'https://iana.org/assignments/http-problem-types#'
@@ -30,15 +30,23 @@ export function withTrailers(response: Response, trailers: Trailers): Response {
   return response
 }
 
+/** What goes back outside the encryption. */
+export interface OuterAnswer {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string>>
+  /** Text of a refusal, or the pieces of a sealed answer, one shot. */
+  readonly body: string | { readonly pieces: AsyncIterable<Bytes>; readonly end: Required<ReadableEnd> }
+}
+
 /** An unauthenticated answer, outside the encryption. */
 export function plaintextProblem(
   status: number,
   type: 'about:blank' | 'ohttp-key',
   title: string,
   headers: Readonly<Record<string, string>> = {},
-): Response {
-  const text = JSON.stringify({ type: type === 'ohttp-key' ? `${PROBLEM_TYPES}ohttp-key` : type, title })
-  return new Response(text, { status, headers: { ...PROBLEM_HEADERS, ...headers } })
+): OuterAnswer {
+  const body = JSON.stringify({ type: type === 'ohttp-key' ? `${PROBLEM_TYPES}ohttp-key` : type, title })
+  return { status, headers: { ...PROBLEM_HEADERS, ...headers }, body }
 }
 
 /** A problem for inside the encryption. */
@@ -75,9 +83,8 @@ export interface ResponseRules {
 }
 
 /**
- * Seals a handler's response. `gone` is aborted when the client stops reading; `release` runs once, when the exchange is
- * over either way. A response that HTTP cannot carry becomes an inner
- * 500, and so does one of the plain form whose body fails, since nothing of it has been sent.
+ * Seals a handler's response. `gone` is aborted when the client stops reading; `release` runs when the exchange is over either way,
+ * maybe more than once. A response that HTTP cannot carry becomes an inner 500, and so does one of the plain form whose body fails, since nothing of it has been sent.
  */
 export async function sealInnerResponse(
   opened: OpenedRequest,
@@ -85,23 +92,29 @@ export async function sealInnerResponse(
   gone: AbortController,
   rules: ResponseRules,
   release: () => void,
-): Promise<Response> {
+): Promise<OuterAnswer> {
   const plaintext = await encodeOr500(response, opened.form === 'plain', gone.signal, rules)
-  async function* tracked(): AsyncGenerator<Bytes> {
-    try {
-      yield* sealResponse(opened, plaintext)
-    } finally {
+  const end = {
+    cancelled(reason: unknown) {
+      gone.abort(reason)
+      if (response.body?.locked === false) response.body.cancel(reason).catch(() => undefined)
       release()
-    }
+    },
+    ended: release,
+    failed(error: unknown) {
+      release()
+      return error
+    },
   }
-  const body = toReadable(tracked(), (reason) => {
-    gone.abort(reason)
-    if (response.body?.locked === false) response.body.cancel(reason).catch(() => undefined)
-    release()
-  })
-  const headers = new Headers({ 'content-type': RESPONSE_MEDIA_TYPE[opened.form], 'cache-control': 'no-store' })
-  if (opened.form === 'chunked') headers.set('incremental', '?1')
-  return new Response(body, { status: 200, headers })
+  return {
+    status: 200,
+    headers: {
+      'content-type': RESPONSE_MEDIA_TYPE[opened.form],
+      'cache-control': 'no-store',
+      ...(opened.form === 'chunked' ? { incremental: '?1' } : {}),
+    },
+    body: { pieces: await sealResponse(opened, plaintext), end },
+  }
 }
 
 async function encodeOr500(

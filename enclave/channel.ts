@@ -7,11 +7,11 @@
  * Refused: replays (§6.5.1: an encapsulation is remembered for as long as its key lives), a missing or skewed `date`,
  * requests above the limits. A request reaches the handler only when its final chunk has opened.
  */
+import { createHash } from 'node:crypto'
 import { BHTTP_LIMITS, type BhttpLimits, decodeRequest } from '../verifier/protocol/bhttp.js'
-import { type Bytes, toHex } from '../verifier/protocol/bytes.js'
+import type { Bytes } from '../verifier/protocol/bytes.js'
 import { CLOCK_SKEW_S } from '../verifier/protocol/constants.js'
 import { FormatError, SubrosaError } from '../verifier/protocol/errors.js'
-import { sha256 } from '../verifier/protocol/hash.js'
 import {
   type OhttpForm,
   type OpenedRequest,
@@ -22,9 +22,9 @@ import {
 import { OhttpError } from '../verifier/protocol/ohttp-errors.js'
 import { ROUTING_HINT_HEADER, routingHint } from '../verifier/protocol/ohttp-keys.js'
 import type { PaddingMode } from '../verifier/protocol/statement.js'
-import { fromReadable, StreamReader, streamOf } from '../verifier/protocol/streams.js'
-import { innerRequest, isTimely } from './channel-request.js'
-import { innerError, innerProblem, plaintextProblem, sealInnerResponse } from './channel-response.js'
+import { StreamReader, streamOf } from '../verifier/protocol/streams.js'
+import { type InnerRequest, innerRequest, isTimely } from './channel-request.js'
+import { innerError, innerProblem, type OuterAnswer, plaintextProblem, sealInnerResponse } from './channel-response.js'
 
 export { ROUTING_HINT_HEADER } from '../verifier/protocol/ohttp-keys.js'
 export { withTrailers } from './channel-response.js'
@@ -72,7 +72,7 @@ export const GATEWAY_LIMITS: GatewayLimits = {
 
 export interface GatewayDeps {
   readonly keys: KeyRing
-  /** Gets the inner request; its `signal` aborts when the client goes away. */
+  /** Gets the inner request, whose content its channel has; its `signal` aborts when the client goes away. */
   readonly handler: (request: Request) => Promise<Response> | Response
   readonly now: () => Date
   readonly limits?: Partial<GatewayLimits>
@@ -88,6 +88,8 @@ export interface Channel {
   exportSecret(label: string, length: number): Promise<Bytes>
   /** The exact key configuration the request was sealed to. */
   readonly configuration: Bytes
+  /** The whole content of the request. The request itself has none: it would make a web stream of it, only to have it read again. */
+  readonly content: Bytes
 }
 
 const channels = new WeakMap<Request, Channel>()
@@ -97,22 +99,42 @@ export function channelOf(request: Request): Channel | undefined {
   return channels.get(request)
 }
 
-/** The returned function never rejects: every failure is a response. */
-export function createGateway(deps: GatewayDeps): (outer: Request) => Promise<Response> {
+/** An encapsulated request, however it came. */
+export interface Outer {
+  readonly method: string
+  /** By its name in lower case. */
+  header(name: string): string | undefined
+  /** One shot; fails with the reason of the signal. */
+  body(signal: AbortSignal): AsyncGenerator<Bytes>
+  /** Aborts when the client goes away. */
+  readonly signal: AbortSignal
+}
+
+/**
+ * `ended` runs once, when the answer of that status has ended, failed, or lost its reader; of a refusal, when it is made.
+ * Never rejects: every failure is an answer.
+ */
+export type Gateway = (outer: Outer, ended?: (status: number) => void) => Promise<OuterAnswer>
+
+export function createGateway(deps: GatewayDeps): Gateway {
   const limits: GatewayLimits = { ...GATEWAY_LIMITS, ...deps.limits }
   const { padding = 'tick' } = deps
   const rules = { padding, maxPlainResponseBytes: limits.maxPlainResponseBytes }
-  const seen = new WeakMap<HpkeKey, Set<string>>()
-  // undici forgets to forward aborts to a Request that was collected, so each lives until its exchange is over.
-  const live = new Map<AbortSignal, Request>()
+  const memory = new WeakMap<HpkeKey, KeyMemory>()
   let active = 0
 
-  return async (outer) => {
-    const form = formOf(outer.headers.get('content-type'))
-    if (outer.method !== 'POST') return plaintextProblem(405, 'about:blank', 'method not allowed', { allow: 'POST' })
-    if (form === undefined) return plaintextProblem(415, 'about:blank', 'unsupported media type')
-    if (active >= limits.maxConcurrentRequests) {
-      return plaintextProblem(503, 'about:blank', 'busy', { 'retry-after': '1' })
+  return async (outer, ended) => {
+    const form = formOf(outer.header('content-type'))
+    const unread =
+      outer.method !== 'POST'
+        ? plaintextProblem(405, 'about:blank', 'method not allowed', { allow: 'POST' })
+        : active >= limits.maxConcurrentRequests
+          ? plaintextProblem(503, 'about:blank', 'busy', { 'retry-after': '1' })
+          : undefined
+    if (unread !== undefined || form === undefined) {
+      const response = unread ?? plaintextProblem(415, 'about:blank', 'unsupported media type')
+      ended?.(response.status)
+      return response
     }
     active++
     const gone = new AbortController()
@@ -120,20 +142,21 @@ export function createGateway(deps: GatewayDeps): (outer: Request) => Promise<Re
     outer.signal.addEventListener('abort', leave, { once: true })
     if (outer.signal.aborted) leave()
     let released = false
-    const release = () => {
+    const release = (status = 200) => {
       if (released) return
       released = true
       active--
-      live.delete(gone.signal)
       outer.signal.removeEventListener('abort', leave)
+      ended?.(status)
     }
     try {
-      const received = await receive(outer, form, deps, limits, seen)
-      const inner = await answer(received, deps, limits, padding, gone.signal, live)
+      const received = await receive(outer, form, deps, limits, memory)
+      const inner = await answer(received, deps, limits, padding, gone.signal)
       return await sealInnerResponse(received.opened, inner, gone, rules, release)
     } catch (error) {
-      release()
-      return refuse(error, deps)
+      const response = refuse(error, deps)
+      release(response.status)
+      return response
     }
   }
 }
@@ -147,29 +170,29 @@ interface Received {
 
 /** Everything cryptographic about a request. What it returns is whole, authentic, timely enough to buffer, and new. */
 async function receive(
-  outer: Request,
+  outer: Outer,
   form: OhttpForm,
   deps: GatewayDeps,
   limits: GatewayLimits,
-  seen: WeakMap<HpkeKey, Set<string>>,
+  memory: WeakMap<HpkeKey, KeyMemory>,
 ): Promise<Received> {
-  const hint = outer.headers.get(ROUTING_HINT_HEADER) ?? undefined
+  const hint = outer.header(ROUTING_HINT_HEADER)
   const deadline = new AbortController()
   const timer = setTimeout(() => deadline.abort(new Refusal('timeout')), limits.requestTimeoutMs)
-  const body = fromReadable(outer.body, deadline.signal)
+  const body = outer.body(deadline.signal)
   try {
     const used: { key?: HpkeKey } = {}
     const findKey = ({ keyId }: { readonly keyId: number }): HpkeKey | undefined => {
       const key = deps.keys.find(keyId, hint)
       const usable = key !== undefined && deps.now() < key.notAfter
-      if (!usable || (hint !== undefined && hint !== routingHint(key.configuration.encoded))) return undefined
+      if (!usable || (hint !== undefined && hint !== memoryOf(key, memory).hint)) return undefined
       used.key = key
       return key
     }
     const opened = await openRequest(limited(body, limits.maxRequestBytes), findKey, form)
     const { key } = used
     if (key === undefined) throw new Refusal('key-unknown')
-    remember(key, opened.enc, deps.keys, limits, seen)
+    remember(key, opened.enc, deps.keys, limits, memoryOf(key, memory).seen)
     const plaintext = await new StreamReader(opened.plaintext, 'request').rest(limits.maxRequestBytes)
     return { key, opened, plaintext }
   } finally {
@@ -178,17 +201,25 @@ async function receive(
   }
 }
 
+/** What the gateway keeps of a key for as long as the key lives. */
+interface KeyMemory {
+  /** The routing hint of the key. */
+  readonly hint: string
+  /** Encapsulations to it, as SHA-256 in hexadecimal. */
+  readonly seen: Set<string>
+}
+
+function memoryOf(key: HpkeKey, memory: WeakMap<HpkeKey, KeyMemory>): KeyMemory {
+  const known = memory.get(key)
+  if (known !== undefined) return known
+  const fresh = { hint: routingHint(key.configuration.encoded), seen: new Set<string>() }
+  memory.set(key, fresh)
+  return fresh
+}
+
 /** RFC 9458 §6.5.1. Only encapsulations whose first chunk opened get here, so noise cannot fill the set. */
-function remember(
-  key: HpkeKey,
-  enc: Uint8Array,
-  keys: KeyRing,
-  limits: GatewayLimits,
-  seen: WeakMap<HpkeKey, Set<string>>,
-): void {
-  const known = seen.get(key) ?? new Set<string>()
-  seen.set(key, known)
-  const id = toHex(sha256(enc))
+function remember(key: HpkeKey, enc: Uint8Array, keys: KeyRing, limits: GatewayLimits, known: Set<string>): void {
+  const id = createHash('sha256').update(enc).digest('hex')
   // Answered in plaintext like any failure: a refusal inside the encryption would tell the client that its request was
   // not processed, and here it was, once.
   if (known.has(id)) throw new Refusal('replay')
@@ -206,9 +237,8 @@ async function answer(
   limits: GatewayLimits,
   padding: PaddingMode,
   signal: AbortSignal,
-  live: Map<AbortSignal, Request>,
 ): Promise<Response> {
-  let request: Request
+  let inner: InnerRequest
   try {
     const message = await decodeRequest(streamOf(plaintext), bhttpLimits(limits))
     const now = deps.now()
@@ -217,16 +247,16 @@ async function answer(
       const headers = { date: now.toUTCString() }
       return innerProblem(padding, 400, 'date', 'the date field is missing or too far from now', headers)
     }
-    request = await innerRequest(message, limits.maxRequestBytes, signal)
+    inner = await innerRequest(message, limits.maxRequestBytes, signal)
   } catch (error) {
     if (!(error instanceof FormatError || error instanceof TypeError)) throw error
     deps.onRefusal?.('malformed')
     return innerError(padding, 400, 'invalid_request_error', 'malformed_request', 'the request is malformed')
   }
-  live.set(signal, request)
-  channels.set(request, { exportSecret: opened.exportSecret, configuration: key.configuration.encoded })
+  const { exportSecret } = opened
+  channels.set(inner.request, { exportSecret, configuration: key.configuration.encoded, content: inner.content })
   try {
-    return await deps.handler(request)
+    return await deps.handler(inner.request)
   } catch {
     deps.onRefusal?.('handler')
     return innerError(padding, 500, 'server_error', 'internal_error', 'internal error')
@@ -240,7 +270,7 @@ class Refusal extends SubrosaError {
   }
 }
 
-function refuse(error: unknown, deps: GatewayDeps): Response {
+function refuse(error: unknown, deps: GatewayDeps): OuterAnswer {
   const code = error instanceof SubrosaError ? error.code : 'channel.internal'
   deps.onRefusal?.(code)
   if (code === 'channel.timeout') return plaintextProblem(408, 'about:blank', 'request timeout')
@@ -279,7 +309,7 @@ function bhttpLimits(limits: GatewayLimits): BhttpLimits {
   return { ...BHTTP_LIMITS, maxFieldBytes, maxFieldLines, maxContentBytes: maxRequestBytes }
 }
 
-function formOf(contentType: string | null): OhttpForm | undefined {
+function formOf(contentType: string | undefined): OhttpForm | undefined {
   if (contentType === REQUEST_MEDIA_TYPE.chunked) return 'chunked'
   if (contentType === REQUEST_MEDIA_TYPE.plain) return 'plain'
   return undefined

@@ -2,6 +2,7 @@
  * Generation: from a checked request, of a chat or of a plain completion, to an answer, streamed or whole, padded,
  * committed to and receipted. Everything here happens inside the encryption; the answer leaves record by record as the gateway reads it.
  */
+import { setImmediate as nextLoop } from 'node:timers/promises'
 import { type Bytes, toBase64Url, toHex, utf8 } from '../verifier/protocol/bytes.js'
 import { REUSE_HEADER } from '../verifier/protocol/constants.js'
 import { RECEIPT_TRAILER, type ReceiptPayload } from '../verifier/protocol/receipt.js'
@@ -223,10 +224,12 @@ function streamed(deps: CompletionDeps, exchange: Exchange, answer: Answer): Res
       answer.end()
     }
   }
-  const body = toReadable(records(), () => {
-    // A stream nobody started reading has no generator to clean up after it.
-    answer.abort()
-    answer.end()
+  const body = toReadable(records(), {
+    cancelled() {
+      // A stream nobody started reading has no generator to clean up after it.
+      answer.abort()
+      answer.end()
+    },
   })
   return receipted(
     deps,
@@ -282,6 +285,8 @@ async function* encoded(events: AsyncIterable<string>): AsyncGenerator<Bytes> {
 
 function receipted({ engine }: CompletionDeps, { receipt }: Exchange, answer: Answer, response: Response): Response {
   return withTrailers(response, async () => {
+    // What was said last leaves before time is spent on the receipt of it.
+    await nextLoop()
     const jws = await receipt.sign({
       final: isWhole(answer),
       sampling: answer.sampling,

@@ -3,7 +3,7 @@
  * and receipts by id. It is the gateway's handler and is never mounted on a socket.
  */
 import { type Context, Hono } from 'hono'
-import { type Bytes, toBytes } from '../verifier/protocol/bytes.js'
+import { type Bytes, fromUtf8 } from '../verifier/protocol/bytes.js'
 import {
   IDEMPOTENCY_HEADER,
   MAX_REQUEST_CONTENT_BYTES,
@@ -101,7 +101,7 @@ export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise
     }
     try {
       // The gateway holds the whole body already; this only bounds what is parsed.
-      const body = toBytes(new Uint8Array(await raw.arrayBuffer()))
+      const body = channel.content
       if (body.length > MAX_REQUEST_CONTENT_BYTES) {
         const message = `the request body is larger than ${MAX_REQUEST_CONTENT_BYTES} bytes`
         throw new OpenAIError(400, 'invalid_value', message)
@@ -156,7 +156,7 @@ export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise
       const boot = channel && keys.bootOf(channel.configuration)
       if (channel === undefined || boot === undefined) throw new OpenAIError(500, 'internal_error', 'internal error')
       try {
-        await lock.unlock(await c.req.text(), boot)
+        await lock.unlock(fromUtf8(channel.content), boot)
       } catch (error) {
         log.error('model.refused', { code: errorCode(error) })
         throw new OpenAIError(400, 'model_key_refused', 'that is no key for these weights from the owner of this model')

@@ -42,7 +42,12 @@ export interface OpenReceipt {
 
 export interface ReceiptBook {
   /** With a chain, the receipt takes its place in it when it is signed. */
-  open(channel: Channel, boot: Boot, requestBody: Bytes, chain?: ReceiptChain): Promise<OpenReceipt>
+  open(
+    channel: Pick<Channel, 'exportSecret' | 'configuration'>,
+    boot: Boot,
+    requestBody: Bytes,
+    chain?: ReceiptChain,
+  ): Promise<OpenReceipt>
   /** The compact JWS with that id, while it is kept. */
   find(id: string): string | undefined
 }

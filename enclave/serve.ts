@@ -4,12 +4,12 @@
  */
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import type { Server, ServerResponse } from 'node:http'
+import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
-import { createAdaptorServer } from '@hono/node-server'
 import { type Bytes, concat, toBytes } from '../verifier/protocol/bytes.js'
 import type { IsolationMode, ModelClaims, PaddingMode } from '../verifier/protocol/statement.js'
+import { createWorkerServer } from './channel-socket.js'
 import { WorkerError } from './errors.js'
 import { DEFAULT_DEVICE, type Device } from './inference/device.js'
 import type { Engine } from './inference/engine.js'
@@ -26,7 +26,6 @@ import type { Platform } from './platforms/platform.js'
 import { createReadyKeeper } from './platforms/ready-keeper.js'
 import { loadSimulatedPlatform } from './platforms/simulated.js'
 import { extendRuntimeRegister } from './platforms/tdx-registers.js'
-import { watchedBody } from './watched-body.js'
 import { createWorker, type HostChoices, hostDataFor, type Worker } from './worker.js'
 
 export interface ServeOptions {
@@ -311,12 +310,13 @@ async function loadServer(config: unknown, directory: string, simulated: boolean
 }
 
 async function listen(worker: Worker, log: Logger, host: string, port: number): Promise<Server> {
-  const server = createAdaptorServer({
-    fetch: async (request, { outgoing }) => guarded(await worker.fetch(request), outgoing as ServerResponse, log),
-    overrideGlobalObjects: false,
+  const server = createWorkerServer(worker, log, {
     // Slow senders hold a socket, not a prompt: nothing is handled before it is whole.
-    serverOptions: { headersTimeout: 10_000, requestTimeout: 60_000, keepAliveTimeout: 5000, maxHeaderSize: 16 * 1024 },
-  }) as Server
+    headersTimeout: 10_000,
+    requestTimeout: 60_000,
+    keepAliveTimeout: 5000,
+    maxHeaderSize: 16 * 1024,
+  })
   // A reader that stopped reading holds a place until then.
   server.setTimeout(IDLE_TIMEOUT_MS)
   try {
@@ -328,26 +328,6 @@ async function listen(worker: Worker, log: Logger, host: string, port: number): 
   } catch (cause) {
     throw portError(cause, host, port)
   }
-}
-
-/**
- * A response whose body fails half way ends the connection without another word: the server library would print the
- * error and send its message in the clear.
- */
-function guarded(response: Response, outgoing: ServerResponse, log: Logger): Response {
-  // Only sealed answers stream; everything else is whole already.
-  if (response.body === null || !isSealed(response)) return response
-  const body = watchedBody(response.body, {
-    onFailure(error) {
-      log.error('request.failed', { code: errorCode(error) })
-      outgoing.destroy()
-    },
-  })
-  return new Response(body, { status: response.status, headers: response.headers })
-}
-
-function isSealed(response: Response): boolean {
-  return response.headers.get('content-type')?.startsWith('message/ohttp') === true
 }
 
 async function shutDown(server: Server, worker: Worker, timer: NodeJS.Timeout, log: Logger): Promise<void> {

@@ -7,7 +7,8 @@ import { MAX_KEY_LIFETIME_S, MAX_SEALED_REQUEST_BYTES } from '../verifier/protoc
 import type { IsolationMode, ModelClaims, PaddingMode } from '../verifier/protocol/statement.js'
 import { createApp } from './app.js'
 import { createAttester } from './attester.js'
-import { createGateway, type GatewayLimits } from './channel.js'
+import { createGateway, type GatewayLimits, type Outer } from './channel.js'
+import type { OuterAnswer } from './channel-response.js'
 import { configurationDigest, encodeHostConfiguration, SOFTWARE_NAME, SOFTWARE_VERSION } from './config.js'
 import { createDrain } from './drain.js'
 import { WorkerError } from './errors.js'
@@ -62,8 +63,13 @@ export interface WorkerOptions extends HostChoices {
 }
 
 export interface Worker {
-  /** Everything that comes from the network. */
-  fetch(request: Request): Promise<Response>
+  /**
+   * Everything that comes from the network. `failed` takes what ends a sealed answer half way: its body then just ends, and whoever
+   * sends it must not let that look like the end. Without it the body fails.
+   */
+  fetch(request: Request, failed?: (error: unknown) => void): Promise<Response>
+  /** As `fetch` of a POST to the sealed channel, without web streams: for a server that has the request as it came. */
+  sealed(outer: Outer): Promise<OuterAnswer>
   /** To be called every few seconds: rotates keys and drops expired ones even when nobody asks for any (P-5.3). */
   refresh(): Promise<void>
   /**
@@ -187,7 +193,8 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     monotonicMs: options.monotonicMs,
   })
   return {
-    fetch: async (request) => app.fetch(request),
+    fetch: app.fetch,
+    sealed: app.sealed,
     refresh: () => keys.refresh(),
     drain: (timeoutMs) => drain.drain(timeoutMs),
     bootId: async () => (await keys.published()).boot.statement.bootId,

@@ -20,7 +20,7 @@ import { type Bytes, toBase64Url, toBytes, utf8 } from '../verifier/protocol/byt
 import { parseKeyConfigurations } from '../verifier/protocol/ohttp-keys.js'
 import { parseClaims } from '../verifier/protocol/statement.js'
 import { receiptDigest } from '../verifier/receipt.js'
-import { createBenchWorker, onLoopback } from './bench/channel-worker.js'
+import { createBenchWorker, workerOnLoopback } from './bench/channel-worker.js'
 import { createEchoModel } from './soak/echo-engine.js'
 
 export interface SoakOptions {
@@ -54,7 +54,7 @@ const collect = runInNewContext('gc') as () => void
 export async function soak({ seconds, requests, concurrent, aborts }: SoakOptions): Promise<SoakReport> {
   const echo = createEchoModel(2)
   const { worker } = await createBenchWorker(echo, 'tick', { keyLifetimeS: KEY_LIFETIME_S })
-  const origin = await onLoopback((request) => worker.fetch(request))
+  const origin = await workerOnLoopback(worker)
   const bundle = parseBundle(await get(new URL('/.well-known/attestation', origin)))
   const { statement, statementDigest } = parseClaims(bundle.claims)
   // What an accepted result would hold; nothing is appraised here.

@@ -3,9 +3,10 @@
  * nothing. And the same answers in the clear, which no worker can be told to give.
  */
 import { once } from 'node:events'
+import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { serve } from '@hono/node-server'
-import type { Channel } from '../../enclave/channel.js'
+import { createAdaptorServer } from '@hono/node-server'
+import { createWorkerServer } from '../../enclave/channel-socket.js'
 import { complete } from '../../enclave/completion.js'
 import { embed, readEmbeddings } from '../../enclave/embeddings.js'
 import { readChat, readCompletion } from '../../enclave/generation.js'
@@ -106,8 +107,8 @@ export async function createPlainServer(
   })
   const { boot } = await keys.published()
   const receipts = createReceiptBook({ now: nowS })
-  const channel: Channel = {
-    exportSecret: async (_, length) => new Uint8Array(length),
+  const channel = {
+    exportSecret: async (_: string, length: number) => new Uint8Array(length),
     configuration: new Uint8Array(32),
   }
   const deps = { engine, padding, metrics: createMetrics(monotonicMs), log, now: nowS, timeoutMs: 300_000 }
@@ -139,9 +140,18 @@ export async function createPlainServer(
   }
 }
 
-/** Listens on loopback for as long as the process lives. */
-export async function onLoopback(fetch: (request: Request) => Promise<Response>): Promise<URL> {
-  const server = serve({ fetch, port: 0, hostname: '127.0.0.1', overrideGlobalObjects: false })
+/** As a provider's worker listens, on loopback, for as long as the process lives. */
+export function workerOnLoopback(worker: Worker): Promise<URL> {
+  return onLoopback(createWorkerServer(worker, log))
+}
+
+/** A server in the clear, on loopback, for as long as the process lives. */
+export function plainOnLoopback(fetch: (request: Request) => Promise<Response>): Promise<URL> {
+  return onLoopback(createAdaptorServer({ fetch, overrideGlobalObjects: false }) as Server)
+}
+
+async function onLoopback(server: Server): Promise<URL> {
+  server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   server.unref()
   return new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)

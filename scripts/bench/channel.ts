@@ -5,7 +5,14 @@ import { toBase64Url, utf8 } from '../../verifier/protocol/bytes.js'
 import { sealRequest } from '../../verifier/protocol/ohttp.js'
 import type { PaddingMode } from '../../verifier/protocol/statement.js'
 import { StreamReader, streamOf } from '../../verifier/protocol/streams.js'
-import { createBenchWorker, createPlainServer, type DemoModel, loadDemoModel, onLoopback } from './channel-worker.js'
+import {
+  createBenchWorker,
+  createPlainServer,
+  type DemoModel,
+  loadDemoModel,
+  plainOnLoopback,
+  workerOnLoopback,
+} from './channel-worker.js'
 import { type Leak, leakOf } from './leak.js'
 import { type Contest, type Figure, measure, median } from './measure.js'
 
@@ -155,8 +162,8 @@ interface Streams extends Contest {
 async function overLoopback(tokens: number): Promise<Streams> {
   const model = await demoModel()
   const { worker, configuration } = await createBenchWorker(model, 'off')
-  const sealed = new URL('/ohttp', await onLoopback((request) => worker.fetch(request)))
-  const plain = new URL('/v1/chat/completions', await onLoopback(await createPlainServer(model, 'off')))
+  const sealed = new URL('/ohttp', await workerOnLoopback(worker))
+  const plain = new URL('/v1/chat/completions', await plainOnLoopback(await createPlainServer(model, 'off')))
   const transport = createTransport({
     endpoint: sealed,
     fetch: globalThis.fetch,
@@ -187,7 +194,7 @@ async function overLoopback(tokens: number): Promise<Streams> {
   }
   return {
     before,
-    ours: async () => read((await transport(new Request(plain, init))).response),
+    ours: async () => read((await transport(plain, init)).response),
     theirs: async () => read(await fetch(plain, init)),
   }
 }

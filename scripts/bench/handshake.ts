@@ -56,7 +56,7 @@ async function exchange(kemId: number): Promise<Contest> {
     async ours() {
       const sealed = await sealRequest(key.configuration, streamOf())
       const opened = await openRequest(sealed.body, () => key)
-      await drain(openResponse(sealed, sealResponse(opened, streamOf())))
+      await drain(openResponse(sealed, await sealResponse(opened, streamOf())))
     },
     async theirs() {
       const { enc } = await setupBaseS(suite, key.configuration.publicKey, info)
@@ -79,7 +79,7 @@ async function records(): Promise<Contest> {
       const sealed = await sealRequest(key.configuration, streamOf())
       pair = { sealed, opened: await openRequest(sealed.body, () => key) }
     },
-    ours: () => drain(openResponse(pair.sealed, sealResponse(pair.opened, many()))),
+    ours: async () => drain(openResponse(pair.sealed, await sealResponse(pair.opened, many()))),
     theirs() {
       for (let i = 0; i < RECORDS; i++) {
         const cipher = createCipheriv('aes-256-gcm', secret, nonce)

@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest'
 import { createTransport } from '../../client/transport.js'
 import { GatewayRefusedError, InvalidResponseError, TruncatedResponseError } from '../../client/transport-errors.js'
 import { createGateway } from '../../enclave/channel.js'
+import { outerOf } from '../../enclave/channel-web.js'
 import { encodeRequest } from '../../verifier/protocol/bhttp.js'
 import { type Bytes, concat, toBytes, utf8 } from '../../verifier/protocol/bytes.js'
 import { parseSignedKeyConfigurations } from '../../verifier/protocol/key-configuration.js'
@@ -14,7 +15,7 @@ import { streamOf, toReadable } from '../../verifier/protocol/streams.js'
 import { decodeVarint, varintLength } from '../../verifier/protocol/varint.js'
 import { chatRequest, fetchBundle, HELLO, type TestWorker, testWorker } from '../enclave/stub.js'
 import { collect, cut, failureOf } from '../protocol/pieces.js'
-import { createPair, NOW, type Pair, post } from './pair.js'
+import { createPair, NOW, type Pair, post, textOf } from './pair.js'
 
 const REQUEST_PREFIX = 7 + 32
 const RESPONSE_NONCE = 32
@@ -139,7 +140,7 @@ describe('a response in the hands of an adversary', () => {
   })
 
   it('swapped with the answer to another request made at the same moment, both are refused', async () => {
-    const pair = await createPair(async (request) => new Response(`answer to ${await request.text()}`))
+    const pair = await createPair(async (request) => new Response(`answer to ${textOf(request)}`))
     const held: { body: Bytes; give: (body: Bytes) => void }[] = []
     pair.wire.tamper = async (response) => {
       const body = new Uint8Array(await response.arrayBuffer())
@@ -200,13 +201,13 @@ describe('a request in the hands of an adversary', () => {
       now: () => NOW,
       onRefusal: (code) => refusals.push(code),
       handler: async (request) => {
-        handled.push(await request.text())
+        handled.push(textOf(request))
         return new Response('x')
       },
     })
     const type = { 'content-type': 'message/ohttp-chunked-req' }
     const init = { method: 'POST', headers: { ...type, ...headers }, body: toBytes(body) }
-    const { status } = await gateway(new Request('https://worker.example/ohttp', init))
+    const { status } = await gateway(outerOf(new Request('https://worker.example/ohttp', init)))
     return { status, handled, refusals }
   }
 

@@ -1,6 +1,8 @@
 /** A gateway and a transport that meet in memory, with the wire between them recorded and under the test's control. */
 import { createTransport, type Transport, type TransportOptions } from '../../client/transport.js'
-import { createGateway, type GatewayDeps, type HpkeKey, type KeyRing } from '../../enclave/channel.js'
+import { channelOf, createGateway, type GatewayDeps, type HpkeKey, type KeyRing } from '../../enclave/channel.js'
+import { outerOf, responseOf } from '../../enclave/channel-web.js'
+import { fromUtf8 } from '../../verifier/protocol/bytes.js'
 import { KEM_X25519_HKDF_SHA256 } from '../../verifier/protocol/hpke.js'
 import { generateKeyConfiguration } from '../../verifier/protocol/ohttp-generate.js'
 import { routingHint } from '../../verifier/protocol/ohttp-keys.js'
@@ -63,7 +65,8 @@ export async function createPair(
   await ring.add(1, options.kemId)
   const refusals: string[] = []
   const onRefusal = (code: string) => void refusals.push(code)
-  const gateway = createGateway({ keys: ring, handler, now: () => NOW, onRefusal, ...options.gateway })
+  const sealed = createGateway({ keys: ring, handler, now: () => NOW, onRefusal, ...options.gateway })
+  const gateway = async (outer: Request) => responseOf(await sealed(outerOf(outer)))
   const wire: Wire = { requests: [], responses: [] }
   const fetch: typeof globalThis.fetch = async (input, init) => {
     const outer = new Request(input, init)
@@ -100,6 +103,13 @@ export const post = (body: string, init: RequestInit = {}): Request =>
     body,
     ...init,
   })
+
+/** The content of a request that a handler got from a gateway. */
+export function textOf(request: Request): string {
+  const channel = channelOf(request)
+  if (channel === undefined) throw new Error('not from a gateway')
+  return fromUtf8(channel.content)
+}
 
 /** A promise and the function that settles it. */
 export function gate(): { readonly promise: Promise<void>; readonly open: () => void } {

@@ -1,21 +1,26 @@
 /** The same channel over a real loopback socket, through a proxy that records every byte. */
 import { once } from 'node:events'
+import type { Server as HttpServer } from 'node:http'
 import { type AddressInfo, connect, createServer, type Server } from 'node:net'
-import { serve } from '@hono/node-server'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createTransport, type Transport } from '../../client/transport.js'
 import { createGateway, withTrailers } from '../../enclave/channel.js'
+import { createWorkerServer } from '../../enclave/channel-socket.js'
+import { outerOf, responseOf } from '../../enclave/channel-web.js'
+import { createLogger } from '../../enclave/log.js'
 import { utf8 } from '../../verifier/protocol/bytes.js'
 import { KEM_MLKEM768_X25519 } from '../../verifier/protocol/hpke.js'
 import { fromReadable, toReadable } from '../../verifier/protocol/streams.js'
 import { failureOf } from '../protocol/pieces.js'
-import { gate, post, TestRing } from './pair.js'
+import { gate, post, TestRing, textOf } from './pair.js'
 
 describe('over a socket', () => {
   const ring = new TestRing()
   const captured: Buffer[] = []
   const state: { handler: (request: Request) => Response | Promise<Response> } = { handler: () => new Response('') }
-  let worker: ReturnType<typeof serve>
+  let worker: HttpServer
+  const lines: string[] = []
+  const log = createLogger({ write: (line) => lines.push(line), level: 'error', now: () => new Date() })
   let proxy: Server
   let transport: Transport
   let endpoint: URL
@@ -27,9 +32,11 @@ describe('over a socket', () => {
       keys: ring,
       handler: (request) => state.handler(request),
       now: () => new Date(),
-      limits: { maxRequestBytes: 2_500_000 },
+      limits: { maxRequestBytes: 2_500_000, maxConcurrentRequests: 4 },
     })
-    worker = serve({ fetch: gateway, port: 0, hostname: '127.0.0.1', overrideGlobalObjects: false })
+    const fetch = async (request: Request, failed?: (error: unknown) => void) =>
+      responseOf(await gateway(outerOf(request)), failed)
+    worker = createWorkerServer({ fetch, sealed: gateway }, log).listen(0, '127.0.0.1')
     await once(worker, 'listening')
     proxy = createServer((client) => {
       const upstream = connect((worker.address() as AddressInfo).port, '127.0.0.1')
@@ -61,7 +68,7 @@ describe('over a socket', () => {
   it('streams incrementally, with trailers, and shows the path nothing', async () => {
     const held = gate()
     state.handler = async (request) => {
-      const prompt = await request.text()
+      const prompt = textOf(request)
       async function* content() {
         yield utf8('canary-answer to ')
         await held.promise
@@ -137,6 +144,77 @@ describe('over a socket', () => {
     ring.keys = held
     expect(refused).toMatchObject({ code: 'transport.key-refused', status: 421 })
     expect(await failureOf(() => stale(post('x'.repeat(length + 3_000_000))))).toMatchObject({ status: 413 })
+  })
+
+  /** The status line that comes back when these bytes are sent and no more; empty where the connection just ends. */
+  const raw = (bytes: string, leaveAfterMs?: number, server = worker) =>
+    new Promise<string>((resolve) => {
+      let text = ''
+      const socket = connect((server.address() as AddressInfo).port, '127.0.0.1')
+      socket.write(bytes)
+      socket.on('data', (data) => {
+        text += data.toString('latin1')
+        socket.destroy()
+      })
+      socket.on('error', () => undefined)
+      socket.on('close', () => resolve(text.split('\r\n')[0] ?? ''))
+      if (leaveAfterMs !== undefined) setTimeout(() => socket.destroy(), leaveAfterMs)
+    })
+  const head = (fields: string) =>
+    `POST /ohttp HTTP/1.1\r\nhost: w\r\ncontent-type: message/ohttp-chunked-req\r\n${fields}\r\n\r\n`
+
+  it.each([
+    ['with their length', 'content-length: 100'],
+    ['without it', 'transfer-encoding: chunked'],
+  ])('requests that take too long to arrive are told so, %s', async (_, fields) => {
+    const handler = (): Response => new Response('x')
+    const hasty = createGateway({ keys: ring, handler, now: () => new Date(), limits: { requestTimeoutMs: 50 } })
+    const fetch = async (request: Request) => responseOf(await hasty(outerOf(request)))
+    const server = createWorkerServer({ fetch, sealed: hasty }, log).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    expect(await raw(`${head(fields)}1\r\n`, undefined, server)).toBe('HTTP/1.1 408 Request Timeout')
+    server.close()
+  })
+
+  it('bytes that do not open are refused alike, with their length and without it', async () => {
+    const noise = 'x'.repeat(64)
+    const sized = await raw(`${head('content-length: 64')}${noise}`)
+    expect(sized).toBe(await raw(`${head('transfer-encoding: chunked')}40\r\n${noise}\r\n0\r\n\r\n`))
+    expect(sized).toMatch(/^HTTP\/1\.1 4/)
+  })
+
+  it('a client that leaves while it sends gives back its place', async () => {
+    state.handler = () => new Response('still here')
+    await Promise.all(Array.from({ length: 4 }, () => raw(`${head('content-length: 100')}1`, 20)))
+    await expect.poll(async () => (await transport(post('x'))).response.text()).toBe('still here')
+  })
+
+  it.each([
+    ['an encapsulated request', {} as Record<string, string>],
+    ['one that does not say how long it is', { 'transfer-encoding': 'chunked' }],
+  ])('an answer that fails half way ends the connection without a word of why: to %s', async (_, headers) => {
+    async function* failing() {
+      yield utf8('first')
+      throw new Error('canary-failure')
+    }
+    state.handler = () => new Response(toReadable(failing()))
+    const streamed: typeof globalThis.fetch = (input, init) => {
+      if (headers['transfer-encoding'] === undefined) return fetch(input, init)
+      const body = new Blob([init?.body as Uint8Array<ArrayBuffer>]).stream()
+      return fetch(input, { ...init, body, duplex: 'half' } as RequestInit)
+    }
+    const failed = createTransport({
+      endpoint,
+      fetch: streamed,
+      keyConfiguration: () => ring.keys[0]?.configuration.encoded ?? new Uint8Array(0),
+      now: () => new Date(),
+    })
+    const already = captured.length
+    const before = lines.length
+    const failure = await failureOf(async () => (await failed(post('x'))).response.text())
+    expect(failure).toMatchObject({ code: 'transport.truncated' })
+    expect(Buffer.concat(captured.slice(already)).toString('latin1')).not.toMatch(/canary|Error/)
+    expect(lines.slice(before).map((line) => JSON.parse(line).event)).toEqual(['request.failed'])
   })
 
   it('an unreachable worker is unavailable', async () => {

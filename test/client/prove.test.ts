@@ -25,10 +25,10 @@ vi.mock('../../client/transport.js', async (original) => {
   const real = await original<typeof transports>()
   const createTransport: typeof real.createTransport = (options) => {
     const send = real.createTransport(options)
-    return (request) => {
-      const { method, url, headers } = request
+    return (input, init) => {
+      const { method, url, headers } = new Request(input, init)
       inner.push({ method, path: new URL(url).pathname, fields: [...headers.keys()] })
-      return send(request)
+      return send(input, init)
     }
   }
   return { ...real, createTransport }

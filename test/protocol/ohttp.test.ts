@@ -2,14 +2,16 @@ import fc from 'fast-check'
 import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { concat, fromHex, toHex, utf8 } from '../../verifier/protocol/bytes.js'
 import { FormatError } from '../../verifier/protocol/errors.js'
-import { importKeyPair, KEM_MLKEM768_X25519, KEM_X25519_HKDF_SHA256 } from '../../verifier/protocol/hpke.js'
+import { aead, importKeyPair, KEM_MLKEM768_X25519, KEM_X25519_HKDF_SHA256 } from '../../verifier/protocol/hpke.js'
 import {
   type OhttpForm,
   type OpenedRequest,
   openRequest,
   openResponse,
+  prepareSender,
   type RecipientKey,
   type SealedRequest,
+  sealPrepared,
   sealRequest,
   sealResponse,
 } from '../../verifier/protocol/ohttp.js'
@@ -94,7 +96,7 @@ describe.each<[string, OhttpForm, Exchange | undefined]>([
     const key = await recipient()
     const opened = await openRequest(streamOf(fromHex(vector.encapsulatedRequest)), () => key, form)
     const pieces = piecesOf(vector.responseBhttp, vector.responseChunkLengths)
-    const sealed = await collect(sealResponse(opened, pieces, fromHex(vector.responseNonce)))
+    const sealed = await collect(await sealResponse(opened, pieces, fromHex(vector.responseNonce)))
     expect(toHex(sealed)).toBe(vector.encapsulatedResponse)
   })
 
@@ -123,11 +125,45 @@ async function exchange(form: OhttpForm = 'chunked', to = key) {
 /** The response as its separate wire pieces: nonce, then one piece per chunk. */
 async function responsePieces(opened: OpenedRequest, pieces: readonly Uint8Array[]) {
   const wire: Uint8Array[] = []
-  for await (const piece of sealResponse(opened, streamOf(...pieces))) wire.push(piece)
-  return wire
+  for await (const piece of await sealResponse(opened, streamOf(...pieces))) wire.push(piece)
+  const [first = new Uint8Array(0), ...rest] = wire
+  const nonceBytes = aead(opened.suite.aeadId).Nk
+  return [first.subarray(0, nonceBytes), first.subarray(nonceBytes), ...rest]
 }
 
 const open = (sealed: SealedRequest, wire: readonly Uint8Array[]) => collect(openResponse(sealed, streamOf(...wire)))
+
+describe('a message at hand', () => {
+  it.each([
+    [0, [0]],
+    [1, [1]],
+    [16_384, [16_384]],
+    [16_385, [16_384, 1]],
+    [3 * 16_384, [16_384, 16_384, 16_384]],
+  ])('of %i bytes takes as few chunks as hold it, the last of them final', async (length, chunks) => {
+    const message = crypto.getRandomValues(new Uint8Array(length % 65_536))
+    const sealed = await sealPrepared(await prepareSender(key.configuration), message)
+    const framing = chunks.reduce((sum, _, i) => sum + 16 + (i === chunks.length - 1 ? 1 : 4), 0)
+    expect(sealed.body.length).toBe(7 + 32 + length + framing)
+    const opened = await openRequest(streamOf(sealed.body), () => key)
+    const pieces: number[] = []
+    const parts: Uint8Array[] = []
+    for await (const piece of opened.plaintext) {
+      pieces.push(piece.length)
+      parts.push(piece)
+    }
+    expect(pieces).toEqual(chunks.filter((size) => size > 0))
+    expect(concat(...parts)).toEqual(message)
+  })
+
+  it('is one chunk in the plain form too, and its answer opens', async () => {
+    const sealed = await sealPrepared(await prepareSender(key.configuration, 'plain'), utf8('question'))
+    const opened = await openRequest(streamOf(sealed.body), () => key, 'plain')
+    expect(await collect(opened.plaintext)).toEqual(utf8('question'))
+    const answer = await sealResponse(opened, streamOf(utf8('answer')))
+    expect(await collect(openResponse(sealed, answer))).toEqual(utf8('answer'))
+  })
+})
 
 describe('encapsulation', () => {
   it.each<[string, OhttpForm]>([

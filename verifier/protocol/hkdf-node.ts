@@ -2,6 +2,7 @@
  * HKDF-SHA256 (RFC 5869) by Node’s own HMAC, as the HPKE library calls it. The library’s own goes through WebCrypto, which takes
  * every hash of a hundred bytes to another thread and back. A test compares the bytes with @noble's.
  */
+import { concat } from './bytes.js'
 import type { NodeCrypto } from './node-crypto.js'
 
 const HASH_BYTES = 32
@@ -15,9 +16,9 @@ export interface Hkdf {
 }
 
 export function nodeHkdf(node: NodeCrypto): Hkdf {
-  const hmac = (key: Uint8Array, ...data: readonly Uint8Array[]): Uint8Array => {
+  const hmac = (key: Uint8Array, data: Uint8Array): Uint8Array => {
     const mac = node.createHmac('sha256', key)
-    for (const piece of data) mac.update(piece)
+    mac.update(data)
     return new Uint8Array(mac.digest())
   }
   return {
@@ -28,7 +29,7 @@ export function nodeHkdf(node: NodeCrypto): Hkdf {
       const out = new Uint8Array(length)
       let block: Uint8Array = new Uint8Array(0)
       for (let done = 0, counter = 1; done < length; done += HASH_BYTES, counter++) {
-        block = hmac(prk, block, info, Uint8Array.of(counter))
+        block = hmac(prk, concat(block, info, Uint8Array.of(counter)))
         out.set(block.subarray(0, length - done), done)
       }
       return out

@@ -8,6 +8,7 @@ export interface NodeCrypto {
   createPublicKey(
     key:
       | { key: Uint8Array; format: 'der'; type: 'spki' }
+      | { key: Uint8Array; format: 'raw-public'; asymmetricKeyType: 'x25519' }
       | { key: { kty: 'OKP'; crv: 'X25519'; x: string }; format: 'jwk' }
       | NodeKey,
   ): NodeKey

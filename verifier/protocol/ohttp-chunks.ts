@@ -21,15 +21,35 @@ const FINAL_AAD: Bytes = utf8('final')
 export type SealChunk = (aad: Uint8Array, plaintext: Uint8Array) => Promise<Bytes>
 export type OpenChunk = (aad: Uint8Array, ciphertext: Uint8Array) => Promise<Bytes>
 
-/** One chunk or more per source piece, then an empty final chunk. Empty source pieces are skipped. */
-export async function* sealChunks(plaintext: AsyncIterable<Uint8Array>, seal: SealChunk): AsyncGenerator<Bytes> {
+/**
+ * One chunk or more per source piece, then an empty final chunk. Empty source pieces are skipped. What goes ahead of the chunks goes
+ * with the first of them: a piece of its own would be a packet and a turn of the reader's.
+ */
+export async function* sealChunks(
+  ahead: Uint8Array,
+  plaintext: AsyncIterable<Uint8Array>,
+  seal: SealChunk,
+): AsyncGenerator<Bytes> {
+  let before = ahead
   for await (const piece of plaintext) {
     for (let start = 0; start < piece.length; start += MAX_PIECE_BYTES) {
       const sealed = await seal(NO_AAD, piece.subarray(start, start + MAX_PIECE_BYTES))
-      yield concat(encodeVarint(sealed.length), sealed)
+      yield concat(before, encodeVarint(sealed.length), sealed)
+      before = NO_AAD
     }
   }
-  yield concat(encodeVarint(0), await seal(FINAL_AAD, NO_AAD))
+  yield concat(before, encodeVarint(0), await seal(FINAL_AAD, NO_AAD))
+}
+
+/** A message at hand, in as few chunks as hold it: the last of them, most often the only one, is the final one. */
+export async function sealWhole(message: Uint8Array, seal: SealChunk): Promise<Bytes> {
+  const chunks: Uint8Array[] = []
+  let start = 0
+  for (; message.length - start > MAX_PIECE_BYTES; start += MAX_PIECE_BYTES) {
+    const sealed = await seal(NO_AAD, message.subarray(start, start + MAX_PIECE_BYTES))
+    chunks.push(encodeVarint(sealed.length), sealed)
+  }
+  return concat(...chunks, encodeVarint(0), await seal(FINAL_AAD, message.subarray(start)))
 }
 
 /**

@@ -21,9 +21,9 @@ import {
   setupBaseR,
   setupBaseS,
 } from './hpke.js'
-import { nonceSequence, openChunks, openOr, sealChunks } from './ohttp-chunks.js'
+import { nonceSequence, openChunks, openOr, sealChunks, sealWhole } from './ohttp-chunks.js'
 import { OhttpError } from './ohttp-errors.js'
-import { type KeyConfiguration, suiteOf } from './ohttp-keys.js'
+import { type KeyConfiguration, routingHint, suiteOf } from './ohttp-keys.js'
 import { StreamReader, streamOf, TruncatedError } from './streams.js'
 
 export type OhttpForm = 'chunked' | 'plain'
@@ -76,7 +76,14 @@ export async function sealRequest(
   plaintext: AsyncIterable<Uint8Array>,
   form: OhttpForm = 'chunked',
 ): Promise<SealedRequest> {
-  return sealPrepared(await prepareSender(configuration, form), plaintext)
+  const { header, context } = takeOut(await prepareSender(configuration, form))
+  const { enc, seal } = context
+
+  async function* body(): AsyncGenerator<Bytes> {
+    if (form === 'chunked') yield* sealChunks(concat(header, enc), plaintext, seal)
+    else yield concat(header, enc, await seal(EMPTY, await wholePlain(plaintext)))
+  }
+  return { ...requestContext(form, suiteOf(configuration), enc, context.export), body: body() }
 }
 
 /**
@@ -86,6 +93,8 @@ export async function sealRequest(
 export interface PreparedSender {
   readonly configuration: KeyConfiguration
   readonly form: OhttpForm
+  /** The routing hint of its key. */
+  readonly hint: string
 }
 
 const prepared = new WeakMap<PreparedSender, { readonly header: Bytes; readonly context: SenderContext }>()
@@ -97,27 +106,35 @@ export async function prepareSender(
 ): Promise<PreparedSender> {
   const suite = suiteOf(configuration)
   const header = encodeHeader({ keyId: configuration.keyId, ...suite })
-  const sender: PreparedSender = { configuration, form }
+  const sender: PreparedSender = { configuration, form, hint: routingHint(configuration.encoded) }
   const context = await setupBaseS(suite, configuration.publicKey, infoOf(form, header))
   prepared.set(sender, { header, context })
   return sender
 }
 
-/** As `sealRequest`, for the key it was prepared for. @throws TypeError the second time: two requests would share their keys. */
-export function sealPrepared(sender: PreparedSender, plaintext: AsyncIterable<Uint8Array>): SealedRequest {
+/** A request that was at hand when it was sealed. */
+export interface SealedMessage extends RequestContext {
+  /** The whole encapsulated request. */
+  readonly body: Bytes
+}
+
+/** Seals one message to the key it was prepared for. @throws TypeError the second time: two requests would share their keys. */
+export async function sealPrepared(sender: PreparedSender, message: Uint8Array): Promise<SealedMessage> {
+  const { header, context } = takeOut(sender)
+  const { configuration, form } = sender
+  const { enc, seal } = context
+  const sealed = await (form === 'chunked' ? sealWhole(message, seal) : seal(EMPTY, message))
+  return {
+    ...requestContext(form, suiteOf(configuration), enc, context.export),
+    body: concat(header, enc, sealed),
+  }
+}
+
+function takeOut(sender: PreparedSender): { readonly header: Bytes; readonly context: SenderContext } {
   const made = prepared.get(sender)
   if (made === undefined) throw new TypeError('a prepared sender seals one request')
   prepared.delete(sender)
-  const { configuration, form } = sender
-  const { header, context } = made
-  const { enc, seal } = context
-
-  async function* body(): AsyncGenerator<Bytes> {
-    yield concat(header, enc)
-    if (form === 'chunked') yield* sealChunks(plaintext, seal)
-    else yield await seal(EMPTY, await wholePlain(plaintext))
-  }
-  return { ...requestContext(form, suiteOf(configuration), enc, context.export), body: body() }
+  return made
 }
 
 /**
@@ -160,26 +177,26 @@ export async function openRequest(
  * Seals Binary HTTP as the response to an opened request. `responseNonce` is for published vectors only; a nonce used
  * twice for one request repeats its keystream and gives the answer away.
  */
-export async function* sealResponse(
+export async function sealResponse(
   request: OpenedRequest,
   plaintext: AsyncIterable<Uint8Array>,
   responseNonce?: Uint8Array,
-): AsyncGenerator<Bytes> {
+): Promise<AsyncGenerator<Bytes>> {
   const size = responseNonceBytes(request.suite)
   const nonce = new Uint8Array(responseNonce ?? crypto.getRandomValues(new Uint8Array(size)))
   if (nonce.length !== size) throw new RangeError(`response nonce: expected ${size} bytes, got ${nonce.length}`)
   const keys = await responseKeys(request, nonce)
-  yield nonce
   const seal = (aad: Uint8Array, piece: Uint8Array) => keys.aead.seal(keys.key, keys.nextNonce(), aad, piece)
-  if (request.form === 'chunked') yield* sealChunks(plaintext, seal)
-  else yield await seal(EMPTY, await wholePlain(plaintext))
+  return request.form === 'chunked'
+    ? sealChunks(nonce, plaintext, seal)
+    : streamOf(concat(nonce, await seal(EMPTY, await wholePlain(plaintext))))
 }
 
 /**
  * Opens the response to a sealed request. Ending normally proves it whole, in order, and this request's own.
  * @throws FormatError on malformed framing, TruncatedError without the final chunk, OhttpError `ohttp.open`.
  */
-export async function* openResponse(request: SealedRequest, source: AsyncIterable<Uint8Array>): AsyncGenerator<Bytes> {
+export async function* openResponse(request: RequestContext, source: AsyncIterable<Uint8Array>): AsyncGenerator<Bytes> {
   const reader = new StreamReader(source, 'encapsulated response')
   try {
     const keys = await responseKeys(request, await reader.take(responseNonceBytes(request.suite)))

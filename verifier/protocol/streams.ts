@@ -116,11 +116,12 @@ export async function* streamOf(...pieces: readonly Uint8Array[]): AsyncGenerato
 
 /**
  * The pieces of a web stream (or none); leaving the loop early cancels it. An aborted signal cancels it too, even while
- * a read is waiting, and the loop then throws the signal's reason.
+ * a read is waiting, and the loop then throws the signal's reason. `failed` makes the error to throw when the stream fails.
  */
 export async function* fromReadable(
   stream: ReadableStream<Uint8Array> | null,
   signal?: AbortSignal,
+  failed: (error: unknown) => unknown = (error) => error,
 ): AsyncGenerator<Bytes> {
   signal?.throwIfAborted()
   if (stream === null) return
@@ -130,7 +131,9 @@ export async function* fromReadable(
   let finished = false
   try {
     for (;;) {
-      const { done, value } = await reader.read()
+      const { done, value } = await reader.read().catch((error: unknown) => {
+        throw failed(error)
+      })
       signal?.throwIfAborted()
       if (done) break
       yield toBytes(value)
@@ -144,24 +147,34 @@ export async function* fromReadable(
   }
 }
 
-/**
- * A web stream that asks for one piece at a time, so nothing is produced ahead of the reader. `onCancel` runs first
- * when the reader goes away, because a generator waiting on its source cannot be told to return until it wakes.
- */
-export function toReadable(
-  pieces: AsyncIterable<Uint8Array>,
-  onCancel?: (reason: unknown) => void,
-): ReadableStream<Bytes> {
+/** How a web stream made of pieces ends; one of them runs, unless nobody reads it to its end. */
+export interface ReadableEnd {
+  /** When the reader goes away, ahead of everything: a generator waiting on its source cannot be told to return until it wakes. */
+  readonly cancelled?: (reason: unknown) => void
+  /** When the pieces have ended. */
+  readonly ended?: () => void
+  /** When they failed: returns what the stream fails with, or undefined to let it just end. Default: it fails with the same. */
+  readonly failed?: (error: unknown) => unknown
+}
+
+/** A web stream that asks for one piece at a time, so nothing is produced ahead of the reader. */
+export function toReadable(pieces: AsyncIterable<Uint8Array>, end: ReadableEnd = {}): ReadableStream<Bytes> {
   const iterator = pieces[Symbol.asyncIterator]()
   return new ReadableStream<Bytes>(
     {
       async pull(controller) {
-        const next = await iterator.next()
-        if (next.done === true) controller.close()
-        else controller.enqueue(toBytes(next.value))
+        try {
+          const next = await iterator.next()
+          if (next.done !== true) return controller.enqueue(toBytes(next.value))
+        } catch (error) {
+          const failure = end.failed === undefined ? error : end.failed(error)
+          return failure === undefined ? controller.close() : controller.error(failure)
+        }
+        end.ended?.()
+        controller.close()
       },
       async cancel(reason) {
-        onCancel?.(reason)
+        end.cancelled?.(reason)
         await iterator.return?.()
       },
     },

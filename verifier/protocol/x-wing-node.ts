@@ -26,15 +26,25 @@ export function nodePrimitives<KemKey>(node: NodeCrypto, mlKem: MlKem<KemKey>): 
 }
 
 function x25519(node: NodeCrypto): Curve<NodeKey> {
+  const raw = (key: Uint8Array): NodeKey =>
+    node.createPublicKey({ key, format: 'raw-public', asymmetricKeyType: 'x25519' })
+  // Where it knows no raw keys, which it reads fastest: a JWK, which it reads many times faster than DER.
+  const jwk = (key: Uint8Array): NodeKey =>
+    node.createPublicKey({ key: { kty: 'OKP', crv: 'X25519', x: toBase64Url(key) }, format: 'jwk' })
+  const publicKey = readsRawKeys(raw) ? raw : jwk
   return {
     privateKey: (raw) =>
       node.createPrivateKey({ key: concat(fromHex(DER.x25519Private), raw), format: 'der', type: 'pkcs8' }),
     publicOf: (key) => toBytes(node.createPublicKey(key).export({ format: 'der', type: 'spki' }).subarray(-32)),
-    // A JWK, which Node reads many times faster than DER.
-    agree: (privateKey, raw) => {
-      const key = { kty: 'OKP', crv: 'X25519', x: toBase64Url(raw) } as const
-      return node.diffieHellman({ privateKey, publicKey: node.createPublicKey({ key, format: 'jwk' }) })
-    },
+    agree: (privateKey, raw) => node.diffieHellman({ privateKey, publicKey: publicKey(raw) }),
+  }
+}
+
+function readsRawKeys(read: (key: Uint8Array) => NodeKey): boolean {
+  try {
+    return read(new Uint8Array(32).fill(9)) !== undefined
+  } catch {
+    return false
   }
 }
 

@@ -9,7 +9,7 @@
  * wanted for, in the place of the last. Refused: any other, and weights in files that the manifest does not list.
  */
 import { EngineError } from './errors.js'
-import { readGraphFacts, type TensorFacts } from './onnx/graph-facts.js'
+import { type GraphFacts, readGraphFacts, type TensorFacts } from './onnx/graph-facts.js'
 import { fileByRole, type ModelPackage } from './package.js'
 
 export type CacheType = 'float32' | 'float16' | 'int8'
@@ -87,8 +87,9 @@ const INVARIANT: ReadonlySet<string> = new Set([
 /** @throws EngineError `package.unusable`. */
 export function inspectGraph(modelPackage: ModelPackage): DecoderGraph {
   const facts = readGraphFacts(fileByRole(modelPackage, 'graph'))
-  const { layers, vocabularySize } = modelPackage.manifest.architecture
+  const { layers, vocabularySize, contextLength } = modelPackage.manifest.architecture
   expectWeights(modelPackage, facts.weightFiles)
+  expectPositions(facts, contextLength)
   const caches = Array.from({ length: layers }, (_, layer) => cacheNames(layer)).flat()
   const positions = facts.inputs.find(({ name }) => name === LOGIT_POSITIONS)
   const picked = positions === undefined ? [] : [LOGIT_POSITIONS]
@@ -114,11 +115,13 @@ export function inspectGraph(modelPackage: ModelPackage): DecoderGraph {
     }
   }
   if (cacheType === undefined) throw unusable('the graph keeps no keys and values')
-  const logits = facts.outputs.find(({ name }) => name === 'logits')?.shape
-  if (positions !== undefined && typeof logits?.at(-2) !== 'string') {
+  const given = facts.outputs.find(({ name }) => name === 'logits')
+  if (given?.elementType !== FLOAT) throw unusable('expected logits in fp32')
+  const logits = given.shape
+  if (positions !== undefined && typeof logits.at(-2) !== 'string') {
     throw unusable(`expected logits for as many positions as ${LOGIT_POSITIONS} has`)
   }
-  const declared = logits?.at(-1)
+  const declared = logits.at(-1)
   if (declared !== vocabularySize) {
     throw unusable(`expected logits for the ${vocabularySize} tokens of the manifest, got ${declared ?? 'none'}`)
   }
@@ -161,6 +164,17 @@ function expectWeights({ manifest }: ModelPackage, named: ReadonlySet<string>): 
     throw unusable('the graph keeps weights in a file that the manifest does not list as weights')
   const idle = listed.find((path) => !named.has(path))
   if (idle !== undefined) throw unusable(`${idle}: listed as weights, but the graph does not use it`)
+}
+
+/** Behind the last row of its tables a run would fail, and with it whatever else it computes. */
+function expectPositions({ tensors, rotaryTables }: GraphFacts, contextLength: number): void {
+  for (const table of rotaryTables) {
+    const rows = tensors.find(({ name }) => name === table)?.shape[0]
+    if (rows === undefined) throw unusable('expected the tables of rotary positions to be weights of the graph')
+    if (rows < contextLength) {
+      throw unusable(`the graph has rotary positions for ${rows} tokens, and the manifest says ${contextLength}`)
+    }
+  }
 }
 
 function expectNames(kind: string, actual: readonly TensorFacts[], expected: readonly string[]): void {

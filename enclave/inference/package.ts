@@ -8,7 +8,8 @@
  * A manifest is not a trust anchor. What makes a package trustworthy is that its digests are part of the attested statement.
  */
 import { createHash } from 'node:crypto'
-import { type FileHandle, open, readdir } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { type FileHandle, open, readdir, stat } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { type Bytes, fromHex, fromUtf8, toHex } from '../../verifier/protocol/bytes.js'
 import { encodeCbor } from '../../verifier/protocol/cbor.js'
@@ -41,6 +42,9 @@ export interface ModelFile {
   /** SHA-256, 64 lower-case hexadecimal digits. */
   readonly sha256: string
 }
+
+/** What a model may have at most, in a manifest and in what is imported: beyond it something else is wrong. */
+export const MODEL_LIMITS = { layers: 512, size: 2 ** 20, vocabulary: 2 ** 21, context: 2 ** 24 } as const
 
 const FAMILIES = ['llama', 'mistral', 'qwen2', 'qwen3'] as const
 export type ModelFamily = (typeof FAMILIES)[number]
@@ -264,14 +268,17 @@ export async function expectThere(directory: string, path: string): Promise<void
 }
 
 async function openRegular(directory: string, path: string): Promise<FileHandle> {
-  let handle: FileHandle
+  let handle: FileHandle | undefined
   try {
-    handle = await open(join(directory, path), 'r')
+    // Looked at before it is opened, and opened without waiting: a pipe would wait for its writer, and a device may act.
+    if ((await stat(join(directory, path))).isFile()) {
+      handle = await open(join(directory, path), constants.O_RDONLY | constants.O_NONBLOCK)
+      if ((await handle.stat()).isFile()) return handle
+    }
   } catch (cause) {
     throw new EngineError('package.missing', `${path}: cannot be opened`, { cause })
   }
-  if ((await handle.stat()).isFile()) return handle
-  await handle.close()
+  await handle?.close()
   throw new EngineError('package.missing', `${path}: expected a regular file`)
 }
 
@@ -308,7 +315,7 @@ export function parseManifest(value: unknown): ModelManifest {
     'contextLength',
     'eosTokenIds',
   ])
-  const vocabularySize = positive(architecture['vocabularySize'], 'vocabularySize')
+  const vocabularySize = positive(architecture['vocabularySize'], 'vocabularySize', MODEL_LIMITS.vocabulary)
   return {
     schema: oneOf(manifest['schema'], 'schema', [MODEL_SCHEMA]),
     id: text(manifest['id'], 'id', /^[a-z0-9][a-z0-9._-]{0,99}$/),
@@ -317,10 +324,10 @@ export function parseManifest(value: unknown): ModelManifest {
     architecture: {
       family: oneOf(architecture['family'], 'family', FAMILIES),
       parameters: positive(architecture['parameters'], 'parameters'),
-      layers: positive(architecture['layers'], 'layers'),
-      hiddenSize: positive(architecture['hiddenSize'], 'hiddenSize'),
+      layers: positive(architecture['layers'], 'layers', MODEL_LIMITS.layers),
+      hiddenSize: positive(architecture['hiddenSize'], 'hiddenSize', MODEL_LIMITS.size),
       vocabularySize,
-      contextLength: positive(architecture['contextLength'], 'contextLength'),
+      contextLength: positive(architecture['contextLength'], 'contextLength', MODEL_LIMITS.context),
       eosTokenIds: parseTokenIds(architecture['eosTokenIds'], vocabularySize),
     },
     determinism: oneOf(manifest['determinism'], 'determinism', ['batch-invariant', 'single']),
@@ -402,7 +409,7 @@ function text(value: unknown, what: string, pattern: RegExp): string {
   throw new EngineError('package.manifest', `${what}: expected text matching ${pattern.source}`)
 }
 
-function positive(value: unknown, what: string): number {
-  if (typeof value === 'number' && Number.isSafeInteger(value) && value > 0) return value
-  throw new EngineError('package.manifest', `${what}: expected a positive integer`)
+function positive(value: unknown, what: string, most: number = Number.MAX_SAFE_INTEGER): number {
+  if (typeof value === 'number' && Number.isSafeInteger(value) && value > 0 && value <= most) return value
+  throw new EngineError('package.manifest', `${what}: expected an integer from 1 to ${most}`)
 }

@@ -6,6 +6,7 @@ import { fromUtf8, utf8 } from '../../verifier/protocol/bytes.js'
 import { EngineError } from './errors.js'
 import { createVocabulary, tokenBytes, type Vocabulary } from './grammar/vocabulary.js'
 import { fileBytes, type ModelPackage } from './package.js'
+import { checkTokenizer } from './tokenizer-check.js'
 
 export interface TextTokenizer {
   /** Token ids. Control tokens spelled out in `text` become control tokens: see `chat.ts` for text that is not ours. */
@@ -28,16 +29,20 @@ export interface TextTokenizer {
 export function createTokenizer(modelPackage: ModelPackage): TextTokenizer {
   const config = parseJson(modelPackage, 'tokenizer_config.json')
   const definition = parseJson(modelPackage, 'tokenizer.json')
+  checkTokenizer(definition, modelPackage.manifest.architecture)
   const tokenizer = construct(definition, config)
   const added = [...tokenizer.get_added_tokens_decoder().values()]
   const controlTokens = added.filter((token) => token.special).map((token) => token.content)
   if (controlTokens.some((token) => [...token].length < 2)) {
     throw new EngineError('package.unusable', 'a control token of one character cannot be told from text')
   }
-  const decodeWith = (tokenIds: readonly number[], skipControl: boolean): string =>
-    tokenIds.length === 0
+  const decodeWith = (tokenIds: readonly number[], skipControl: boolean): string => {
+    // A model may have more tokens than its tokenizer, and choose one of those: they write nothing.
+    const known = tokenIds.filter((id) => tokenizer.id_to_token(id) !== undefined)
+    return known.length === 0
       ? ''
-      : tokenizer.decode([...tokenIds], { skip_special_tokens: skipControl, clean_up_tokenization_spaces: false })
+      : tokenizer.decode(known, { skip_special_tokens: skipControl, clean_up_tokenization_spaces: false })
+  }
 
   return {
     encode: (text) => tokenizer.encode(text, { add_special_tokens: false }).ids,

@@ -1,5 +1,5 @@
 /**
- * A trial at start-up: does a row's outcome depend on its neighbours, on how its prompt was cut, or on an earlier prompt's
+ * Trials at start-up. First: are there numbers at all, rather than what overflow leaves? Then: does a row's outcome depend on its neighbours, on how its prompt was cut, or on an earlier prompt's
  * beginning being gone on with, or an answer verified several tokens at once? Operators are judged
  * by name before (`graph.ts`); this notices what a name does not tell, such as another processor's kernels.
  */
@@ -8,6 +8,23 @@ import type { Decoder } from './decoder.js'
 const PROMPT_TOKENS = 23
 const CUT = 9
 const VERIFIED = 14
+
+/**
+ * Whether a prompt's run and an answer's both give logits that are finite and not all one, over the first and the last token of
+ * the vocabulary. Leaves the decoder empty.
+ */
+export async function givesLogits(decoder: Decoder, vocabularySize: number): Promise<boolean> {
+  const [first, ...rest] = [0, vocabularySize - 1].slice(0, Math.max(1, decoder.slotTokens - 1))
+  const prefilled = tellsTokens(await decoder.prefill(0, [first ?? 0, ...rest]))
+  const [row] = decoder.slotTokens > 1 + rest.length ? await decoder.decode([{ slot: 0, tokenId: 0 }]) : []
+  const decoded = row === undefined || tellsTokens(row)
+  await decoder.clear(0)
+  return prefilled && decoded
+}
+
+function tellsTokens(logits: Float32Array): boolean {
+  return logits.every(Number.isFinite) && (logits.length < 2 || logits.some((logit) => logit !== logits[0]))
+}
 
 /** Whether every bit was the same. Leaves the decoder empty. With one slot there is nothing to depend on but the cut. */
 export async function rowsAreIndependent(decoder: Decoder, vocabularySize: number): Promise<boolean> {

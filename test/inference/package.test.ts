@@ -1,8 +1,10 @@
 /** A package is accepted only as its manifest describes it, byte for byte. */
+import { spawnSync } from 'node:child_process'
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { inspectGraph } from '../../enclave/inference/graph.js'
 import { createOrtEngine } from '../../enclave/inference/ort/engine.js'
 import {
   computeWeightsRoot,
@@ -11,6 +13,7 @@ import {
   modelClaims,
   parseManifest,
 } from '../../enclave/inference/package.js'
+import { createTokenizer } from '../../enclave/inference/tokenizer.js'
 import { toHex } from '../../verifier/protocol/bytes.js'
 import { encodeCbor } from '../../verifier/protocol/cbor.js'
 import { sha256 } from '../../verifier/protocol/hash.js'
@@ -113,6 +116,14 @@ describe('tampering', () => {
     await expect(loadModelPackage(directory)).rejects.toThrowError(hasCode('package.missing'))
   })
 
+  it.skipIf(process.platform === 'win32')('a pipe in the place of a file, which nobody waits for', async () => {
+    for (const name of ['model.onnx', 'manifest.json']) {
+      await rm(join(directory, name))
+      expect(spawnSync('mkfifo', [join(directory, name)]).status).toBe(0)
+      await expect(loadModelPackage(directory)).rejects.toThrowError(hasCode('package.missing'))
+    }
+  })
+
   it('no manifest, no JSON, or a huge one', async () => {
     await writeFile(join(directory, 'manifest.json'), '{')
     await expect(loadModelPackage(directory)).rejects.toThrowError(hasCode('package.manifest'))
@@ -155,6 +166,10 @@ describe('tampering', () => {
     ['upper-case digits', (m) => (m.files[0].sha256 = 'A'.repeat(64))],
     ['a negative size', (m) => (m.files[0].size = -1)],
     ['no layers', (m) => (m.architecture.layers = 0)],
+    ['layers beyond reason', (m) => (m.architecture.layers = 2 ** 20)],
+    ['a hidden size beyond reason', (m) => (m.architecture.hiddenSize = 2 ** 30)],
+    ['a vocabulary beyond reason', (m) => (m.architecture.vocabularySize = 2 ** 40)],
+    ['a context beyond reason', (m) => (m.architecture.contextLength = 2 ** 52)],
     ['no end token', (m) => (m.architecture.eosTokenIds = [])],
     ['an end token outside the vocabulary', (m) => (m.architecture.eosTokenIds = [1024])],
     ['files out of order', (m) => m.files.reverse()],
@@ -174,7 +189,7 @@ describe('tampering', () => {
   })
 })
 
-describe('a package that is intact but unusable', () => {
+describe('a package that is intact but unusable (P-8.12)', () => {
   const replaceWith = async (path: string, content: string | Buffer): Promise<void> => {
     const bytes = Buffer.from(content)
     await writeFile(join(directory, path), bytes)
@@ -193,6 +208,80 @@ describe('a package that is intact but unusable', () => {
   ])('%s holding %j', async (path, content) => {
     await replaceWith(path, content)
     const modelPackage = await loadModelPackage(directory)
+    await expect(createOrtEngine(modelPackage)).rejects.toThrowError(hasCode('package.unusable'))
+  })
+
+  const rewriteTokenizer = async (change: (definition: Loose) => void): Promise<void> => {
+    const definition = JSON.parse(await readFile(join(PACKAGE_DIRECTORY, 'tokenizer.json'), 'utf8'))
+    change(definition)
+    await replaceWith('tokenizer.json', JSON.stringify(definition))
+  }
+  const shifted = (vocab: Record<string, number>, by: number): Record<string, number> =>
+    Object.fromEntries(Object.entries(vocab).map(([token, id]) => [token, id + by]))
+
+  it.each<[string, (definition: Loose) => void, RegExp]>([
+    ['tokens the model does not have', (d) => (d.model.vocab = shifted(d.model.vocab, 100_000)), /from 0 to 1023, got/],
+    ['a token of a negative number', (d) => (d.model.vocab['x x'] = -1), /"x x": expected a number.* got -1/],
+    ['a token of a broken number', (d) => (d.model.vocab['x x'] = 1.5), /got 1.5/],
+    ['a token without a number', (d) => (d.model.vocab['x x'] = null), /got null/],
+    ['two tokens of one number', (d) => (d.model.vocab['x x'] = 700), /are both token 700/],
+    ['a model of another kind', (d) => (d.model.type = 'WordPiece'), /expected BPE or Unigram, got "WordPiece"/],
+    ['a model of no kind', (d) => delete d.model.type, /expected BPE or Unigram, got none/],
+    ['a model that is a list', (d) => (d.model = []), /model: expected an object/],
+    ['words in a list', (d) => (d.model.vocab = []), /vocab: expected an object/],
+    ['pieces that are no list', (d) => (d.model.type = 'Unigram'), /vocab: expected a list/],
+    ['pieces without scores', (d) => (d.model = { type: 'Unigram', vocab: [['a']] }), /texts with their scores/],
+    ['an added token outside the model', (d) => d.added_tokens.push({ id: 1024, content: '<|x|>' }), /got 1024/],
+    ['an added token of no text', (d) => (d.added_tokens[0].content = ''), /content that is not empty/],
+    ['an added token of two numbers', (d) => (d.added_tokens[1].id = 1000), /two numbers/],
+    ['an added token over another', (d) => (d.added_tokens[0].content = 'x x'), /are both token 0/],
+    ['added tokens that are no list', (d) => delete d.added_tokens, /added_tokens: expected a list/],
+    ['an unknown token for what is unknown', (d) => (d.model.unk_token = 'x x'), /unknown text is no token/],
+  ])('a tokenizer with %s', async (_, change, message) => {
+    await rewriteTokenizer(change)
+    const modelPackage = await loadModelPackage(directory)
+    expect(() => createTokenizer(modelPackage)).toThrowError(hasCode('package.unusable'))
+    expect(() => createTokenizer(modelPackage)).toThrowError(message)
+  })
+
+  it('a tokenizer without the token that ends answers', async () => {
+    await rewriteTokenizer(({ model, added_tokens }) => {
+      const end = added_tokens.pop()
+      delete model.vocab[end.content]
+    })
+    await rewriteManifest((manifest) => {
+      manifest.architecture.eosTokenIds = [2]
+    })
+    const modelPackage = await loadModelPackage(directory)
+    expect(() => createTokenizer(modelPackage)).toThrowError(/ends answers with token 2/)
+  })
+
+  it('a tokenizer of fewer tokens than the model is taken; the others write nothing', async () => {
+    await rewriteTokenizer(({ model }) => {
+      model.byte_fallback = true
+      for (const [token, id] of Object.entries(model.vocab)) if (id === 1023) delete model.vocab[token]
+    })
+    const tokenizer = createTokenizer(await loadModelPackage(directory))
+    expect([tokenizer.decode([1023]), tokenizer.spell(1023)]).toEqual(['', ''])
+    const hello = tokenizer.encode('Hello')
+    expect(tokenizer.decode([1023, ...hello, 1023])).toBe('Hello')
+  })
+
+  it.each([
+    ['that refuses every chat', "{{ raise_exception('no') }}"],
+    ['that writes nothing', '{# nothing #}'],
+  ])('a template %s', async (_, template) => {
+    await replaceWith('chat_template.jinja', template)
+    const modelPackage = await loadModelPackage(directory)
+    await expect(createOrtEngine(modelPackage)).rejects.toThrowError(hasCode('package.unusable'))
+  })
+
+  it('a context longer than the graph has rotary positions for', async () => {
+    await rewriteManifest((manifest) => {
+      manifest.architecture.contextLength += 1
+    })
+    const modelPackage = await loadModelPackage(directory)
+    expect(() => inspectGraph(modelPackage)).toThrowError(/rotary positions for \d+ tokens/)
     await expect(createOrtEngine(modelPackage)).rejects.toThrowError(hasCode('package.unusable'))
   })
 

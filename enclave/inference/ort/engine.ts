@@ -8,6 +8,7 @@
 import { availableParallelism, totalmem } from 'node:os'
 import { startAnswer } from '../answer.js'
 import { createChatEncoder } from '../chat.js'
+import { expectChats } from '../chat-trial.js'
 import type { Decoder } from '../decoder.js'
 import { DEFAULT_DEVICE, type Device } from '../device.js'
 import { embedText } from '../embedding.js'
@@ -15,11 +16,12 @@ import type { EmbedOptions, Engine, EngineEvent, EngineInfo } from '../engine.js
 import { ContextOverflowError, closedError, EngineError } from '../errors.js'
 import { createMatcherFactory } from '../grammar/matcher.js'
 import { CACHE_ELEMENT_BYTES, type DecoderGraph, inspectGraph } from '../graph.js'
+import { checkWeights } from '../onnx/weights-check.js'
 import { checkOptions } from '../options.js'
 import type { ModelManifest, ModelPackage } from '../package.js'
 import { createScheduler } from '../scheduler.js'
 import { createTokenizer } from '../tokenizer.js'
-import { rowsAreIndependent } from '../trial.js'
+import { givesLogits, rowsAreIndependent } from '../trial.js'
 import { findDeviceLibrary } from './device-library.js'
 import { createNativeDecoder, type DecoderOptions, nativeRuntime } from './native-decoder.js'
 import { providerFor } from './provider.js'
@@ -60,6 +62,7 @@ export async function createOrtEngine(modelPackage: ModelPackage, options: OrtEn
   const { vocabularySize, eosTokenIds } = manifest.architecture
   const tokenizer = createTokenizer(modelPackage)
   const encoder = createChatEncoder(modelPackage, tokenizer)
+  expectChats(encoder, vocabularySize)
   const { decoder, determinism } = await createDecoder(modelPackage, options)
   const contextLength = decoder.slotTokens
   const matchers = tokenizer.vocabulary && createMatcherFactory(tokenizer.vocabulary)
@@ -134,24 +137,26 @@ export async function createDecoder(
 ): Promise<{ readonly decoder: Decoder; readonly determinism: EngineInfo['determinism'] }> {
   const { device = DEFAULT_DEVICE } = options
   const graph = inspectGraph(modelPackage)
+  checkWeights(modelPackage)
   const shared = modelPackage.manifest.determinism === 'batch-invariant' && graph.determinism === 'batch-invariant'
   const { slots, slotTokens } = slotsFor(graph, modelPackage.manifest.architecture.contextLength, options)
-  const load = (maxRows: number): Promise<Decoder> =>
-    loadDecoder(modelPackage, options, {
+  const load = async (maxRows: number): Promise<Decoder> => {
+    const decoder = await loadDecoder(modelPackage, options, {
       graph,
       threads: options.threads ?? availableParallelism(),
       slots,
       slotTokens,
       maxRows,
     })
-  if (device !== 'cpu') {
-    // Rows of one run may share it where no operator carries anything from one to another, only not to the last bit.
-    const decoder = await load(shared && providerFor(device)?.addressable === true ? slots : 1)
-    await expectNumbers(decoder).catch(async (error: unknown) => {
+    await expectLogits(decoder, graph, device).catch(async (error: unknown) => {
       await decoder.close()
       throw error
     })
-    return { decoder, determinism: 'none' }
+    return decoder
+  }
+  if (device !== 'cpu') {
+    // Rows of one run may share it where no operator carries anything from one to another, only not to the last bit.
+    return { decoder: await load(shared && providerFor(device)?.addressable === true ? slots : 1), determinism: 'none' }
   }
   if (!shared) return { decoder: await load(1), determinism: 'single' }
   const decoder = await load(slots)
@@ -199,14 +204,15 @@ function expectComputable({ cacheType }: DecoderGraph, device: Exclude<Device, '
   }
 }
 
-/** One step of either kind: a device that computes wrongly does so at once. @throws EngineError `device.unavailable`. */
-async function expectNumbers(decoder: Decoder): Promise<void> {
-  const prefilled = (await decoder.prefill(0, [0, 0])).every(Number.isFinite)
-  const [decoded] = await decoder.decode([{ slot: 0, tokenId: 0 }])
-  if (!prefilled || decoded?.every(Number.isFinite) !== true) {
-    throw new EngineError('device.unavailable', 'the device computes no numbers from this package')
-  }
-  await decoder.clear(0)
+/**
+ * One step of either kind: a device that computes wrongly does so at once, and so do weights that overflow.
+ * @throws EngineError `package.unusable` or `device.unavailable`.
+ */
+async function expectLogits(decoder: Decoder, { vocabularySize }: DecoderGraph, device: Device): Promise<void> {
+  if (await givesLogits(decoder, vocabularySize)) return
+  throw device === 'cpu'
+    ? new EngineError('package.unusable', 'the graph computes no logits from its weights: not finite, or all the same')
+    : new EngineError('device.unavailable', 'the device computes no logits from this package')
 }
 
 /** As many slots of the whole context as the memory holds; one shorter slot where not even one fits. */

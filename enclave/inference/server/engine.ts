@@ -9,6 +9,7 @@
 import { createHmac, randomBytes } from 'node:crypto'
 import * as v from 'valibot'
 import { asOpenAIMessage, createChatEncoder } from '../chat.js'
+import { expectChats } from '../chat-trial.js'
 import type { Chat, ChatMessage, EmbedOptions, Engine, EngineEvent, GenerateOptions } from '../engine.js'
 import { ContextOverflowError, closedError, EngineError, OverloadedError } from '../errors.js'
 import type { Tool } from '../grammar/answers.js'
@@ -35,9 +36,10 @@ export interface RunningServer {
 export function createServerEngine(modelPackage: ModelPackage, server: RunningServer): Engine {
   const { manifest } = modelPackage
   const { config } = server
-  const { contextLength, hiddenSize } = manifest.architecture
+  const { contextLength, hiddenSize, vocabularySize } = manifest.architecture
   const tokenizer = createTokenizer(modelPackage)
   const encoder = createChatEncoder(modelPackage, tokenizer)
+  expectChats(encoder, vocabularySize)
   /** What a session's prompts are reused under, where the server reuses any: drawn here, so that no client can choose it. */
   const secret = randomBytes(32)
   let closed = false

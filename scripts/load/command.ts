@@ -1,5 +1,6 @@
 /** `subrosa bench`: what readers of a model see as more of them come. */
-import { readFile, writeFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { open, readFile, rm, writeFile } from 'node:fs/promises'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { refuseUnsafe } from '../../client/prompt-safety.js'
 import { connect } from '../../client/session.js'
@@ -42,6 +43,7 @@ export function registerBench(program: Command, { stdout }: { readonly stdout: N
     .option('--json', 'print one JSON object')
     .option('--verbose', 'show the stack of an unexpected error')
     .action(async (url: string | undefined, flags: BenchFlags) => {
+      if (flags.svg !== undefined) await expectWritable(flags.svg)
       const target = url === undefined ? await localTarget(flags) : await remoteTarget(url, flags)
       try {
         await run(target, flags, (text) => void stdout.write(`${text}\n`))
@@ -122,6 +124,17 @@ async function readServer(path: string): Promise<unknown> {
     return JSON.parse(await readFile(path, 'utf8'))
   } catch (cause) {
     throw new SubrosaError('file.unreadable', `--server: expected a JSON file that can be read, ${path}`, { cause })
+  }
+}
+
+/** Before minutes of measuring. Leaves what is there as it is. @throws SubrosaError `file.unwritable`. */
+async function expectWritable(path: string): Promise<void> {
+  const before = existsSync(path)
+  try {
+    await (await open(path, 'a')).close()
+    if (!before) await rm(path)
+  } catch (cause) {
+    throw new SubrosaError('file.unwritable', `--svg: cannot write ${path}`, { cause })
   }
 }
 

@@ -3,7 +3,6 @@ import { type Command, Option } from 'commander'
 import { inspectGraph } from '../../enclave/inference/graph.js'
 import { createOrtEngine } from '../../enclave/inference/ort/engine.js'
 import {
-  checkModelFolder,
   computeWeightsRoot,
   loadManifest,
   loadModelPackage,
@@ -12,9 +11,10 @@ import {
 } from '../../enclave/inference/package.js'
 import { toHex } from '../../verifier/protocol/bytes.js'
 import { SubrosaError } from '../../verifier/protocol/errors.js'
+import { printable } from '../../verifier/text.js'
 import { fetchSmolLm2 } from './fetch.js'
 import { FORMATS, type Format } from './formats.js'
-import { type Imported, importModel } from './import.js'
+import { checkOriginal, type Imported, importModel } from './import.js'
 
 interface ImportFlags {
   readonly out: string
@@ -106,7 +106,7 @@ function graphOf(modelPackage: ModelPackage): string {
 }
 
 async function verifyOriginal(directory: string): Promise<readonly string[]> {
-  const { manifest } = await checkModelFolder(directory)
+  const manifest = await checkOriginal(directory)
   return [
     `${manifest.id}: every file is as listed, and no other is there; for a server (serve --server)`,
     `  weights digest  ${toHex(computeWeightsRoot(manifest))}`,
@@ -157,7 +157,7 @@ async function guarded(command: string, run: () => Promise<readonly string[]>): 
     process.stdout.write(`${(await run()).join('\n')}\n`)
   } catch (error) {
     if (!(error instanceof SubrosaError)) throw error
-    process.stderr.write(`subrosa model ${command}: ${error.message}\n`)
+    process.stderr.write(`subrosa model ${command}: ${printable(error.message)}\n`)
     process.exitCode = 1
   }
 }

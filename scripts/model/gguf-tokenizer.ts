@@ -30,6 +30,8 @@ const SPLITTERS: Readonly<
   qwen2: { pre: words(LLAMA3_WORDS.replace('{1,3}', '')), normalizer: { type: 'NFC' } },
 }
 
+/** For each token; most are made in one way, and some in several. */
+const MOST_MERGES = 16
 const NORMAL_TOKEN = 1
 const CONTROL_TOKEN = 3
 const USER_TOKEN = 4
@@ -54,9 +56,12 @@ export function readGgufTokenizer({ metadata }: GgufHeader): GgufTokenizer {
   }
   const tokens = texts(metadata.get('tokenizer.ggml.tokens'), 'tokens')
   const merges = texts(metadata.get('tokenizer.ggml.merges'), 'merges')
+  if (new Set(tokens).size !== tokens.length) throw broken('tokenizer.ggml.tokens: a token is there twice')
+  if (merges.length > MOST_MERGES * tokens.length) {
+    throw broken(`tokenizer.ggml.merges: expected at most ${MOST_MERGES * tokens.length}, got ${merges.length}`)
+  }
   const types = metadata.get('tokenizer.ggml.token_type')
-  const kinds: readonly unknown[] = Array.isArray(types) ? types : []
-  const kindOf = (id: number): unknown => kinds[id] ?? NORMAL_TOKEN
+  const kindOf = (id: number): unknown => (typeof types === 'object' ? types.at(id) : undefined) ?? NORMAL_TOKEN
   const added = tokens
     .map((content, id) => ({ id, content, kind: kindOf(id) }))
     .filter(({ kind }) => kind === CONTROL_TOKEN || kind === USER_TOKEN)

@@ -5,13 +5,24 @@
 import type { FileHandle } from 'node:fs/promises'
 import { GGML_TYPES, type GgmlType } from './gguf-blocks.js'
 import { broken, readPart } from './model-file.js'
+import { expectApart } from './source.js'
 
 /** Vocabularies of 250,000 words with their merges take about 20 MiB. */
 const MAX_HEADER_BYTES = 128 * 1024 * 1024
 const MAX_ENTRIES = 65_536
 const MAX_DIMENSIONS = 4
+/** Texts and lists of all lists together: each takes some ten bytes of the file, and several times that in memory. */
+const MAX_LISTED = 2 ** 22
 
-export type GgufValue = number | bigint | boolean | string | readonly GgufValue[]
+type Scalar = number | bigint | boolean
+export type GgufValue = Scalar | string | GgufNumbers | readonly GgufValue[]
+
+/** A list of numbers, left as it lies in the file. */
+export interface GgufNumbers {
+  readonly length: number
+  /** Undefined behind the last one. */
+  at(index: number): Scalar | undefined
+}
 
 export interface GgufTensor {
   readonly name: string
@@ -64,6 +75,7 @@ export async function readGgufHeader(file: FileHandle): Promise<GgufHeader> {
     if (tensors.has(entry.name)) throw broken(`${entry.name}: is there twice`)
     tensors.set(entry.name, { ...entry, offset: start + entry.offset, bytes: length })
   }
+  expectApart('the file', tensors.values())
   return { metadata, tensors }
 }
 
@@ -94,10 +106,13 @@ interface Reader {
   text(): string
   at(): number
   left(): number
+  /** Takes so many from what all lists may have together. */
+  list(count: number): void
 }
 
 function createReader(bytes: Buffer): Reader {
   let at = 0
+  let listed = 0
   const reader: Reader = {
     take(length) {
       if (length > bytes.length - at) {
@@ -121,12 +136,16 @@ function createReader(bytes: Buffer): Reader {
     text: () => reader.take(reader.size('a text')).toString('utf8'),
     at: () => at,
     left: () => bytes.length - at,
+    list(count) {
+      listed += count
+      if (listed > MAX_LISTED) throw broken(`expected at most ${MAX_LISTED} texts and lists in the header`)
+    },
   }
   return reader
 }
 
 /** Types of metadata values: bytes of the fixed ones, and how each is read. */
-const SCALARS: Readonly<Record<number, readonly [number, (bytes: Buffer) => number | bigint | boolean]>> = {
+const SCALARS: Readonly<Record<number, readonly [number, (bytes: Buffer) => Scalar]>> = {
   0: [1, (b) => b.readUInt8()],
   1: [1, (b) => b.readInt8()],
   2: [2, (b) => b.readUInt16LE()],
@@ -153,5 +172,19 @@ function readValue(reader: Reader, type: number, depth: number): GgufValue {
   // Each element takes at least this much, so that a count is believed only as far as the bytes go.
   const least = SCALARS[inner]?.[0] ?? (inner === STRING ? 8 : 12)
   if (count * least > reader.left()) throw broken('a list is longer than the file')
+  const kind = SCALARS[inner]
+  if (kind !== undefined) return numbers(reader.take(count * kind[0]), count, kind)
+  reader.list(count)
   return Array.from({ length: count }, () => readValue(reader, inner, depth + 1))
+}
+
+function numbers(
+  bytes: Buffer,
+  length: number,
+  [size, read]: readonly [number, (bytes: Buffer) => Scalar],
+): GgufNumbers {
+  return {
+    length,
+    at: (index) => (index < length ? read(bytes.subarray(index * size, (index + 1) * size)) : undefined),
+  }
 }

@@ -4,15 +4,20 @@
  * which are refused.
  */
 import { existsSync } from 'node:fs'
-import { open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ModelFamily } from '../../enclave/inference/package.js'
 import type { LlamaShape } from './llama-graph.js'
-import { broken } from './model-file.js'
+import { broken, openRegular, readPart } from './model-file.js'
 import { checkShape, type ModelSource, ropeFrequencies } from './source.js'
 
 const FAMILIES = ['llama', 'mistral', 'qwen2', 'qwen3'] as const
 const MAX_JSON_BYTES = 64 * 1024 * 1024
+/** A file of 100,000 tensors has a million. */
+const MAX_VALUES = 2_000_000
+/** A vocabulary of 250,000 tokens, with its merges in pairs, has two million. */
+const MAX_TOKENIZER_VALUES = 8_000_000
+const MAX_DEPTH = 256
+const [QUOTE, COMMA, OPEN_LIST, BACKSLASH, CLOSE_LIST, OPEN_OBJECT, CLOSE_OBJECT] = Buffer.from('",[\\]{}')
 
 export type Fields = Readonly<Record<string, unknown>>
 
@@ -23,7 +28,9 @@ export type WeightFacts = Pick<LlamaShape, 'attentionBias' | 'headNorms' | 'tied
 export function familyOf(type: unknown, file: string): ModelFamily {
   const family = FAMILIES.find((known) => known === type)
   if (family !== undefined) return family
-  throw broken(`${file}: expected a model type of ${FAMILIES.join(', ')}, got ${String(type ?? 'none').slice(0, 40)}`)
+  throw broken(
+    `${file}: expected a model type of ${FAMILIES.join(', ')}, got ${typeof type === 'string' ? type.slice(0, 40) : 'none'}`,
+  )
 }
 
 /** @throws ModelFileError for sizes that do not fit, and for anything computed in a way that is not supported. */
@@ -103,8 +110,10 @@ export async function readTexts(
   directory: string,
 ): Promise<Pick<ModelSource, 'tokenizerJson' | 'tokenizerConfigJson' | 'template'>> {
   const config = await readJson(join(directory, 'tokenizer_config.json'))
+  const tokenizerJson = await readBounded(join(directory, 'tokenizer.json'))
+  checkJson(tokenizerJson, 'tokenizer.json', MAX_TOKENIZER_VALUES)
   return {
-    tokenizerJson: await readBounded(join(directory, 'tokenizer.json')),
+    tokenizerJson,
     tokenizerConfigJson: Buffer.from(JSON.stringify({ ...config, chat_template: undefined })),
     template: await templateOf(directory, config),
   }
@@ -136,24 +145,48 @@ export async function readJson(path: string): Promise<Fields> {
   return parseObject(await readBounded(path), path)
 }
 
+/** @throws ModelFileError for other JSON, and where `checkJson` does. */
 export function parseObject(bytes: Buffer, what: string): Fields {
+  checkJson(bytes, what, MAX_VALUES)
   try {
     const value: unknown = JSON.parse(bytes.toString('utf8'))
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Fields
+    if (isObject(value)) return value
   } catch {
     // Reported below, like any other text that is not an object.
   }
   throw broken(`${what}: expected a JSON object`)
 }
 
+/**
+ * Refuses texts that would be far larger in memory than they are, and ones nested so deeply that nothing can be done with them.
+ * @throws ModelFileError.
+ */
+function checkJson(bytes: Buffer, what: string, most: number): void {
+  let [values, depth, inText] = [0, 0, false]
+  for (let at = 0; at < bytes.length; at++) {
+    const byte = bytes[at] ?? 0
+    if (byte === BACKSLASH) at++
+    else if (byte === QUOTE) inText = !inText
+    else if (inText) continue
+    else if (byte === COMMA) values++
+    else if (byte === OPEN_LIST || byte === OPEN_OBJECT) {
+      values++
+      depth++
+    } else if (byte === CLOSE_LIST || byte === CLOSE_OBJECT) depth--
+    if (values > most) throw broken(`${what}: expected at most ${most} values`)
+    if (depth > MAX_DEPTH) throw broken(`${what}: expected at most ${MAX_DEPTH} values inside each other`)
+  }
+}
+
+export function isObject(value: unknown): value is Fields {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
 async function readBounded(path: string): Promise<Buffer> {
-  const file = await open(path, 'r').catch((cause: unknown) => {
-    throw broken(`${path}: cannot be opened (${(cause as { code?: string }).code ?? 'unknown'})`)
-  })
+  const { file, size } = await openRegular(path, path)
   try {
-    const { size } = await file.stat()
     if (size > MAX_JSON_BYTES) throw broken(`${path}: expected at most ${MAX_JSON_BYTES} bytes, got ${size}`)
-    return await readFile(file)
+    return await readPart(file, 0, size, path)
   } finally {
     await file.close()
   }

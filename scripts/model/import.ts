@@ -1,12 +1,13 @@
 /**
  * Imports a model: any source in, a measured package out (PROTOCOL.md §8). The package is written beside its place and
- * moved there when it is whole and an engine has loaded it; a failure leaves nothing behind.
+ * moved there when it is whole and an engine has loaded it; a failure leaves nothing behind, and neither does a signal.
  */
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { createChatEncoder } from '../../enclave/inference/chat.js'
+import { expectChats } from '../../enclave/inference/chat-trial.js'
 import { createOrtEngine } from '../../enclave/inference/ort/engine.js'
 import {
   checkModelFolder,
@@ -25,7 +26,8 @@ import { broken, ModelFileError } from './model-file.js'
 import { onnxIn, openOnnxModel } from './onnx-source.js'
 import { copyOriginals } from './originals.js'
 import { openFolder } from './safetensors-source.js'
-import { checkShape, type ModelSource } from './source.js'
+import { checkRotary, checkShape, type ModelSource } from './source.js'
+import { withUnfinished } from './unfinished.js'
 
 export interface ImportOptions {
   /** `original`: nothing is converted; the source's own files become the package of a server. */
@@ -50,26 +52,42 @@ export interface Imported {
   readonly surprise?: { readonly fp32: number; readonly int8: number }
 }
 
-/** @throws ModelFileError, EngineError `package.unusable`. */
+/** @throws ModelFileError, EngineError `package.unusable`. `out` must not be there yet, and the folder that it goes into must. */
 export async function importModel(from: string, out: string, options: ImportOptions): Promise<Imported> {
   if (options.kv !== undefined && options.kv !== 'fp32' && options.format === 'original') {
     throw new ModelFileError('option.kv', 'the server of an original package keeps keys and values its own way')
   }
-  if (existsSync(out)) throw new ModelFileError('option.out', `${out} exists already; choose another`)
-  const directory = `${out}.partial-${process.pid}`
+  const target = resolve(out)
+  if (existsSync(target)) throw new ModelFileError('option.out', `${out} exists already; choose another`)
+  const parent = await stat(dirname(target)).catch(() => undefined)
+  if (parent?.isDirectory() !== true) {
+    throw new ModelFileError(
+      'option.out',
+      `${dirname(target)}: expected a folder that is there, to write the package to`,
+    )
+  }
+  const directory = `${target}.partial-${process.pid}`
   const source = await openSource(from)
   try {
-    await mkdir(directory)
-    const plain = await writePackage(source, from, directory, options)
-    const imported = options.kv === 'int8' ? await withSmallCache(source, from, directory, options) : plain
-    await tryPackage(directory, options.format)
-    await rename(directory, out)
-    return imported
-  } catch (error) {
-    await rm(directory, { recursive: true, force: true })
-    throw error
+    return await withUnfinished(directory, async () => {
+      await createFolder(directory)
+      const plain = await writePackage(source, from, directory, options)
+      const imported = options.kv === 'int8' ? await withSmallCache(source, from, directory, options) : plain
+      await tryPackage(directory, options.format)
+      await rename(directory, target)
+      return imported
+    })
   } finally {
     await source.close()
+  }
+}
+
+async function createFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path)
+  } catch (cause) {
+    const { code } = cause as { code?: string }
+    throw new ModelFileError('option.out', `${path}: cannot be written to (${code ?? 'unknown'})`, { cause })
   }
 }
 
@@ -89,15 +107,19 @@ async function withSmallCache(
   return { ...imported, surprise: { fp32, int8: await surprise(await loadModelPackage(directory)) } }
 }
 
-/** The engine's own judgement, trial included, before anyone relies on it; of a server's package all that the worker reads. */
+/** The engine's own judgement, trial included, before anyone relies on it. */
 async function tryPackage(directory: string, format: ImportOptions['format']): Promise<void> {
-  if (format === 'original') {
-    const modelPackage = await checkModelFolder(directory)
-    createChatEncoder(modelPackage, createTokenizer(modelPackage)).chat([{ role: 'user', content: 'x' }])
-    return
-  }
+  if (format === 'original') return void (await checkOriginal(directory))
   const engine = await createOrtEngine(await loadModelPackage(directory))
   await engine.close()
+}
+
+/** Of a package for a server, all that the worker reads. @throws EngineError `package.…`. */
+export async function checkOriginal(directory: string): Promise<ModelManifest> {
+  const modelPackage = await checkModelFolder(directory)
+  const { manifest } = modelPackage
+  expectChats(createChatEncoder(modelPackage, createTokenizer(modelPackage)), manifest.architecture.vocabularySize)
+  return manifest
 }
 
 async function openSource(from: string): Promise<ModelSource> {
@@ -121,9 +143,9 @@ async function writePackage(
     throw new ModelFileError('option.license', 'the model names no licence: say which with --license')
   const contextLength = Math.min(source.shape.contextLength, options.contextLength ?? source.shape.contextLength)
   const shape = checkShape({ ...source.shape, contextLength })
+  const parameters = Object.values(parameterCounts(shape)).reduce((sum, count) => sum + count, 0)
+  if (options.format !== 'original') checkRotary(shape, parameters)
   const { graph, reports, files } = await writeWeights(source, from, directory, { ...options, shape, scales })
-  let parameters = 0
-  for (const [, row] of Object.entries(parameterCounts(shape))) parameters += row
   const add = async (path: string, role: ModelFileRole, bytes: Uint8Array | string): Promise<void> => {
     const content = typeof bytes === 'string' ? Buffer.from(bytes) : bytes
     await writeFile(join(directory, path), content)

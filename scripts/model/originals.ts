@@ -3,13 +3,13 @@
  * configuration beside them) counts as weights, so that the weights digest names it.
  */
 import { createHash } from 'node:crypto'
-import { createReadStream, createWriteStream } from 'node:fs'
+import { createWriteStream } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { ModelFile } from '../../enclave/inference/package.js'
-import { broken } from './model-file.js'
+import { broken, openRegular } from './model-file.js'
 
 /** Of a Hugging Face folder. Tokenizer and template are the importer's to write; code, and formats that hold code, stay out. */
 const OF_A_FOLDER =
@@ -37,6 +37,8 @@ async function copy(from: string, directory: string, path: string): Promise<Mode
       done(null, piece)
     },
   })
-  await pipeline(createReadStream(from), watch, createWriteStream(join(directory, path), { flags: 'wx' }))
+  // The stream closes the file.
+  const { file } = await openRegular(from, from)
+  await pipeline(file.createReadStream(), watch, createWriteStream(join(directory, path), { flags: 'wx' }))
   return { path, role: 'weights', size, sha256: hash.digest('hex') }
 }

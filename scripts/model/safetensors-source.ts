@@ -1,15 +1,17 @@
 /** Models in Hugging Face folders whose weights are in *.safetensors files. */
-import { type FileHandle, open, readdir } from 'node:fs/promises'
+import { type FileHandle, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Matrix } from './formats.js'
 import { decodeTensor, type GgmlType } from './gguf-blocks.js'
-import { endTokens, type Fields, familyOf, parseObject, readJson, readTexts, shapeOf } from './hf-config.js'
+import { endTokens, familyOf, isObject, parseObject, readJson, readTexts, shapeOf } from './hf-config.js'
 import { type LayerMatrix, type LayerVector, matrixSize, vectorLength } from './llama-graph.js'
-import { broken, readPart } from './model-file.js'
-import { checkFinite, type ModelSource } from './source.js'
+import { broken, openRegular, readPart } from './model-file.js'
+import { checkFinite, expectApart, type ModelSource } from './source.js'
 
 const MAX_HEADER_BYTES = 64 * 1024 * 1024
-const TYPES: Readonly<Record<string, GgmlType>> = { F32: 'F32', F16: 'F16', BF16: 'BF16' }
+/** Each stays open while the model is read. */
+const MAX_FILES = 512
+const TYPES = ['F32', 'F16', 'BF16'] as const satisfies readonly GgmlType[]
 
 const MATRICES: Readonly<Record<LayerMatrix, string>> = {
   q: 'self_attn.q_proj',
@@ -100,28 +102,33 @@ async function openTensors(directory: string, files: FileHandle[]): Promise<Read
   const tensors = new Map<string, Placed>()
   const names = (await readdir(directory)).filter((name) => name.endsWith('.safetensors')).sort()
   if (names.length === 0) throw broken('the folder has no .safetensors file')
+  if (names.length > MAX_FILES) throw broken(`expected at most ${MAX_FILES} .safetensors files, got ${names.length}`)
   for (const name of names) {
-    const file = await open(join(directory, name), 'r')
+    const { file, size } = await openRegular(join(directory, name), name)
     files.push(file)
-    const { size } = await file.stat()
     const length = Number((await readPart(file, 0, 8, name)).readBigUInt64LE())
     if (length > MAX_HEADER_BYTES || length + 8 > size)
       throw broken(`${name}: its header is larger than the file or than allowed`)
     const text = await readPart(file, 8, length, name)
+    const own: Placed[] = []
     for (const [key, entry] of Object.entries(parseObject(text, name))) {
       if (key === '__metadata__') continue
       if (tensors.has(key)) throw broken(`${key.slice(0, 128)}: is there twice`)
-      tensors.set(key, placed(file, name, entry as Fields, 8 + length, size))
+      const tensor = placed(file, name, entry, 8 + length, size)
+      tensors.set(key, tensor)
+      own.push(tensor)
     }
+    expectApart(name, own)
   }
   return tensors
 }
 
-function placed(file: FileHandle, name: string, entry: Fields, start: number, size: number): Placed {
-  const type = TYPES[String(entry['dtype'])]
+function placed(file: FileHandle, name: string, entry: unknown, start: number, size: number): Placed {
+  if (!isObject(entry)) throw broken(`${name}: expected each tensor to be an object`)
+  const type = TYPES.find((known) => known === entry['dtype'])
   const shape = entry['shape']
   const offsets = entry['data_offsets']
-  if (type === undefined) throw broken(`${name}: tensors must be of ${Object.keys(TYPES).join(', ')}`)
+  if (type === undefined) throw broken(`${name}: tensors must be of ${TYPES.join(', ')}`)
   const whole = (list: unknown): list is number[] =>
     Array.isArray(list) && list.every((item) => Number.isSafeInteger(item) && item >= 0)
   if (!whole(shape) || !whole(offsets) || shape.length < 1 || shape.length > 4 || offsets.length !== 2) {

@@ -1,5 +1,5 @@
 /** What an importer makes of a model it was given, whatever form that had. */
-import type { ModelFamily } from '../../enclave/inference/package.js'
+import { MODEL_LIMITS, type ModelFamily } from '../../enclave/inference/package.js'
 import type { LlamaShape, LlamaWeights } from './llama-graph.js'
 import { broken } from './model-file.js'
 
@@ -18,7 +18,9 @@ export interface ModelSource {
 }
 
 /** Models beyond these are refused before anything is allocated for them. */
-const LIMITS = { layers: 512, size: 1 << 20, vocabulary: 1 << 21, context: 1 << 24, matrix: 2 ** 31 }
+const LIMITS = { ...MODEL_LIMITS, matrix: 2 ** 31 }
+/** Of the larger table of rotary positions, whatever the model's own size. */
+const ROTARY_VALUES = 2 ** 22
 
 /** @throws ModelFileError unless the numbers fit each other and this machine. */
 export function checkShape(shape: LlamaShape): LlamaShape {
@@ -46,6 +48,30 @@ export function checkShape(shape: LlamaShape): LlamaShape {
   if (!shape.ropeFrequencies.every((f) => Number.isFinite(f) && f >= 0))
     throw broken('rotary positions: expected finite frequencies')
   return shape
+}
+
+/**
+ * A graph has a row of rotary positions for each token of the context, and no file holds those: a small file could ask for any
+ * number. @throws ModelFileError where they would outgrow the weights.
+ */
+export function checkRotary({ contextLength, headSize }: LlamaShape, parameters: number): void {
+  const most = Math.floor(Math.max(ROTARY_VALUES, parameters) / (headSize / 2))
+  if (contextLength <= most) return
+  throw broken(
+    `context: expected at most ${most} tokens for a model of this size, got ${contextLength}: choose with --context`,
+  )
+}
+
+/** Several tensors in one place would let a small file grow into a large package. @throws ModelFileError. */
+export function expectApart(
+  file: string,
+  tensors: Iterable<{ readonly offset: number; readonly bytes: number }>,
+): void {
+  let end = 0
+  for (const { offset, bytes } of [...tensors].sort((a, b) => a.offset - b.offset)) {
+    if (offset < end) throw broken(`${file}: two tensors lie in the same place`)
+    end = offset + bytes
+  }
 }
 
 /** @throws ModelFileError for weights that are not numbers: one of them would poison every answer. */

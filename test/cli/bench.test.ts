@@ -36,6 +36,15 @@ function clockwork(): { target: Target; asked: Question[]; monotonicMs: () => nu
   return { target, asked, monotonicMs: () => now }
 }
 
+describe('a picture that cannot be written', () => {
+  it.each(['none/load.svg', '.'])('is said so before anything is loaded or measured: %s', async (path) => {
+    // Were it not, the model would be what is missing.
+    const { status, stderr } = await subrosa('bench', '--model', join(folder, 'no-model'), '--svg', join(folder, path))
+    expect(status).not.toBe(0)
+    expect(stderr).toContain('--svg: cannot write')
+  })
+})
+
 describe('what is measured', () => {
   it('is what a reader sees, without the first answer', async () => {
     const { target, asked, monotonicMs } = clockwork()

@@ -1,5 +1,7 @@
 /** Importers: what comes out is what went in, and hostile files are refused with nothing left behind. */
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir, mkdtemp, open, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -14,6 +16,7 @@ import {
   quantiseRows,
   relativeError,
 } from '../../scripts/model/formats.js'
+import { readGgufHeader } from '../../scripts/model/gguf.js'
 import { decodeTensor, GGML_TYPES, type GgmlType, halfToFloat } from '../../scripts/model/gguf-blocks.js'
 import { importModel } from '../../scripts/model/import.js'
 import { toHex } from '../../verifier/protocol/bytes.js'
@@ -294,6 +297,49 @@ describe('a GGUF file', () => {
         return encode(file)
       },
     ],
+    [
+      'rotary positions that outgrow the weights',
+      (file) => {
+        file.metadata[3] = ['llama.context_length', 4, u32(2 ** 24)]
+        return encode(file)
+      },
+    ],
+    [
+      'two tensors in one place',
+      (file) => {
+        file.tensors[4]!.offset = 0n
+        return encode(file)
+      },
+    ],
+    [
+      'texts beyond all vocabularies',
+      (file) => {
+        const count = 2 ** 22 + 1
+        file.metadata.push(['x', 9, Buffer.concat([u32(8), u64(count), Buffer.alloc(8 * count)])])
+        return encode(file)
+      },
+    ],
+    [
+      'a token twice',
+      (file) => {
+        file.metadata[11] = ['tokenizer.ggml.tokens', 9, texts(Array.from({ length: 1024 }, () => 'a'))]
+        return encode(file)
+      },
+    ],
+    [
+      'more merges than tokens could be made in',
+      (file) => {
+        file.metadata[13] = ['tokenizer.ggml.merges', 9, texts(Array.from({ length: 16 * 1024 + 1 }, () => 'a b'))]
+        return encode(file)
+      },
+    ],
+    [
+      'a list for an architecture',
+      (file) => {
+        file.metadata[0] = ['general.architecture', 9, texts(['llama'])]
+        return encode(file)
+      },
+    ],
     ['an end cut off', (file) => encode(file).subarray(0, -100)],
   ])('with %s is refused, and leaves nothing behind', async (_, make) => {
     const path = join(folder, 'model.gguf')
@@ -302,6 +348,99 @@ describe('a GGUF file', () => {
     expect(error).toBeInstanceOf(SubrosaError)
     expect(await readdir(folder)).toEqual(['model.gguf'])
   })
+})
+
+describe('a GGUF header', () => {
+  it('leaves lists of numbers where they lie', async () => {
+    const file = await draft()
+    const values = Buffer.from(Int16Array.of(-3, 4).buffer)
+    file.metadata.push(['few', 9, Buffer.concat([u32(3), u64(2), values])])
+    file.metadata.push(['many', 9, Buffer.concat([u32(0), u64(2 ** 23), Buffer.alloc(2 ** 23, 7)])])
+    await writeFile(join(folder, 'model.gguf'), encode(file))
+    const handle = await open(join(folder, 'model.gguf'))
+    const { metadata } = await readGgufHeader(handle)
+    await handle.close()
+    const [few, many] = ['few', 'many'].map((key) => {
+      const list = metadata.get(key)
+      if (typeof list !== 'object' || Array.isArray(list)) throw new Error(`${key} is no list of numbers`)
+      return list
+    })
+    expect([few?.length, few?.at(0), few?.at(1), few?.at(2)]).toEqual([2, -3, 4, undefined])
+    expect([many?.length, many?.at(2 ** 23 - 1)]).toEqual([2 ** 23, 7])
+  })
+
+  it('says nothing to the terminal but what it is about', async () => {
+    const file = await draft()
+    file.metadata[0] = ['general.architecture', 8, text('\u001b[31mred\u0007')]
+    await writeFile(join(folder, 'model.gguf'), encode(file))
+    const child = spawn(process.execPath, [
+      'dist/client/cli.js',
+      ...['model', 'import', join(folder, 'model.gguf'), '--out', join(folder, 'out'), '--id', 'x'],
+    ])
+    let complaint = ''
+    child.stderr.setEncoding('utf8').on('data', (piece: string) => {
+      complaint += piece
+    })
+    expect(await once(child, 'close')).toEqual([1, null])
+    expect(complaint).toContain('got \\u001b[31mred\\u0007')
+    expect(complaint).not.toContain('\u001b')
+  })
+})
+
+describe('the folder of a package', () => {
+  it('may be named with a slash at its end', async () => {
+    await writeFile(join(folder, 'model.gguf'), encode(await draft()))
+    await importModel(join(folder, 'model.gguf'), `${join(folder, 'out')}/`, OPTIONS)
+    expect((await readdir(folder)).sort()).toEqual(['model.gguf', 'out'])
+  })
+
+  it.each(['none/out', 'model.gguf/out', 'model.gguf', '.'])(
+    'is refused where there is no place for it: %s',
+    async (out) => {
+      await writeFile(join(folder, 'model.gguf'), encode(await draft()))
+      const refused = importModel(join(folder, 'model.gguf'), join(folder, out), OPTIONS)
+      await expect(refused).rejects.toMatchObject({ code: 'option.out' })
+      expect(await readdir(folder)).toEqual(['model.gguf'])
+    },
+  )
+
+  it.each(['SIGINT', 'SIGTERM'] as const)('is gone when %s ends the import', async (signal) => {
+    const path = join(folder, 'out.partial-1')
+    const program = `
+      import { mkdirSync, writeFileSync } from 'node:fs'
+      import { withUnfinished } from ${JSON.stringify(new URL('../../dist/scripts/model/unfinished.js', import.meta.url).href)}
+      await withUnfinished(${JSON.stringify(path)}, async () => {
+        mkdirSync(${JSON.stringify(path)})
+        writeFileSync(${JSON.stringify(join(path, 'weights-001.bin'))}, 'x')
+        process.stdout.write('ready')
+        await new Promise((resolve) => setTimeout(resolve, 600_000))
+      })`
+    const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    await once(child.stdout, 'data')
+    expect(await readdir(folder)).toEqual(['out.partial-1'])
+    child.kill(signal)
+    expect(await once(child, 'close')).toEqual([signal === 'SIGINT' ? 130 : 143, null])
+    expect(await readdir(folder)).toEqual([])
+  })
+})
+
+describe('what is no file', () => {
+  it.each(['original', 'fp32'] as const)(
+    'is refused unopened, for %s: a pipe would wait for its writer',
+    async (format) => {
+      const [pipe, link] = [join(folder, 'model.gguf'), join(folder, 'link.gguf')]
+      expect(spawnSync('mkfifo', [pipe]).status).toBe(0)
+      await symlink(pipe, link)
+      for (const from of [pipe, link, '/dev/null']) {
+        await expect(importModel(from, join(folder, 'out'), { ...OPTIONS, format })).rejects.toThrowError(
+          /is not a file/,
+        )
+      }
+      expect((await readdir(folder)).sort()).toEqual(['link.gguf', 'model.gguf'])
+    },
+  )
 })
 
 describe('a GGUF file for a server', () => {
@@ -404,6 +543,69 @@ describe('a Hugging Face folder', () => {
     await decoder.close()
   })
 
+  it.each(['config.json', 'model.safetensors', 'tokenizer.json'])(
+    'with a folder or a pipe as %s is refused',
+    async (name) => {
+      const from = await writeFolder()
+      const refused = () => importModel(from, join(folder, 'out'), { ...OPTIONS, license: 'MIT' })
+      await rm(join(from, name))
+      await mkdir(join(from, name))
+      await expect(refused()).rejects.toThrowError(/is not a file/)
+      await rm(join(from, name), { recursive: true })
+      expect(spawnSync('mkfifo', [join(from, name)]).status).toBe(0)
+      await expect(refused()).rejects.toThrowError(/is not a file/)
+      expect(await readdir(folder)).toEqual(['hf'])
+    },
+  )
+
+  it.each<readonly [string, string, RegExp]>([
+    ['a tensor that is nothing', '{"a":null}', /expected each tensor to be an object/],
+    ['a tensor that is a list', '{"a":[]}', /expected each tensor to be an object/],
+    ['a type that objects have', '{"a":{"dtype":"toString","shape":[1],"data_offsets":[0,4]}}', /of F32, F16, BF16/],
+    ['no place', '{"a":{"dtype":"F32","shape":[1]}}', /no shape or place/],
+    ['lists inside each other', `{"__metadata__":${'['.repeat(1000)}${']'.repeat(1000)}}`, /at most 256 values inside/],
+    ['too many values', `{"__metadata__":[${'[],'.repeat(1_000_001)}0]}`, /at most 2000000 values/],
+    [
+      'two tensors in one place',
+      '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}',
+      /in the same place/,
+    ],
+  ])('with %s in the header of its weights is refused', async (_, header, message) => {
+    const from = await writeFolder()
+    const json = Buffer.from(header)
+    await writeFile(join(from, 'model.safetensors'), Buffer.concat([u64(json.length), json, Buffer.alloc(16)]))
+    const refused = importModel(from, join(folder, 'out'), { ...OPTIONS, license: 'MIT' })
+    await expect(refused).rejects.toThrowError(message)
+    await expect(refused).rejects.toThrowError(SubrosaError)
+    expect(await readdir(folder)).toEqual(['hf'])
+  })
+
+  it('with brackets in texts is not taken for a deep one', async () => {
+    const from = await writeFolder()
+    const config = JSON.parse(await readFile(join(from, 'tokenizer_config.json'), 'utf8'))
+    const odd = { ...config, note: `"${'[{'.repeat(1000)}\\` }
+    await writeFile(join(from, 'tokenizer_config.json'), JSON.stringify(odd))
+    await importModel(from, join(folder, 'out'), { ...OPTIONS, license: 'MIT' })
+    await rm(join(folder, 'out'), { recursive: true })
+    await writeFile(
+      join(from, 'tokenizer_config.json'),
+      JSON.stringify({ ...odd, deep: 1 }).replace('1}', `${'['.repeat(300)}${']'.repeat(300)}}`),
+    )
+    await expect(importModel(from, join(folder, 'out'), { ...OPTIONS, license: 'MIT' })).rejects.toThrowError(
+      /inside each/,
+    )
+  })
+
+  it('with a context whose rotary positions outgrow the weights is taken with a shorter one', async () => {
+    const from = await writeFolder((config) => void Object.assign(config, { max_position_embeddings: 2 ** 24 }))
+    const options = { ...OPTIONS, license: 'MIT' }
+    await expect(importModel(from, join(folder, 'out'), options)).rejects.toThrowError(
+      /at most 524288 tokens.*--context/,
+    )
+    const { manifest } = await importModel(from, join(folder, 'out'), { ...options, contextLength: 128 })
+    expect(manifest.architecture.contextLength).toBe(128)
+  })
+
   it('becomes a package of its own files for a server, without code and whatever else lies there', async () => {
     const from = await writeFolder()
     await writeFile(join(from, 'modeling_own.py'), 'x')
@@ -465,6 +667,10 @@ describe('a Hugging Face folder', () => {
     ['biases of the feed-forward', (config) => void Object.assign(config, { mlp_bias: true })],
     ['sizes that do not fit', (config) => void Object.assign(config, { hidden_size: 128 })],
     ['no end', (config) => void Object.assign(config, { eos_token_id: null })],
+    [
+      'huge heads and a huge context',
+      (config) => void Object.assign(config, { head_dim: 4096, max_position_embeddings: 2 ** 24 }),
+    ],
   ])('with %s is refused, and leaves nothing behind', async (_, change) => {
     const from = await writeFolder(change)
     await expect(importModel(from, join(folder, 'out'), { ...OPTIONS, license: 'MIT' })).rejects.toThrowError(

@@ -2,10 +2,10 @@
  * ONNX files with their weights, wherever those are: in the file or in files beside it. Refused: weights outside the folder,
  * and weights that lie outside their file or do not fill their shape.
  */
-import { type FileHandle, open } from 'node:fs/promises'
+import type { FileHandle } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { FormatError } from '../../../verifier/protocol/errors.js'
-import { broken, readPart } from '../model-file.js'
+import { broken, openRegular, readPart } from '../model-file.js'
 import { byteLength, type OnnxNode, readGraph, type TensorDraft, type TensorFacts } from './graph.js'
 
 /** Protocol Buffers messages end here anyway. */
@@ -58,16 +58,6 @@ async function readWhole(path: string): Promise<Buffer> {
   } finally {
     await file.file.close()
   }
-}
-
-async function openRegular(path: string, name: string): Promise<{ readonly file: FileHandle; readonly size: number }> {
-  const file = await open(path, 'r').catch((cause: unknown) => {
-    throw broken(`${name}: cannot be opened (${(cause as { code?: string }).code ?? 'unknown'})`)
-  })
-  const facts = await file.stat()
-  if (facts.isFile()) return { file, size: facts.size }
-  await file.close()
-  throw broken(`${name}: is not a file`)
 }
 
 async function readTensor(tensor: OnnxTensor): Promise<Buffer> {

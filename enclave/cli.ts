@@ -2,14 +2,13 @@
  * `subrosa serve`: the command line of the worker. It says once what runs, where, and what its attestation is worth;
  * after that it is quiet unless something fails.
  */
-import { createPublicKey } from 'node:crypto'
 import { readFile, writeFile } from 'node:fs/promises'
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import { type Bytes, fromBase64Url } from '../verifier/protocol/bytes.js'
 import { SubrosaError } from '../verifier/protocol/errors.js'
 import type { IsolationMode, PaddingMode } from '../verifier/protocol/statement.js'
 import { WorkerError } from './errors.js'
 import { DEFAULT_DEVICE, DEVICES, type Device } from './inference/device.js'
+import { loadPublicKey } from './public-key.js'
 import { DEFAULT_PORT, type RunningWorker, serve } from './serve.js'
 
 interface ServeFlags {
@@ -81,7 +80,9 @@ async function run(flags: ServeFlags): Promise<void> {
       ...(flags.extendRtmr3 ? { extendRuntimeRegister: true } : {}),
       ...(flags.model === undefined ? {} : { modelDirectory: flags.model }),
       ...(flags.server === undefined ? {} : { server: await loadServerConfig(flags.server) }),
-      ...(flags.modelOwner === undefined ? {} : { modelOwnerKey: await loadOwnerKey(flags.modelOwner) }),
+      ...(flags.modelOwner === undefined
+        ? {}
+        : { modelOwnerKey: await loadPublicKey('--model-owner', flags.modelOwner) }),
     })
     try {
       if (flags.trustAnchorOut !== undefined) await writeTrustAnchor(flags.trustAnchorOut, worker.rootsPem ?? '')
@@ -120,21 +121,6 @@ async function loadServerConfig(file: string): Promise<unknown> {
   } catch (cause) {
     throw new WorkerError('worker.option', `--server: expected ${file} to be readable JSON`, { cause })
   }
-}
-
-/** The raw Ed25519 key, 32 bytes, of a PEM file. */
-async function loadOwnerKey(file: string): Promise<Bytes> {
-  const text = await readFile(file, 'utf8').catch((cause: unknown) => {
-    throw new WorkerError('worker.option', `--model-owner: cannot read ${file}`, { cause })
-  })
-  try {
-    if (text.includes('PRIVATE')) throw new TypeError('a private key')
-    const { crv, x = '' } = createPublicKey(text).export({ format: 'jwk' })
-    if (crv === 'Ed25519') return fromBase64Url(x)
-  } catch {
-    // Falls through to the one sentence below.
-  }
-  throw new WorkerError('worker.option', `--model-owner: expected an Ed25519 public key in PEM, got something else`)
 }
 
 async function writeTrustAnchor(file: string, pem: string): Promise<void> {

@@ -84,7 +84,7 @@ export interface Worker {
 }
 
 /** Engine, version and the code that computes, as the configuration and the statement name them. */
-export function engineLabel({ info }: Engine): string {
+export function engineLabel({ info }: Pick<Engine, 'info'>): string {
   return `${info.name} ${info.version}${info.build === undefined ? '' : ` (${info.build})`}`
 }
 

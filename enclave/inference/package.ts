@@ -137,8 +137,8 @@ async function expectOnlyListed(directory: string, { files }: ModelManifest): Pr
   }
 }
 
-/** Piece by piece: weights may be larger than memory. */
-async function checkListed(directory: string, file: ModelFile): Promise<void> {
+/** Piece by piece: weights may be larger than memory. @throws EngineError as `readListed`. */
+export async function checkListed(directory: string, file: ModelFile): Promise<void> {
   const handle = await openRegular(directory, file.path)
   try {
     const hash = createHash('sha256')

@@ -8,18 +8,20 @@ import { toHex } from '../../verifier/protocol/bytes.js'
 import type { GuestProbe } from '../simulated/guest-probe.js'
 import { SIMULATED_LAUNCH_DIGEST } from '../simulated/snp-platform.js'
 import { leaveInOrder } from './boot-leave.js'
-import { ask, type GuestMaker, untilAnswering, withGuest } from './guests.js'
-import { type HostConfigurationFile, hostConfigurationFor } from './host-configuration.js'
+import { type Answer, ask, type GuestMaker, untilAnswering, withGuest } from './guests.js'
+import { type HostConfigurationFile, readHostConfiguration } from './host-configuration.js'
 import { type HostRelay, startHostRelay, VSOCK_CARRIER } from './host-relay.js'
 import { expect, type Lane } from './lane.js'
+import { type HeldModel, readImageManifest } from './manifest.js'
 import { bootFilesOf } from './measurements.js'
 import { repository } from './places.js'
 import type { RunningGuest } from './qemu.js'
 
 const BLOCK_DEADLINE_MS = 60_000
 
-export async function bootTest(lane: Lane, maker: GuestMaker, scratch: string, modelFolder: string): Promise<void> {
-  const configuration = await hostConfigurationFor(modelFolder)
+export async function bootTest(lane: Lane, maker: GuestMaker, scratch: string): Promise<void> {
+  const manifest = await readImageManifest(maker.folder)
+  const configuration = await readHostConfiguration(maker.folder, manifest)
   const hostItems = await writeHostItems(scratch, configuration)
   const capture = join(scratch, 'network.pcap')
   const imageDigest = toHex(imageDigestOf((await bootFilesOf(maker.folder)).commandLine))
@@ -34,7 +36,7 @@ export async function bootTest(lane: Lane, maker: GuestMaker, scratch: string, m
     if (!up) return
     const canary = `canary-${randomBytes(12).toString('hex')}`
     await lane.check('the client SDK verifies the booted worker and completes a sealed chat', () =>
-      chat(guest, configuration, canary, imageDigest),
+      chat(guest, manifest.model, canary, imageDigest),
     )
     await checkRelays(lane, guest, relay)
     await lane.check('in the guest: no shell, no setuid, one writable folder, one port, no dangerous call', () =>
@@ -53,8 +55,8 @@ export async function bootTest(lane: Lane, maker: GuestMaker, scratch: string, m
     await lane.check(
       'told to leave: a stream in progress ends whole, new requests are refused, the guest ends itself',
       async () => {
-        const session = await sessionWith(guest, configuration)
-        return leaveInOrder(guest, session, configuration.model.id, relay.orders).finally(() => session.close())
+        const session = await connect(guest.url, { policy: await policyOf(guest, manifest.model, imageDigest) })
+        return leaveInOrder(guest, session, manifest.model.id, relay.orders).finally(() => session.close())
       },
     )
   }).finally(() => relay.close())
@@ -87,7 +89,7 @@ async function checkRelays(lane: Lane, guest: RunningGuest, { changes, sha256 }:
 }
 
 /** With `padding`, a configuration other than the one whose digest is given. */
-async function writeHostItems(
+export async function writeHostItems(
   scratch: string,
   { bytes, hostDataHex }: HostConfigurationFile,
   padding?: 'off',
@@ -106,55 +108,39 @@ function replaceOnce(bytes: Buffer, from: string, to: string): Buffer {
   return Buffer.concat([bytes.subarray(0, at), Buffer.from(to), bytes.subarray(at + from.length)])
 }
 
-/** Under a policy that names the SIMULATED machine, the model and, where given, the image. */
-async function sessionWith(
-  guest: RunningGuest,
-  { model }: HostConfigurationFile,
-  imageDigest?: string,
-): Promise<WorkerSession> {
-  return connect(guest.url, {
-    policy: {
-      schema: 'subrosa-policy/1',
-      trustAnchors: [await block(guest, 'ROOTS')],
-      allowNonVendorRoot: true,
-      measurements: [{ digest: toHex(SIMULATED_LAUNCH_DIGEST) }],
-      model: { digests: [toHex(model.weightsRoot)] },
-      ...(imageDigest === undefined ? {} : { image: { digests: [imageDigest] } }),
-    },
-  })
-}
-
-async function chat(
-  guest: RunningGuest,
-  configuration: HostConfigurationFile,
-  canary: string,
-  imageDigest: string,
-): Promise<string> {
-  const { model } = configuration
-  const session = await sessionWith(guest, configuration, imageDigest)
+async function chat(guest: RunningGuest, model: HeldModel, canary: string, imageDigest: string): Promise<string> {
+  const session = await connect(guest.url, { policy: await policyOf(guest, model, imageDigest) })
   try {
-    const response = await session.fetch(`${session.baseURL}/chat/completions`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({
-        model: model.id,
-        temperature: 0,
-        messages: [{ role: 'user', content: `What is the capital of France? ${canary}` }],
-        max_tokens: 16,
-      }),
-    })
-    const text = await response.text()
-    expect(
-      response.status === 200 && text.includes('"choices"'),
-      'a completion',
-      `${response.status} ${text.slice(0, 200)}`,
-    )
+    const { status, text } = await completion(session, model, `What is the capital of France? ${canary}`)
+    expect(status === 200 && text.includes('"choices"'), 'a completion', `${status} ${text.slice(0, 200)}`)
     const labelled = session.attestation.notProven.some(({ text: words }) => /SIMULATED/i.test(words))
     expect(labelled, 'a verdict that says SIMULATED', 'none')
     return 'answered, the image named, verdict marked SIMULATED'
   } finally {
     session.close()
   }
+}
+
+/** What a client of this SIMULATED guest has to write: its throw-away roots, its launch, its model and its image. */
+export async function policyOf(guest: RunningGuest, model: HeldModel, imageDigest: string) {
+  return {
+    schema: 'subrosa-policy/1',
+    trustAnchors: [await block(guest, 'ROOTS')],
+    allowNonVendorRoot: true,
+    measurements: [{ digest: toHex(SIMULATED_LAUNCH_DIGEST) }],
+    model: { digests: [model.weights] },
+    image: { digests: [imageDigest] },
+  } as const
+}
+
+/** A chat of one message, inside the encryption. */
+export async function completion(session: WorkerSession, { id }: HeldModel, content: string): Promise<Answer> {
+  const response = await session.fetch(`${session.baseURL}/chat/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ model: id, temperature: 0, messages: [{ role: 'user', content }], max_tokens: 16 }),
+  })
+  return { status: response.status, text: await response.text() }
 }
 
 /** What the probe in a test flavour found, held to what a guest may have. */

@@ -12,14 +12,8 @@ import { type PcrEvent, startTpm } from './tpm.js'
 
 const SEPARATOR = createHash('sha384').update(Buffer.alloc(4)).digest()
 
-export async function bootTpm(
-  lane: Lane,
-  maker: GuestMaker,
-  qemu: string,
-  scratch: string,
-  modelFolder: string,
-): Promise<void> {
-  const { tdx } = await measureImage(maker.folder, modelFolder)
+export async function bootTpm(lane: Lane, maker: GuestMaker, qemu: string, scratch: string): Promise<void> {
+  const { tdx } = await measureImage(maker.folder)
   for (const { boot, rtmr1, rtmr2 } of tdx) {
     await lane.check(`TPM: what a boot of ${boot} measures is what was computed from the files`, async () => {
       const { events, ms } = await measuredBoot(maker, qemu, scratch, boot)

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { bootAml } from './boot-aml.js'
 import { bootGpu } from './boot-gpu.js'
 import { bootPlain, bootUnderFirmware } from './boot-plain.js'
+import { bootSealed } from './boot-sealed.js'
 import { bootTest } from './boot-test.js'
 import { bootTpm } from './boot-tpm.js'
 import { bootWakeup } from './boot-wakeup.js'
@@ -11,7 +12,7 @@ import { buildImage } from './build.js'
 import { createGuestMaker } from './guests.js'
 import { createLane } from './lane.js'
 import { loadLock } from './lock.js'
-import { artifactFolder, cacheFolder, FLAVOURS, type Flavour, repository } from './places.js'
+import { artifactFolder, cacheFolder, FLAVOURS, type Flavour } from './places.js'
 import { prepareQemu } from './qemu.js'
 
 /**
@@ -33,19 +34,24 @@ const NEEDS: Readonly<Record<BootSuite, readonly Flavour[]>> = {
   gpu: ['gpu', 'gpu-test'],
 }
 
-export async function bootLane(suites: readonly BootSuite[] = BOOT_SUITES): Promise<number> {
+/** @param model package in the clear for the model disks. Default: the demonstration model. */
+export async function bootLane(suites: readonly BootSuite[] = BOOT_SUITES, model?: string): Promise<number> {
   const lock = await loadLock()
   const lane = createLane('image-boot')
   for (const flavour of FLAVOURS.filter((name) => suites.some((suite) => NEEDS[suite].includes(name)))) {
     // What lies there may be of other sources: what is booted is what was just built.
     await lane.check(`${flavour} image builds, and holds what is listed and nothing else`, async () => {
-      const { artifacts } = await buildImage({ flavour, lock, out: artifactFolder(flavour) })
+      const { artifacts } = await buildImage({
+        flavour,
+        lock,
+        out: artifactFolder(flavour),
+        ...(model === undefined ? {} : { model }),
+      })
       return `${artifacts.length} artifacts, ${Math.round(artifacts.reduce((sum, { bytes }) => sum + bytes, 0) / 1e6)} MB`
     })
   }
   const qemu = await prepareQemu(lock)
   const scratch = join(cacheFolder, 'boot', String(process.pid))
-  const modelFolder = join(repository, 'enclave', 'models', 'demo')
   try {
     const maker = (flavour: Flavour) => createGuestMaker(qemu, artifactFolder(flavour), scratch)
     if (suites.includes('plain')) await bootPlain(lane, await maker('developer'), 'developer')
@@ -62,8 +68,11 @@ export async function bootLane(suites: readonly BootSuite[] = BOOT_SUITES): Prom
       ]
       await bootWakeup(lane, own, await maker('developer'), qemu, scratch)
     }
-    if (suites.includes('tpm')) await bootTpm(lane, await maker('production'), qemu, scratch, modelFolder)
-    if (suites.includes('test')) await bootTest(lane, await maker('test'), scratch, modelFolder)
+    if (suites.includes('tpm')) await bootTpm(lane, await maker('production'), qemu, scratch)
+    if (suites.includes('test')) {
+      await bootTest(lane, await maker('test'), scratch)
+      await bootSealed(lane, qemu, lock, scratch)
+    }
     if (suites.includes('gpu')) await bootGpu(lane, await maker('gpu'), await maker('gpu-test'))
     return lane.finish()
   } finally {

@@ -1,36 +1,25 @@
 /** One image: the trees of Dockerfile.enclave turned into what a host boots, and a manifest of it. */
-import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { describeOrtEngine } from '../../enclave/inference/ort/engine.js'
+import { engineLabel } from '../../enclave/worker.js'
 import { type Base, prepareBase, prepareGpuBase, runFromBase } from './base.js'
 import { buildTrees } from './container.js'
 import { cpioArchive } from './cpio.js'
+import { fileDigest } from './digest.js'
 import { fetchBootCode } from './firmware.js'
+import { type HostChoices, hostConfigurationFor, writeHostConfiguration } from './host-configuration.js'
 import { inventoryOf } from './inventory.js'
 import { expectListedFiles } from './inventory-rules.js'
 import { KERNELS, type KernelName, ownKernel, requireOwnKernel } from './kernel.js'
 import type { ImageLock } from './lock.js'
+import { type Artifact, IMAGE_SCHEMA, type ImageManifest, MANIFEST_FILE } from './manifest.js'
 import { copyModel } from './model-tree.js'
 import { type Flavour, repository } from './places.js'
 import { ensureTools } from './tools.js'
 import { unifiedKernelImage } from './uki.js'
-import { VERITY_BLOCK_BYTES, verityTree } from './verity.js'
-
-export interface Artifact {
-  readonly name: string
-  readonly bytes: number
-  readonly sha256: string
-}
-
-export interface ImageManifest {
-  readonly schema: 'subrosa-image/1'
-  readonly flavour: Flavour
-  /** What a verifier must not take this for. */
-  readonly note: string
-  readonly commandLine: string
-  readonly artifacts: readonly Artifact[]
-}
+import { appendVerityTree } from './verity.js'
 
 export interface BuildOptions {
   readonly flavour: Flavour
@@ -38,6 +27,10 @@ export interface BuildOptions {
   /** Where the artifacts go. */
   readonly out: string
   readonly context?: string
+  /** Model package for the model disk. Default: the demonstration model. */
+  readonly model?: string
+  /** What the host configuration beside the image says. With an owner, the package is a sealed one. */
+  readonly choices?: HostChoices
   readonly env?: Readonly<Record<string, string>>
   /** Told what begins. */
   readonly onStep?: (what: string) => void
@@ -81,13 +74,15 @@ const NOTES: Readonly<Record<Flavour, string>> = {
 }
 
 export async function buildImage(options: BuildOptions): Promise<ImageManifest> {
-  const { flavour, lock, out, context = repository, env = {}, onStep = () => undefined } = options
+  const { flavour, lock, out, context = repository, model, choices = {}, env = {}, onStep = () => undefined } = options
   const epoch = lock.sourceDateEpoch
   await mkdir(out, { recursive: true })
-  const trees = await mkdtemp(`${out}/trees-`)
+  const [trees, modelTree] = [await mkdtemp(`${out}/trees-`), await mkdtemp(`${out}/model-`)]
   try {
     onStep('packages')
     await ensureTools()
+    // First, as it may not be one.
+    const copied = await copyModel(model ?? demoModel(context), modelTree, epoch, choices.modelOwnerKey !== undefined)
     const base = await prepareBase(lock)
     // Before the recipe, which empties its folder: this may take minutes.
     const name = KERNELS[flavour]
@@ -106,8 +101,8 @@ export async function buildImage(options: BuildOptions): Promise<ImageManifest> 
       uuid: ROOT_UUID,
       epoch,
     })
-    const model = await verityDisk(base, {
-      source: await modelTree(context, trees, epoch),
+    const modelRoot = await verityDisk(base, {
+      source: modelTree,
       file: join(out, 'model.img'),
       uuid: MODEL_UUID,
       epoch,
@@ -120,15 +115,25 @@ export async function buildImage(options: BuildOptions): Promise<ImageManifest> 
     await writeFile(join(out, 'vmlinuz'), vmlinuz)
     await writeFile(join(out, 'OVMF.amdsev.fd'), snpFirmware)
     await writeFile(join(out, 'OVMF.tdx.fd'), tdxFirmware)
-    const commandLine = `console=${CONSOLES[flavour]} ${COMMAND_LINE} subrosa.root=${root} subrosa.model=${model}`
+    const commandLine = `console=${CONSOLES[flavour]} ${COMMAND_LINE} subrosa.root=${root} subrosa.model=${modelRoot}`
     await writeFile(join(out, 'cmdline'), commandLine)
     await writeFile(join(out, 'uki.efi'), unifiedKernelImage(stub, { commandLine, initrd, kernel: vmlinuz }))
     const artifacts = await Promise.all(ARTIFACTS.map((name) => describe(out, name)))
-    const manifest: ImageManifest = { schema: 'subrosa-image/1', flavour, note: NOTES[flavour], commandLine, artifacts }
-    await writeFile(join(out, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`)
+    const manifest: ImageManifest = {
+      schema: IMAGE_SCHEMA,
+      flavour,
+      note: NOTES[flavour],
+      commandLine,
+      model: copied.held,
+      // The checkout's own runtime, which the lock of the image has too; only it knows its version.
+      engine: engineLabel({ info: await describeOrtEngine(copied.manifest) }),
+      artifacts,
+    }
+    await writeHostConfiguration(out, hostConfigurationFor(manifest, choices))
+    await writeFile(join(out, MANIFEST_FILE), `${JSON.stringify(manifest, null, 2)}\n`)
     return manifest
   } finally {
-    await rm(trees, { recursive: true, force: true })
+    for (const folder of [trees, modelTree]) await rm(folder, { recursive: true, force: true })
   }
 }
 
@@ -168,24 +173,15 @@ async function verityDisk(base: Base, { source, file, uuid, epoch }: Disk): Prom
     file,
     source,
   ])
-  const data = await readFile(file)
-  const whole = Math.ceil(data.length / VERITY_BLOCK_BYTES) * VERITY_BLOCK_BYTES
-  const { rootHash, dataBlocks, tree } = verityTree(Buffer.concat([data, Buffer.alloc(whole - data.length)]))
-  await writeFile(file, Buffer.concat([data, Buffer.alloc(whole - data.length), tree]))
+  const { rootHash, dataBlocks } = await appendVerityTree(file)
   return `${rootHash.toString('hex')},${dataBlocks}`
 }
 
-/** The demonstration model's files, and nothing of what else may lie in the folder. */
-async function modelTree(context: string, trees: string, epoch: number): Promise<string> {
-  const folder = join(trees, 'model')
-  await copyModel(join(context, 'enclave', 'models', 'demo'), folder, epoch)
-  return folder
+function demoModel(checkout: string): string {
+  return join(checkout, 'enclave', 'models', 'demo')
 }
 
 async function describe(folder: string, name: string): Promise<Artifact> {
   const file = join(folder, name)
-  const sha256 = createHash('sha256')
-    .update(await readFile(file))
-    .digest('hex')
-  return { name, bytes: (await stat(file)).size, sha256 }
+  return { name, bytes: (await stat(file)).size, sha256: await fileDigest(file) }
 }

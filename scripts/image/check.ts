@@ -2,15 +2,15 @@
  * `npm run image:check`: builds twice, the second time as somebody else would, and compares artifact by artifact. The second
  * build unpacks its own base, in another checkout, cache, umask, time zone, locale, host name and number of cores.
  */
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { ImageManifest } from './build.js'
 import { firstDifference } from './compare.js'
 import { type Conditions, described, elsewhere, here, runUnder } from './elsewhere.js'
 import { KERNELS, ownKernel } from './kernel.js'
 import { createLane } from './lane.js'
 import { loadLock } from './lock.js'
+import { readImageManifest } from './manifest.js'
 import type { Flavour } from './places.js'
 
 const BUILD_DEADLINE_MS = 1200_000
@@ -50,7 +50,7 @@ async function build(flavour: Flavour, conditions: Conditions, out: string): Pro
 }
 
 async function listed(folder: string): Promise<string> {
-  const { artifacts } = JSON.parse(await readFile(join(folder, 'manifest.json'), 'utf8')) as ImageManifest
+  const { artifacts } = await readImageManifest(folder)
   return artifacts
     .map(({ name, bytes, sha256 }) => `      ${name.padEnd(16)}${String(bytes).padStart(11)}  ${sha256}`)
     .join('\n')

@@ -3,7 +3,6 @@
  * Developer and test images give values to try things out with; a release manifest is refused for them, and so is a kernel that
  * is not our own in what calls itself production.
  */
-import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { stringify } from 'yaml'
@@ -18,11 +17,12 @@ import { parseUki, ukiRtmr1, ukiRtmr2 } from '../../verifier/measure/uki.js'
 import { vcpuSignature } from '../../verifier/measure/vmsa.js'
 import { toBytes, toHex } from '../../verifier/protocol/bytes.js'
 import { type ReleaseManifest, releaseText } from '../../verifier/release/manifest.js'
-import type { ImageManifest } from './build.js'
 import { ImageError } from './command.js'
-import { hostConfigurationFor } from './host-configuration.js'
+import { fileDigest } from './digest.js'
+import { readHostConfiguration } from './host-configuration.js'
 import { KERNELS, requireOwnKernel } from './kernel.js'
-import type { Flavour } from './places.js'
+import { type ImageManifest, readImageManifest } from './manifest.js'
+import { type Flavour, howToBuild } from './places.js'
 
 export interface TdxLaunch {
   /** What `-kernel` is given. */
@@ -64,10 +64,12 @@ export async function bootFilesOf(folder: string): Promise<BootFiles> {
   return { kernel, initrd, commandLine: commandLine.toString('utf8') }
 }
 
-/** @throws ImageError when there is no image in the folder; UsageError for a firmware that does not enforce hashes. */
-export async function measureImage(folder: string, modelFolder: string): Promise<ImageMeasurements> {
-  const manifestBytes = await read(folder, 'manifest.json')
-  const manifest = JSON.parse(manifestBytes.toString('utf8')) as ImageManifest
+/**
+ * With the host configuration that lies beside the image.
+ * @throws ImageError when there is no image in the folder; UsageError for a firmware that does not enforce hashes.
+ */
+export async function measureImage(folder: string): Promise<ImageMeasurements> {
+  const manifest = await readImageManifest(folder)
   await expectArtifacts(folder, manifest)
   const boot = await bootFilesOf(folder)
   const kernel = KERNELS[manifest.flavour]
@@ -89,7 +91,8 @@ export async function measureImage(folder: string, modelFolder: string): Promise
       }),
     })),
   )
-  const { hostDataHex, mrConfigIdHex, model } = await hostConfigurationFor(modelFolder)
+  const { hostDataHex, mrConfigIdHex } = await readHostConfiguration(folder, manifest)
+  const { id, weights, manifest: manifestDigest } = manifest.model
   return {
     schema: 'subrosa-image-measurements/1',
     flavour: manifest.flavour,
@@ -99,7 +102,7 @@ export async function measureImage(folder: string, modelFolder: string): Promise
     snp: launches.map(({ vcpus, vcpuType, measurement }) => ({ vcpus, vcpuType, digest: toHex(measurement) })),
     tdx: await tdxLaunches(folder, boot),
     hostConfiguration: { hostData: hostDataHex, mrConfigId: mrConfigIdHex },
-    models: [{ id: model.id, weights: toHex(model.weightsRoot), manifest: toHex(model.manifestDigest) }],
+    models: [{ id, weights, manifest: manifestDigest }],
   }
 }
 
@@ -160,9 +163,7 @@ export function releaseManifestText(measured: ImageMeasurements, { version, date
 
 async function expectArtifacts(folder: string, { artifacts }: ImageManifest): Promise<void> {
   for (const { name, sha256 } of artifacts) {
-    const actual = createHash('sha256')
-      .update(await read(folder, name))
-      .digest('hex')
+    const actual = await fileDigest(join(folder, name)).catch((cause: unknown) => notThere(folder, name, cause))
     if (actual !== sha256) {
       throw new ImageError(`${join(folder, name)}: expected SHA-256 ${sha256}, got ${actual}; build the image again`)
     }
@@ -170,7 +171,9 @@ async function expectArtifacts(folder: string, { artifacts }: ImageManifest): Pr
 }
 
 async function read(folder: string, name: string): Promise<Buffer> {
-  return readFile(join(folder, name)).catch((cause: unknown) => {
-    throw new ImageError(`${join(folder, name)}: not there; npm run image builds it`, { cause })
-  })
+  return readFile(join(folder, name)).catch((cause: unknown) => notThere(folder, name, cause))
+}
+
+function notThere(folder: string, name: string, cause: unknown): never {
+  throw new ImageError(`${join(folder, name)}: not there; ${howToBuild(folder)}`, { cause })
 }

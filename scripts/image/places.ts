@@ -22,3 +22,11 @@ export type Flavour = (typeof FLAVOURS)[number]
 export function artifactFolder(flavour: Flavour): string {
   return join(repository, '.cache', 'image', flavour)
 }
+
+/** What to type where a folder was expected to hold an image. */
+export function howToBuild(folder: string): string {
+  const flavour = FLAVOURS.find((name) => artifactFolder(name) === folder)
+  return flavour === undefined
+    ? `npm run image -- build --out ${folder} builds one there`
+    : `npm run image -- build --flavour ${flavour} builds it`
+}

@@ -1,7 +1,7 @@
 /** The formats the image scripts write themselves, each held to another program's reading of it where that program is there. */
 import { execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -10,7 +10,7 @@ import { firstDifference } from '../../scripts/image/compare.js'
 import { cpioArchive } from '../../scripts/image/cpio.js'
 import { inventoryOf } from '../../scripts/image/inventory.js'
 import { checkInventory } from '../../scripts/image/inventory-rules.js'
-import { verityTree } from '../../scripts/image/verity.js'
+import { appendVerityTree, verityTree } from '../../scripts/image/verity.js'
 
 let folder: string
 beforeAll(async () => {
@@ -40,6 +40,20 @@ describe('dm-verity tree', () => {
   it.each([0, 1, 4095, 4097])('refuses %d bytes', (length) => {
     expect(() => verityTree(Buffer.alloc(length))).toThrow(RangeError)
   })
+
+  it.each([1, 4096, 4097, 128 * 4096, 300 * 4096 + 5])(
+    'is the same over a file of %d bytes, filled up',
+    async (length) => {
+      const file = join(folder, `disk-${length}`)
+      const bytes = Buffer.alloc(length, 7)
+      await writeFile(file, bytes)
+      const whole = Buffer.alloc(Math.ceil(length / 4096) * 4096)
+      bytes.copy(whole)
+      const { tree, ...expected } = verityTree(whole)
+      expect(await appendVerityTree(file)).toEqual(expected)
+      expect(Buffer.concat([whole, tree]).equals(await readFile(file))).toBe(true)
+    },
+  )
 
   it.skipIf(!has('veritysetup'))('is what veritysetup accepts (skipped where it is not installed)', async () => {
     const data = Buffer.alloc(300 * 4096, 3)

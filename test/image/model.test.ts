@@ -1,0 +1,151 @@
+/** What an image holds beside the worker: any model package, in the clear or sealed, and the host configuration that goes with it. */
+import { appendFile, cp, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { sealPackage } from '../../enclave/cli-model.js'
+import { configurationDigest, parseHostConfiguration } from '../../enclave/config.js'
+import { loadModelPackage, modelClaims } from '../../enclave/inference/package.js'
+import { loadSealedPackage } from '../../enclave/inference/sealed-package.js'
+import { openHostConfiguration } from '../../enclave/launch-configuration.js'
+import { defaultModelDirectory } from '../../enclave/serve.js'
+import {
+  CONFIGURATION_FILE,
+  hostConfigurationFor,
+  readHostConfiguration,
+  writeHostConfiguration,
+} from '../../scripts/image/host-configuration.js'
+import { IMAGE_SCHEMA, MANIFEST_FILE, readImageManifest } from '../../scripts/image/manifest.js'
+import { measureImage } from '../../scripts/image/measurements.js'
+import { copyModel } from '../../scripts/image/model-tree.js'
+import { artifactFolder, howToBuild } from '../../scripts/image/places.js'
+import { toBytes, toHex } from '../../verifier/protocol/bytes.js'
+
+const EPOCH = 1_700_000_000
+let folder: string
+const file = (name: string): string => join(folder, name)
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'subrosa-image-model-'))
+  await sealPackage(defaultModelDirectory(), file('sealed'), file('weights.key'))
+})
+afterAll(() => rm(folder, { recursive: true }))
+
+describe('the model disk', () => {
+  it('has the files that the manifest lists and nothing else, with modes and times that mean nothing', async () => {
+    await cp(defaultModelDirectory(), file('untidy'), { recursive: true })
+    await writeFile(join(file('untidy'), 'notes.txt'), 'not listed')
+    const { held, manifest } = await copyModel(file('untidy'), file('open-copy'), EPOCH, false)
+    const claims = modelClaims(await loadModelPackage(file('open-copy')))
+    expect(held).toEqual({
+      id: claims.id,
+      weights: toHex(claims.weightsRoot),
+      manifest: toHex(claims.manifestDigest),
+      sealed: false,
+    })
+    const names = (await readdir(file('open-copy'), { recursive: true, withFileTypes: true })).filter((entry) =>
+      entry.isFile(),
+    )
+    expect(names).toHaveLength(1 + manifest.files.length)
+    const { mode, mtimeMs } = await stat(join(file('open-copy'), 'manifest.json'))
+    expect([mode & 0o777, mtimeMs]).toEqual([0o444, EPOCH * 1000])
+  })
+
+  it('has a sealed package as it is, under the digests of the open one', async () => {
+    const { held } = await copyModel(file('sealed'), file('sealed-copy'), EPOCH, true)
+    const claims = modelClaims(await loadModelPackage(defaultModelDirectory()))
+    expect(held).toMatchObject({
+      weights: toHex(claims.weightsRoot),
+      manifest: toHex(claims.manifestDigest),
+      sealed: true,
+    })
+    const key = /AGE-SECRET-KEY-\S+/.exec(await readFile(file('weights.key'), 'utf8'))?.[0] ?? ''
+    const opened = await (await loadSealedPackage(file('sealed-copy'))).open(key)
+    expect(toHex(modelClaims(opened).weightsRoot)).toBe(held.weights)
+  })
+
+  it('takes a sealed package with its owner, and an open one without', async () => {
+    await expect(copyModel(file('sealed'), file('a'), EPOCH, false)).rejects.toThrow(/sealed: name .*--model-owner/)
+    await expect(copyModel(defaultModelDirectory(), file('b'), EPOCH, true)).rejects.toThrow(
+      /not sealed, though an owner/,
+    )
+  })
+
+  it('takes no package of which a file is missing or changed, and no folder without a manifest', async () => {
+    await cp(defaultModelDirectory(), file('missing'), { recursive: true })
+    const { manifest } = await loadModelPackage(defaultModelDirectory())
+    const [first] = manifest.files.map(({ path }) => path)
+    await rm(join(file('missing'), first ?? ''))
+    await expect(copyModel(file('missing'), file('c'), EPOCH, false)).rejects.toThrow(`got no ${first}`)
+    await cp(defaultModelDirectory(), file('changed'), { recursive: true })
+    await appendFile(join(file('changed'), first ?? ''), 'x')
+    await expect(copyModel(file('changed'), file('d'), EPOCH, false)).rejects.toMatchObject({ code: 'package.size' })
+    await expect(copyModel(file('no-such-folder'), file('e'), EPOCH, false)).rejects.toMatchObject({
+      code: 'package.missing',
+    })
+  })
+})
+
+describe('the host configuration beside an image', () => {
+  const model = { id: 'a-model', weights: '11'.repeat(32), manifest: '22'.repeat(32), sealed: false }
+  const sealed = { ...model, sealed: true }
+  const engine = 'an engine 1.0'
+  const modelOwnerKey = toBytes(new Uint8Array(32).fill(3))
+  const operatorKey = toBytes(new Uint8Array(32).fill(4))
+
+  it('is of the image’s model and engine, with the defaults of a worker', () => {
+    const { bytes, hostDataHex, mrConfigIdHex } = hostConfigurationFor({ model, engine })
+    const parsed = parseHostConfiguration(bytes)
+    expect([parsed.model.id, toHex(parsed.model.weightsRoot), parsed.engine]).toEqual([model.id, model.weights, engine])
+    expect([parsed.padding, parsed.isolation, parsed.model.ownerKey, parsed.operatorKey]).toEqual([
+      'tick',
+      undefined,
+      undefined,
+      undefined,
+    ])
+    expect([hostDataHex, mrConfigIdHex]).toEqual([
+      toHex(configurationDigest('snp', bytes)),
+      toHex(configurationDigest('tdx', bytes)),
+    ])
+  })
+
+  it('says everything a host may choose, as the booted worker then takes it', () => {
+    const choices = { padding: 'off', isolation: 'session', modelOwnerKey, operatorKey } as const
+    const { bytes } = hostConfigurationFor({ model: sealed, engine }, choices)
+    expect(openHostConfiguration(bytes, { kind: 'snp', hostData: configurationDigest('snp', bytes) })).toEqual(choices)
+  })
+
+  it('names an owner where the model is sealed, and nowhere else', () => {
+    expect(() => hostConfigurationFor({ model: sealed, engine })).toThrow(/--model-owner/)
+    expect(() => hostConfigurationFor({ model, engine }, { modelOwnerKey })).toThrow(/in the clear/)
+  })
+
+  it('is read back for the image it was written for, and for no other', async () => {
+    const written = hostConfigurationFor({ model: sealed, engine }, { modelOwnerKey })
+    await writeHostConfiguration(folder, written)
+    const { bytes, ...digests } = await readHostConfiguration(folder, { model: sealed, engine })
+    expect({ ...digests, bytes: toHex(bytes) }).toEqual({ ...written, bytes: toHex(written.bytes) })
+    const others = [
+      { model, engine },
+      { model: sealed, engine: 'another' },
+      { model: { ...sealed, id: 'another' }, engine },
+      { model: { ...sealed, weights: '33'.repeat(32) }, engine },
+    ]
+    for (const other of others) {
+      await expect(readHostConfiguration(folder, other)).rejects.toThrow(/expected model and engine of the image/)
+    }
+    await writeFile(join(folder, CONFIGURATION_FILE), 'no configuration')
+    await expect(readHostConfiguration(folder, { model, engine })).rejects.toThrow(/expected a host configuration/)
+    await rm(join(folder, CONFIGURATION_FILE))
+    await expect(readHostConfiguration(folder, { model, engine })).rejects.toThrow(/not there/)
+  })
+})
+
+describe('a folder that holds no image of this version', () => {
+  it('is refused with what to type', async () => {
+    await expect(measureImage(file('nothing'))).rejects.toThrow(`npm run image -- build --out ${file('nothing')}`)
+    expect(howToBuild(artifactFolder('developer'))).toBe('npm run image -- build --flavour developer builds it')
+    await writeFile(file(MANIFEST_FILE), JSON.stringify({ schema: 'subrosa-image/1' }))
+    await expect(readImageManifest(folder)).rejects.toThrow(`expected schema ${IMAGE_SCHEMA}, got subrosa-image/1`)
+  })
+})

@@ -17,6 +17,7 @@ import type { ImageLock } from './lock.js'
 import { type Artifact, IMAGE_SCHEMA, type ImageManifest, MANIFEST_FILE } from './manifest.js'
 import { copyModel } from './model-tree.js'
 import { type Flavour, repository } from './places.js'
+import { sourceState } from './source-state.js'
 import { ensureTools } from './tools.js'
 import { unifiedKernelImage } from './uki.js'
 import { appendVerityTree } from './verity.js'
@@ -79,6 +80,8 @@ export async function buildImage(options: BuildOptions): Promise<ImageManifest> 
   await mkdir(out, { recursive: true })
   const [trees, modelTree] = [await mkdtemp(`${out}/trees-`), await mkdtemp(`${out}/model-`)]
   try {
+    // Before the sources are read: what is changed while they are is on whoever changes it.
+    const source = await sourceState(context)
     onStep('packages')
     await ensureTools()
     // First, as it may not be one.
@@ -122,6 +125,7 @@ export async function buildImage(options: BuildOptions): Promise<ImageManifest> 
     const manifest: ImageManifest = {
       schema: IMAGE_SCHEMA,
       flavour,
+      ...(source === undefined ? {} : { source }),
       note: NOTES[flavour],
       commandLine,
       model: copied.held,

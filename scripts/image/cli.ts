@@ -8,7 +8,7 @@ import type { IsolationMode, PaddingMode } from '../../verifier/protocol/stateme
 import { type Base, exportBase, prepareBase, prepareGpuBase, prepareGpuKernelBase, prepareKernelBase } from './base.js'
 import { BOOT_SUITES, bootLane } from './boot.js'
 import { type BuildOptions, buildImage } from './build.js'
-import { ImageError, run } from './command.js'
+import { ImageError } from './command.js'
 import { type HostChoices, hostConfigurationFor, writeHostConfiguration } from './host-configuration.js'
 import { buildKernel, ownKernel } from './kernel.js'
 import { type ImageLock, loadLock, saveLock } from './lock.js'
@@ -16,6 +16,7 @@ import { createLock } from './lock-refresh.js'
 import { readImageManifest } from './manifest.js'
 import { type ImageMeasurements, measureImage, policyText, releaseManifestText } from './measurements.js'
 import { artifactFolder, FLAVOURS, type Flavour, repository } from './places.js'
+import { releasedRevision, sourceState } from './source-state.js'
 
 /** Returns the exit status. */
 export async function runImageCommand(argv: readonly string[]): Promise<number> {
@@ -63,7 +64,7 @@ export function registerImageCommands(program: Command): void {
       }
       const measured = await measureImage(folder)
       if (choices !== undefined) await writeMeasurements(folder, measured)
-      if (format === 'release') process.stdout.write(await releaseText(measured, releaseVersion))
+      if (format === 'release') process.stdout.write(await releaseText(folder, measured, releaseVersion))
       else process.stdout.write(format === 'policy' ? policyText(measured) : `${JSON.stringify(measured, null, 2)}\n`)
     })
   addConfigurationOptions(measure)
@@ -165,8 +166,8 @@ interface MeasureFlags extends ConfigurationFlags {
   readonly releaseVersion: string
 }
 
-async function releaseText(measured: ImageMeasurements, version: string): Promise<string> {
-  const revision = (await run('git', ['-C', repository, 'rev-parse', 'HEAD'])).trim()
+async function releaseText(folder: string, measured: ImageMeasurements, version: string): Promise<string> {
+  const revision = releasedRevision((await readImageManifest(folder)).source, await sourceState(repository))
   return releaseManifestText(measured, { version, date: `${new Date().toISOString().slice(0, 19)}Z`, revision })
 }
 

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ImageError } from './command.js'
 import { type Flavour, howToBuild } from './places.js'
+import type { SourceState } from './source-state.js'
 
 export interface Artifact {
   readonly name: string
@@ -24,6 +25,8 @@ export interface HeldModel {
 export interface ImageManifest {
   readonly schema: typeof IMAGE_SCHEMA
   readonly flavour: Flavour
+  /** What it was built of, as far as git said. Of two builds with the same artifacts it may differ. */
+  readonly source?: SourceState
   /** What a verifier must not take this for. */
   readonly note: string
   readonly commandLine: string

@@ -8,8 +8,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ARTIFACTS } from '../../scripts/image/build.js'
 import { firstDifference } from '../../scripts/image/compare.js'
 import { cpioArchive } from '../../scripts/image/cpio.js'
+import { CONFIGURATION_FILE } from '../../scripts/image/host-configuration.js'
 import { inventoryOf } from '../../scripts/image/inventory.js'
 import { checkInventory } from '../../scripts/image/inventory-rules.js'
+import { IMAGE_SCHEMA, MANIFEST_FILE } from '../../scripts/image/manifest.js'
 import { appendVerityTree, verityTree } from '../../scripts/image/verity.js'
 
 let folder: string
@@ -87,13 +89,17 @@ describe('initrd', () => {
 
 describe('comparison of two builds', () => {
   it('names the first file that differs, and where', async () => {
-    const write = async (name: string, inventory: string, root: string): Promise<string> => {
+    const write = async (name: string, inventory: string, root: string, more = {}): Promise<string> => {
       const out = join(folder, name)
       await mkdir(out, { recursive: true })
-      const files = [...ARTIFACTS.filter((artifact) => !/^(inventory.txt|root.img)$/.test(artifact)), 'manifest.json']
+      const files = [
+        ...ARTIFACTS.filter((artifact) => !/^(inventory.txt|root.img)$/.test(artifact)),
+        CONFIGURATION_FILE,
+      ]
       for (const file of files) await writeFile(join(out, file), 'same')
       await writeFile(join(out, 'inventory.txt'), inventory)
       await writeFile(join(out, 'root.img'), root)
+      await writeFile(join(out, MANIFEST_FILE), JSON.stringify({ schema: IMAGE_SCHEMA, ...more }))
       return out
     }
     const one = await write('one', '0444 1 aa /x\n0444 1 bb /y\n', 'disk')
@@ -106,6 +112,13 @@ describe('comparison of two builds', () => {
     )
     expect(await firstDifference(one, await write('root', '0444 1 aa /x\n0444 1 bb /y\n', 'disc'))).toBe(
       'root.img differs from byte 3 on, of 4 and 4',
+    )
+    // Where the sources came from is no difference of what was built; anything else in the manifest is.
+    const [inventory, disk] = ['0444 1 aa /x\n0444 1 bb /y\n', 'disk']
+    const elsewhere = await write('elsewhere', inventory, disk, { source: { revision: 'a'.repeat(40), clean: false } })
+    expect(await firstDifference(one, elsewhere)).toBeUndefined()
+    expect(await firstDifference(one, await write('engine', inventory, disk, { engine: 'other' }))).toContain(
+      'manifest.json',
     )
   })
 })

@@ -34,6 +34,11 @@ const NEEDS: Readonly<Record<BootSuite, readonly Flavour[]>> = {
   gpu: ['gpu', 'gpu-test'],
 }
 
+/** The suites that need none but these flavours. */
+export function suitesOf(flavours: readonly Flavour[]): readonly BootSuite[] {
+  return BOOT_SUITES.filter((suite) => NEEDS[suite].every((flavour) => flavours.includes(flavour)))
+}
+
 /** @param model package in the clear for the model disks. Default: the demonstration model. */
 export async function bootLane(suites: readonly BootSuite[] = BOOT_SUITES, model?: string): Promise<number> {
   const lock = await loadLock()

@@ -1,10 +1,12 @@
 /**
- * `npm run image:check`: builds twice, the second time as somebody else would, and compares artifact by artifact. The second
- * build unpacks its own base, in another checkout, cache, umask, time zone, locale, host name and number of cores.
+ * `npm run image:check`: builds twice, the second time as somebody else would, and compares artifact by artifact; then boots, with all
+ * refusals. The second build unpacks its own base, in another checkout, cache, umask, time zone, locale, host name and number of
+ * cores.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { bootLane, suitesOf } from './boot.js'
 import { firstDifference } from './compare.js'
 import { type Conditions, described, elsewhere, here, runUnder } from './elsewhere.js'
 import { KERNELS, ownKernel } from './kernel.js'
@@ -38,7 +40,9 @@ export async function checkLane(flavours: readonly Flavour[]): Promise<number> {
         return `\n${await listed(one)}`
       })
     }
-    return lane.finish()
+    const status = lane.finish()
+    const suites = suitesOf(flavours)
+    return suites.length === 0 ? status : (await bootLane(suites)) || status
   } finally {
     await rm(folder, { recursive: true, force: true })
   }

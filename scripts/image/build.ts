@@ -77,13 +77,14 @@ const NOTES: Readonly<Record<Flavour, string>> = {
 export async function buildImage(options: BuildOptions): Promise<ImageManifest> {
   const { flavour, lock, out, context = repository, model, choices = {}, env = {}, onStep = () => undefined } = options
   const epoch = lock.sourceDateEpoch
+  // Says that it takes root before anything else fails for want of it.
+  await ensureTools()
   await mkdir(out, { recursive: true })
   const [trees, modelTree] = [await mkdtemp(`${out}/trees-`), await mkdtemp(`${out}/model-`)]
   try {
     // Before the sources are read: what is changed while they are is on whoever changes it.
     const source = await sourceState(context)
     onStep('packages')
-    await ensureTools()
     // First, as it may not be one.
     const copied = await copyModel(model ?? demoModel(context), modelTree, epoch, choices.modelOwnerKey !== undefined)
     const base = await prepareBase(lock)

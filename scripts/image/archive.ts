@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { ImageError, run } from './command.js'
 import type { LockedDeb } from './lock.js'
 import { cacheFolder } from './places.js'
+import { createProgress } from './progress.js'
 
 const SOURCES = '/etc/apt'
 const DOWNLOADER = '/usr/lib/apt/apt-helper'
@@ -41,8 +42,16 @@ export async function fetchDebs(debs: readonly LockedDeb[]): Promise<readonly st
   if (missing.length > 0) {
     const archive = await archiveAddress()
     const mebibytes = Math.ceil(missing.reduce((sum, { size }) => sum + size, 0) / 2 ** 20)
-    process.stderr.write(`image: ${missing.length} Debian packages to download, ${mebibytes} MiB\n`)
-    for (let at = 0; at < missing.length; at += BATCH) await download(missing.slice(at, at + BATCH), archive, fileOf)
+    const progress = createProgress(`downloading ${missing.length} Debian packages, ${mebibytes} MiB`, missing.length)
+    try {
+      for (let at = 0; at < missing.length; at += BATCH) {
+        const batch = missing.slice(at, at + BATCH)
+        await download(batch, archive, fileOf)
+        for (const _ of batch) progress.step()
+      }
+    } finally {
+      progress.end()
+    }
   }
   // A cache is a disk: what is in it is checked each time it is used.
   for (const deb of debs) await expectDigest(fileOf(deb), deb)

@@ -11,6 +11,7 @@ import { run } from './command.js'
 import type { ImageLock, LockedDeb } from './lock.js'
 import { fetchNpmPackages, lockedDependencies, type PlacedPackage } from './npm-packages.js'
 import { cacheFolder } from './places.js'
+import { createProgress } from './progress.js'
 
 export interface Base {
   /** First 16 digits of the SHA-256 over everything that went in. */
@@ -55,7 +56,8 @@ async function unpackBase(debs: readonly LockedDeb[], npm: readonly PlacedPackag
 
   const files = await fetchDebs(debs)
   const tarballs = await fetchNpmPackages(npm)
-  process.stderr.write(`image: unpacking a base, ${files.length} Debian and ${tarballs.length} npm packages\n`)
+  const label = `unpacking a base, ${files.length} Debian and ${tarballs.length} npm packages`
+  const progress = createProgress(label, files.length + tarballs.length)
   const scratch = `${folder}.part`
   await rm(scratch, { recursive: true, force: true })
   for (const name of MERGED) {
@@ -63,12 +65,17 @@ async function unpackBase(debs: readonly LockedDeb[], npm: readonly PlacedPackag
     await symlink(`usr/${name}`, join(scratch, name))
   }
   await mkdir(join(scratch, 'tmp'))
-  for (const file of files) await unpackDeb(file, scratch)
+  for (const file of files) {
+    await unpackDeb(file, scratch)
+    progress.step()
+  }
   for (const [i, { path }] of npm.entries()) {
     const target = join(scratch, path === '' ? 'opt/node' : join('opt/modules', path))
     await mkdir(target, { recursive: true })
     await run('tar', ['-xzf', tarballs[i] as string, '-C', target, '--strip-components=1', '--no-same-owner'])
+    progress.step()
   }
+  progress.end()
   await rename(scratch, folder)
   return { id, folder }
 }

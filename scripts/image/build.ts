@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { describeOrtEngine } from '../../enclave/inference/ort/engine.js'
 import { engineLabel } from '../../enclave/worker.js'
 import { type Base, prepareBase, prepareGpuBase, runFromBase } from './base.js'
-import { buildTrees } from './container.js'
+import { buildTrees, type Recipe } from './container.js'
 import { cpioArchive } from './cpio.js'
 import { fileDigest } from './digest.js'
 import { fetchBootCode } from './firmware.js'
@@ -17,6 +17,7 @@ import type { ImageLock } from './lock.js'
 import { type Artifact, IMAGE_SCHEMA, type ImageManifest, MANIFEST_FILE } from './manifest.js'
 import { copyModel } from './model-tree.js'
 import { type Flavour, repository } from './places.js'
+import { createProgress } from './progress.js'
 import { sourceState } from './source-state.js'
 import { ensureTools } from './tools.js'
 import { unifiedKernelImage } from './uki.js'
@@ -93,7 +94,7 @@ export async function buildImage(options: BuildOptions): Promise<ImageManifest> 
     const kernel = name === undefined ? undefined : await ownKernel({ name, lock, context, env })
     const gpuBase = name === 'gpu-kernel' ? { GPU_BASE: await prepareGpuBase(lock) } : {}
     onStep('recipe')
-    await buildTrees({ bases: { BASE: base, ...gpuBase }, target: flavour, epoch, context, out: trees, env })
+    await runRecipe({ bases: { BASE: base, ...gpuBase }, target: flavour, epoch, context, out: trees, env })
     if (kernel !== undefined && name !== undefined) await addKernel(kernel, name, trees)
     onStep('disks')
     const inventory = await inventoryOf(trees)
@@ -139,6 +140,22 @@ export async function buildImage(options: BuildOptions): Promise<ImageManifest> 
     return manifest
   } finally {
     for (const folder of [trees, modelTree]) await rm(folder, { recursive: true, force: true })
+  }
+}
+
+/** Shows each step that buildah names; it skips those of other targets, so that the bar stops short of its end. */
+async function runRecipe(recipe: Recipe): Promise<void> {
+  const text = await readFile(join(recipe.context ?? repository, 'Dockerfile.enclave'), 'utf8')
+  const progress = createProgress(`the recipe of ${recipe.target}`, text.match(/^[A-Z]+ /gm)?.length ?? 1)
+  try {
+    await buildTrees({
+      ...recipe,
+      onLine: (line) => {
+        if (/STEP \d/.test(line)) progress.step()
+      },
+    })
+  } finally {
+    progress.end()
   }
 }
 

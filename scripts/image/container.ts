@@ -68,6 +68,7 @@ async function storageOptions(): Promise<readonly string[]> {
 }
 
 async function importBase(storage: readonly string[], base: Base, image: string, epoch: number): Promise<void> {
+  process.stderr.write(`image: importing base ${base.id} into buildah's store\n`)
   const tar = join(cacheFolder, `base-${base.id}.tar`)
   await exportBase(base, tar, epoch)
   const container = (await run('buildah', [...storage, 'from', 'scratch'])).trim()

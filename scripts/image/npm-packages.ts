@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { ImageError, run } from './command.js'
 import type { LockedNpmPackage } from './lock.js'
 import { cacheFolder, repository } from './places.js'
+import { createProgress } from './progress.js'
 
 interface LockEntry {
   readonly version?: string
@@ -71,17 +72,24 @@ export async function fetchNpmPackages(packages: readonly LockedNpmPackage[]): P
   await mkdir(folder, { recursive: true })
   const fileOf = ({ integrity }: LockedNpmPackage) =>
     join(folder, `${createHash('sha256').update(integrity).digest('hex')}.tgz`)
-  for (const wanted of packages) {
-    const file = fileOf(wanted)
-    if (!existsSync(file)) await download(wanted, file, folder)
-    await expectIntegrity(file, wanted)
+  const missing = packages.filter((wanted) => !existsSync(fileOf(wanted)))
+  if (missing.length > 0) {
+    const progress = createProgress(`downloading ${missing.length} npm packages`, missing.length)
+    try {
+      for (const wanted of missing) {
+        await download(wanted, fileOf(wanted), folder)
+        progress.step()
+      }
+    } finally {
+      progress.end()
+    }
   }
+  for (const wanted of packages) await expectIntegrity(fileOf(wanted), wanted)
   return packages.map(fileOf)
 }
 
 async function download(wanted: LockedNpmPackage, file: string, folder: string): Promise<void> {
   const { name, version } = wanted
-  process.stderr.write(`image: npm package ${name} ${version}\n`)
   const scratch = await mkdtemp(join(folder, 'pack-'))
   try {
     await run('npm', ['pack', `${name}@${version}`, '--ignore-scripts', '--pack-destination', scratch], {

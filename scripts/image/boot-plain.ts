@@ -1,7 +1,8 @@
 /** Boots of an image on a machine without a TEE: it runs, refuses to serve, and says why; altered inputs do not run. */
 import { copyFile, open, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { kernelHashTable } from '../../verifier/measure/kernel-hashes.js'
+import { type BootFiles, kernelHashTable } from '../../verifier/measure/kernel-hashes.js'
+import { toBytes } from '../../verifier/protocol/bytes.js'
 import { ask, type GuestMaker, untilAnswering, withGuest } from './guests.js'
 import { expect, type Lane } from './lane.js'
 import { bootFilesOf } from './measurements.js'
@@ -116,22 +117,26 @@ export async function bootUnderFirmware(lane: Lane, maker: GuestMaker): Promise<
   if (!right) return lane.skip('SEV firmware refuses altered files', 'it did not boot the right ones')
 
   const alteredInitrd = join(folder, 'initrd-altered.cpio')
-  await writeFile(alteredInitrd, Buffer.concat([Buffer.from(boot.initrd ?? []), Buffer.alloc(512)]))
+  // Zeros after the archive's end, which the kernel skips.
+  const initrd = Buffer.concat([Buffer.from(boot.initrd ?? []), Buffer.alloc(512)])
+  await writeFile(alteredInitrd, initrd)
   const alteredKernel = join(folder, 'vmlinuz-altered')
   const kernel = Buffer.from(boot.kernel)
-  // In the padding before the setup code's end: the kernel itself would run unchanged.
+  // The last byte is of the file's checksum (Documentation/arch/x86/boot.rst), which neither firmware nor kernel looks at.
   kernel[kernel.length - 1] = (kernel[kernel.length - 1] ?? 0) ^ 1
   await writeFile(alteredKernel, kernel)
   const commandLine = `${boot.commandLine} extra`
-  const changes: readonly (readonly [string, Partial<Guest>])[] = [
-    ['command line', { commandLine }],
-    ['initrd', { initrd: alteredInitrd }],
-    ['kernel', { kernel: alteredKernel }],
+  const changes: readonly (readonly [string, Partial<Guest>, Partial<BootFiles>])[] = [
+    ['command line', { commandLine }, { commandLine }],
+    ['initrd', { initrd: alteredInitrd }, { initrd: toBytes(new Uint8Array(initrd)) }],
+    ['kernel', { kernel: alteredKernel }, { kernel: toBytes(new Uint8Array(kernel)) }],
   ]
-  for (const [what, change] of changes) {
+  for (const [what, change, files] of changes) {
+    const name = what.replace(' ', '-')
+    // The firmware says nothing: that it was the table which kept these files from running is what the control shows.
     await lane.check(`SEV firmware refuses another ${what} before the kernel runs`, () =>
       withGuest(
-        maker.start(`refused-${what.replace(' ', '-')}`, {
+        maker.start(`refused-${name}`, {
           ...change,
           firmware: { file, hashTable: table },
           deadlineMs: Math.ceil(PATIENCE * bootMs),
@@ -142,14 +147,14 @@ export async function bootUnderFirmware(lane: Lane, maker: GuestMaker): Promise<
         },
       ),
     )
+    await lane.check(`control: that other ${what} boots with a table of its own`, () =>
+      withGuest(
+        maker.start(`control-${name}`, {
+          ...change,
+          firmware: { file, hashTable: Buffer.from(kernelHashTable({ ...boot, ...files })) },
+        }),
+        async (guest) => `answers after ${((await untilAnswering(guest)) / 1000).toFixed(1)} s`,
+      ),
+    )
   }
-  await lane.check('control: the other command line boots with a table of its own', () =>
-    withGuest(
-      maker.start('control', {
-        commandLine,
-        firmware: { file, hashTable: Buffer.from(kernelHashTable({ ...boot, commandLine })) },
-      }),
-      async (guest) => `answers after ${((await untilAnswering(guest)) / 1000).toFixed(1)} s`,
-    ),
-  )
 }

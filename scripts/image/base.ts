@@ -3,11 +3,11 @@
  * runs, and nothing is in it that no package put there but the links of a merged /usr. Kept by the hash of what went in.
  */
 import { createHash } from 'node:crypto'
-import { existsSync } from 'node:fs'
-import { mkdir, rename, rm, symlink } from 'node:fs/promises'
+import { mkdir, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fetchDebs } from './archive.js'
 import { run } from './command.js'
+import { keptFolder } from './kept.js'
 import type { ImageLock, LockedDeb } from './lock.js'
 import { fetchNpmPackages, lockedDependencies, type PlacedPackage } from './npm-packages.js'
 import { cacheFolder } from './places.js'
@@ -51,33 +51,30 @@ async function unpackBase(debs: readonly LockedDeb[], npm: readonly PlacedPackag
     ...npm.map(({ path, integrity }) => `${path} ${integrity}`),
   ]
   const id = createHash('sha256').update(inputs.join('\n')).digest('hex').slice(0, 16)
-  const folder = join(cacheFolder, 'base', id)
-  if (existsSync(folder)) return { id, folder }
+  return { id, folder: await keptFolder(join(cacheFolder, 'base', id), (folder) => unpackInto(folder, debs, npm)) }
+}
 
+async function unpackInto(folder: string, debs: readonly LockedDeb[], npm: readonly PlacedPackage[]): Promise<void> {
   const files = await fetchDebs(debs)
   const tarballs = await fetchNpmPackages(npm)
   const label = `unpacking a base, ${files.length} Debian and ${tarballs.length} npm packages`
   const progress = createProgress(label, files.length + tarballs.length)
-  const scratch = `${folder}.part`
-  await rm(scratch, { recursive: true, force: true })
   for (const name of MERGED) {
-    await mkdir(join(scratch, 'usr', name), { recursive: true })
-    await symlink(`usr/${name}`, join(scratch, name))
+    await mkdir(join(folder, 'usr', name), { recursive: true })
+    await symlink(`usr/${name}`, join(folder, name))
   }
-  await mkdir(join(scratch, 'tmp'))
+  await mkdir(join(folder, 'tmp'))
   for (const file of files) {
-    await unpackDeb(file, scratch)
+    await unpackDeb(file, folder)
     progress.step()
   }
   for (const [i, { path }] of npm.entries()) {
-    const target = join(scratch, path === '' ? 'opt/node' : join('opt/modules', path))
+    const target = join(folder, path === '' ? 'opt/node' : join('opt/modules', path))
     await mkdir(target, { recursive: true })
     await run('tar', ['-xzf', tarballs[i] as string, '-C', target, '--strip-components=1', '--no-same-owner'])
     progress.step()
   }
   progress.end()
-  await rename(scratch, folder)
-  return { id, folder }
 }
 
 /** dpkg-deb would replace a link of the merged /usr by a folder; tar keeps it. */

@@ -4,13 +4,13 @@
  * so they are kept by the SHA-256 of everything that goes in; what differs in nothing of that is the same kernel.
  */
 import { createHash } from 'node:crypto'
-import { existsSync } from 'node:fs'
-import { cp, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { cp, mkdir, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fetchDebs } from './archive.js'
 import { type Base, prepareGpuKernelBase, prepareKernelBase } from './base.js'
 import { ImageError } from './command.js'
 import { buildTrees } from './container.js'
+import { keptFolder } from './kept.js'
 import type { DebSet, ImageLock } from './lock.js'
 import { cacheFolder, type Flavour, repository } from './places.js'
 import { createProgress } from './progress.js'
@@ -73,12 +73,7 @@ export interface KernelOptions {
 
 /** Folder with `vmlinuz`, its `config` and, of `gpu-kernel`, `modules/RELEASE/`: from the cache, or built. */
 export async function ownKernel(options: KernelOptions): Promise<string> {
-  const folder = await kernelFolder(options)
-  if (existsSync(folder)) return folder
-  await rm(`${folder}.part`, { recursive: true, force: true })
-  await buildKernel({ ...options, out: `${folder}.part` })
-  await rename(`${folder}.part`, folder)
-  return folder
+  return keptFolder(await kernelFolder(options), (out) => buildKernel({ ...options, out }))
 }
 
 /** Downloads what the kernel is made of, for builds that share one folder of downloads and start at once. */
@@ -88,10 +83,7 @@ export async function fetchKernelPackages(name: KernelName, lock: ImageLock): Pr
 
 /** Keeps a kernel that was built elsewhere from the same sources. */
 export async function keepKernel(built: string, options: KernelOptions): Promise<void> {
-  const folder = await kernelFolder(options)
-  if (existsSync(folder)) return
-  await cp(built, `${folder}.part`, { recursive: true })
-  await rename(`${folder}.part`, folder)
+  await keptFolder(await kernelFolder(options), (folder) => cp(built, folder, { recursive: true }))
 }
 
 /** Builds it whatever is in the cache. `out` is emptied first. */

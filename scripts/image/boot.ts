@@ -10,17 +10,17 @@ import { bootTpm } from './boot-tpm.js'
 import { bootWakeup } from './boot-wakeup.js'
 import { buildImage } from './build.js'
 import { createGuestMaker } from './guests.js'
-import { createLane } from './lane.js'
-import { loadLock } from './lock.js'
+import { createLane, type Lane } from './lane.js'
+import { type ImageLock, loadLock } from './lock.js'
 import { artifactFolder, cacheFolder, FLAVOURS, type Flavour } from './places.js'
 import { prepareQemu } from './qemu.js'
 
 /**
- * Which boots, and of what: Debian's kernel, ours, ours under the SEV firmware, Debian's and both of ours with hostile code in a table, and with
- * a table that names addresses to run from, ours with a TPM, the test
- * flavour, and the GPU flavour with its kernel on a machine without a GPU.
+ * Which boots, and of what: Debian's kernel; ours; ours under the SEV firmware; Debian's and both of ours with hostile code in a
+ * table, and with a table that names addresses to run from; ours with a TPM; the test flavour; the same with a sealed model; and the
+ * GPU flavour with its kernel on a machine without a GPU.
  */
-export const BOOT_SUITES = ['plain', 'production', 'firmware', 'aml', 'wakeup', 'tpm', 'test', 'gpu'] as const
+export const BOOT_SUITES = ['plain', 'production', 'firmware', 'aml', 'wakeup', 'tpm', 'test', 'sealed', 'gpu'] as const
 export type BootSuite = (typeof BOOT_SUITES)[number]
 
 const NEEDS: Readonly<Record<BootSuite, readonly Flavour[]>> = {
@@ -31,6 +31,7 @@ const NEEDS: Readonly<Record<BootSuite, readonly Flavour[]>> = {
   wakeup: ['production', 'test', 'gpu', 'gpu-test', 'developer'],
   tpm: ['production'],
   test: ['test'],
+  sealed: ['test'],
   gpu: ['gpu', 'gpu-test'],
 }
 
@@ -39,48 +40,73 @@ export function suitesOf(flavours: readonly Flavour[]): readonly BootSuite[] {
   return BOOT_SUITES.filter((suite) => NEEDS[suite].every((flavour) => flavours.includes(flavour)))
 }
 
-/** @param model package in the clear for the model disks. Default: the demonstration model. */
+/** Builds what the suites need, and boots it. @param model package in the clear for the model disks. Default: the demonstration model. */
 export async function bootLane(suites: readonly BootSuite[] = BOOT_SUITES, model?: string): Promise<number> {
   const lock = await loadLock()
   const lane = createLane('image-boot')
+  const built = new Map<Flavour, string>()
   for (const flavour of FLAVOURS.filter((name) => suites.some((suite) => NEEDS[suite].includes(name)))) {
+    const out = artifactFolder(flavour)
     // What lies there may be of other sources: what is booted is what was just built.
-    await lane.check(`${flavour} image builds, and holds what is listed and nothing else`, async () => {
-      const { artifacts } = await buildImage({
-        flavour,
-        lock,
-        out: artifactFolder(flavour),
-        ...(model === undefined ? {} : { model }),
-      })
+    const done = await lane.check(`${flavour} image builds, and holds what is listed and nothing else`, async () => {
+      const { artifacts } = await buildImage({ flavour, lock, out, ...(model === undefined ? {} : { model }) })
       return `${artifacts.length} artifacts, ${Math.round(artifacts.reduce((sum, { bytes }) => sum + bytes, 0) / 1e6)} MB`
     })
+    if (done) built.set(flavour, out)
   }
-  const qemu = await prepareQemu(lock)
+  await bootSuites(lane, suites, built)
+  return lane.finish()
+}
+
+/** Boots images as they are. @param images folder of each flavour; suites that need one which is not there are skipped. */
+export async function bootSuites(
+  lane: Lane,
+  suites: readonly BootSuite[],
+  images: ReadonlyMap<Flavour, string>,
+): Promise<void> {
+  const possible: BootSuite[] = []
+  for (const suite of BOOT_SUITES.filter((name) => suites.includes(name))) {
+    const missing = NEEDS[suite].find((flavour) => !images.has(flavour))
+    if (missing === undefined) possible.push(suite)
+    else lane.skip(`boots of ${suite}`, `there is no ${missing} image to boot`)
+  }
+  if (possible.length === 0) return
+  const lock = await loadLock()
   const scratch = join(cacheFolder, 'boot', String(process.pid))
   try {
-    const maker = (flavour: Flavour) => createGuestMaker(qemu, artifactFolder(flavour), scratch)
-    if (suites.includes('plain')) await bootPlain(lane, await maker('developer'), 'developer')
-    if (suites.includes('production')) await bootPlain(lane, await maker('production'), 'production')
-    if (suites.includes('firmware')) await bootUnderFirmware(lane, await maker('production'))
-    if (suites.includes('aml')) {
+    const boots = bootsOf(lane, images, lock, await prepareQemu(lock), scratch)
+    for (const suite of possible) await boots[suite]()
+  } finally {
+    await rm(scratch, { recursive: true, force: true })
+  }
+}
+
+function bootsOf(
+  lane: Lane,
+  images: ReadonlyMap<Flavour, string>,
+  lock: ImageLock,
+  qemu: string,
+  scratch: string,
+): Readonly<Record<BootSuite, () => Promise<void>>> {
+  const maker = (flavour: Flavour) => createGuestMaker(qemu, images.get(flavour) as string, scratch)
+  return {
+    plain: async () => bootPlain(lane, await maker('developer'), 'developer'),
+    production: async () => bootPlain(lane, await maker('production'), 'production'),
+    firmware: async () => bootUnderFirmware(lane, await maker('production')),
+    aml: async () => {
       const own = { production: await maker('production'), gpu: await maker('gpu') }
       await bootAml(lane, own, await maker('developer'), qemu, scratch)
-    }
-    if (suites.includes('wakeup')) {
+    },
+    wakeup: async () => {
       const own = [
         { name: 'production', silent: await maker('production'), talking: await maker('test') },
         { name: 'gpu', silent: await maker('gpu'), talking: await maker('gpu-test') },
       ]
       await bootWakeup(lane, own, await maker('developer'), qemu, scratch)
-    }
-    if (suites.includes('tpm')) await bootTpm(lane, await maker('production'), qemu, scratch)
-    if (suites.includes('test')) {
-      await bootTest(lane, await maker('test'), scratch)
-      await bootSealed(lane, qemu, lock, scratch)
-    }
-    if (suites.includes('gpu')) await bootGpu(lane, await maker('gpu'), await maker('gpu-test'))
-    return lane.finish()
-  } finally {
-    await rm(scratch, { recursive: true, force: true })
+    },
+    tpm: async () => bootTpm(lane, await maker('production'), qemu, scratch),
+    test: async () => bootTest(lane, await maker('test'), scratch),
+    sealed: async () => bootSealed(lane, await maker('test'), qemu, lock, scratch),
+    gpu: async () => bootGpu(lane, await maker('gpu'), await maker('gpu-test')),
   }
 }

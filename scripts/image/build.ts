@@ -51,6 +51,9 @@ export const ARTIFACTS = [
   'uki.efi',
 ] as const
 
+/** It takes a minute or two where nothing else runs; many more on a machine with other work. */
+const RECIPE_DEADLINE_MS = 3600_000
+
 const ROOT_UUID = '5b2005a0-0000-4000-8000-000000000001'
 const MODEL_UUID = '5b2005a0-0000-4000-8000-000000000002'
 
@@ -150,6 +153,7 @@ async function runRecipe(recipe: Recipe): Promise<void> {
   try {
     await buildTrees({
       ...recipe,
+      timeoutMs: RECIPE_DEADLINE_MS,
       onLine: (line) => {
         if (/STEP \d/.test(line)) progress.step()
       },

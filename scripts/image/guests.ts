@@ -12,7 +12,8 @@ export interface GuestMaker {
   readonly folder: string
 }
 
-const DEADLINE_MS = 240_000
+/** For all that is asked of one guest: emulated, and beside other work, an answer alone may take minutes. */
+const DEADLINE_MS = 1200_000
 const POLL_MS = 250
 const REQUEST_TIMEOUT_MS = 60_000
 

@@ -56,7 +56,7 @@ const schema = v.object({
 })
 
 /** @throws OpenAIError */
-export function readEmbeddings(engine: Engine, body: Bytes): EmbeddingRequest {
+export async function readEmbeddings(engine: Engine, body: Bytes): Promise<EmbeddingRequest> {
   const request = parseFields(body, schema, new Map())
   expectModel(engine, request.model)
   if (engine.embed === undefined) {
@@ -67,7 +67,7 @@ export function readEmbeddings(engine: Engine, body: Bytes): EmbeddingRequest {
     const expected = `dimensions: expected ${architecture.hiddenSize}, which is all this model has`
     throw new OpenAIError(400, 'invalid_value', expected, 'dimensions')
   }
-  const inputs = tokenizePrompts(engine, promptsOf(request.input), 'input')
+  const inputs = await tokenizePrompts(engine, promptsOf(request.input), 'input')
   const longest = Math.max(...inputs.map(({ length }) => length))
   if (longest > engine.info.contextLength) {
     const problem = `input: ${longest} tokens do not fit into a context of ${engine.info.contextLength}`

@@ -3,8 +3,9 @@ import type { Bytes } from '../verifier/protocol/bytes.js'
 import type { AnswerShape } from './answer-shape.js'
 import { chatShape, completionShape } from './answer-shape.js'
 import type { Engine, GenerateOptions } from './inference/engine.js'
+import { ContextOverflowError } from './inference/errors.js'
 import { parseCompletionRequest } from './openai-completion.js'
-import { asOpenAIError, OpenAIError } from './openai-error.js'
+import { asTokens, OpenAIError, openAIErrorOf } from './openai-error.js'
 import type { SamplingFields } from './openai-fields.js'
 import { parseChatRequest } from './openai-request.js'
 
@@ -24,7 +25,7 @@ export interface GenerationRequest {
 }
 
 /** Of `POST /v1/chat/completions`. @throws OpenAIError */
-export function readChat(engine: Engine, body: Bytes): GenerationRequest {
+export async function readChat(engine: Engine, body: Bytes): Promise<GenerationRequest> {
   const request = parseChatRequest(body)
   expectModel(engine, request.model)
   const { model, maxTokens, topLogprobs, constraint, messages, prediction } = request
@@ -32,35 +33,39 @@ export function readChat(engine: Engine, body: Bytes): GenerationRequest {
   return {
     model,
     sampling: request,
-    prompts: [asOpenAIError(() => engine.tokenizeChat(messages, tools))],
+    prompts: [await asTokens('messages', () => engine.tokenizeChat(messages, tools))],
     field: 'messages',
     maxTokens,
     options: {
       chat: { messages, tools, choice, parallel, format },
       ...(grammar === undefined ? {} : { grammar, calls: tools.length > 0 }),
       ...(topLogprobs === undefined ? {} : { logprobs: topLogprobs }),
-      ...(prediction === undefined ? {} : { prediction: predictedTokens(engine, prediction) }),
+      ...(prediction === undefined ? {} : { prediction: await predictedTokens(engine, prediction) }),
     },
     shape: chatShape(topLogprobs !== undefined),
   }
 }
 
-/** As much of it as an answer can have. @throws OpenAIError */
-function predictedTokens(engine: Engine, prediction: string): readonly number[] {
-  return prediction === ''
-    ? []
-    : asOpenAIError(() => engine.tokenizeText(prediction)).slice(0, engine.info.contextLength)
+/** As much of it as an answer can have; nothing of one that no answer can be like, being far longer. @throws OpenAIError */
+async function predictedTokens(engine: Engine, prediction: string): Promise<readonly number[]> {
+  if (prediction === '') return []
+  try {
+    return (await engine.tokenizeText(prediction)).slice(0, engine.info.contextLength)
+  } catch (error) {
+    if (error instanceof ContextOverflowError) return []
+    throw openAIErrorOf(error)
+  }
 }
 
 /** Of `POST /v1/completions`. @throws OpenAIError */
-export function readCompletion(engine: Engine, body: Bytes): GenerationRequest {
+export async function readCompletion(engine: Engine, body: Bytes): Promise<GenerationRequest> {
   const request = parseCompletionRequest(body)
   expectModel(engine, request.model)
   const { model, maxTokens, topLogprobs } = request
   return {
     model,
     sampling: request,
-    prompts: tokenizePrompts(engine, request.prompts, 'prompt'),
+    prompts: await tokenizePrompts(engine, request.prompts, 'prompt'),
     field: 'prompt',
     maxTokens,
     options: topLogprobs === undefined ? {} : { logprobs: topLogprobs },
@@ -69,21 +74,23 @@ export function readCompletion(engine: Engine, body: Bytes): GenerationRequest {
 }
 
 /** Texts become tokens; tokens must be the model's. @throws OpenAIError naming `field`. */
-export function tokenizePrompts(
+export async function tokenizePrompts(
   engine: Engine,
   prompts: readonly (string | readonly number[])[],
   field: 'prompt' | 'input',
-): readonly (readonly number[])[] {
+): Promise<readonly (readonly number[])[]> {
   const { vocabularySize } = engine.info.manifest.architecture
-  return prompts.map((prompt, i) => {
+  const tokenized: (readonly number[])[] = []
+  for (const [i, prompt] of prompts.entries()) {
     const at = prompts.length === 1 ? field : `${field}[${i}]`
-    const tokens = typeof prompt === 'string' ? asOpenAIError(() => engine.tokenizeText(prompt)) : prompt
+    const tokens = typeof prompt === 'string' ? await asTokens(field, () => engine.tokenizeText(prompt)) : prompt
     if (tokens.length === 0) throw new OpenAIError(400, 'invalid_value', `${at}: expected at least one token`, field)
     if (tokens.some((token) => token >= vocabularySize)) {
       throw new OpenAIError(400, 'invalid_value', `${at}: expected tokens from 0 to ${vocabularySize - 1}`, field)
     }
-    return tokens
-  })
+    tokenized.push(tokens)
+  }
+  return tokenized
 }
 
 /** @throws OpenAIError 404 */

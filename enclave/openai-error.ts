@@ -72,6 +72,17 @@ export function asOpenAIError<T>(run: () => T): T {
   }
 }
 
+/** Tokenises what came in a field. @throws OpenAIError, which names it where that is too long. */
+export async function asTokens(field: string, run: () => Promise<readonly number[]>): Promise<readonly number[]> {
+  try {
+    return await run()
+  } catch (error) {
+    if (!(error instanceof EngineError && error.code === 'context.overflow')) throw openAIErrorOf(error)
+    const problem = `${field}: more tokens than fit into the context of this model`
+    throw new OpenAIError(400, 'context_length_exceeded', problem, field)
+  }
+}
+
 /** What a client may know of an error. Messages of other errors stay out: they may quote what they choked on. */
 export function openAIErrorOf(error: unknown): OpenAIError {
   if (error instanceof OpenAIError) return error

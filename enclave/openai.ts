@@ -133,7 +133,7 @@ export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise
   }
   const generated = (read: typeof readChat) => (c: Context) =>
     answered(c.req.raw, async ({ body, open, reuse, ...asked }) => {
-      const request = read(engine, body)
+      const request = await read(engine, body)
       const reused = reuse()
       return complete(completion, { request, receipt: await open(), ...asked, reuse: reused })
     })
@@ -142,7 +142,7 @@ export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise
   app.post('/v1/completions', generated(readCompletion))
   app.post('/v1/embeddings', (c) =>
     answered(c.req.raw, async ({ body, open, session, signal, release }) => {
-      const request = readEmbeddings(engine, body)
+      const request = await readEmbeddings(engine, body)
       const response = await embed(completion, { request, receipt: await open(), session, signal })
       release()
       return response

@@ -19,10 +19,15 @@ const ROLES: readonly string[] = ['system', 'user', 'assistant', 'tool']
 const BREAK = '\uFDD0'
 
 export interface ChatEncoder {
-  /** Token ids of a chat, ending where the assistant begins to speak. @throws EngineError `chat.invalid`. */
-  chat(messages: readonly ChatMessage[], tools?: readonly Tool[]): number[]
-  /** Token ids of a text as it is, behind what the model begins every text with. */
-  text(text: string): number[]
+  /**
+   * Token ids of a chat, ending where the assistant begins to speak. @throws EngineError `chat.invalid`, and as `text` does.
+   */
+  chat(messages: readonly ChatMessage[], tools?: readonly Tool[]): Promise<number[]>
+  /**
+   * Token ids of a text as it is, behind what the model begins every text with.
+   * @throws EngineError `context.overflow` where it is known without tokenising that they would be too many.
+   */
+  text(text: string): Promise<number[]>
 }
 
 /** @throws EngineError `package.unusable` when the template does not parse. */
@@ -32,11 +37,14 @@ export function createChatEncoder(modelPackage: ModelPackage, tokenizer: TextTok
   const takesTools = templateTakesTools(source)
   const disarm = createDisarm(tokenizer.controlTokens)
   // Each part is tokenised by itself, so the two halves of a broken control token never meet.
-  const encode = (text: string): number[] =>
-    text.split(BREAK).flatMap((part) => (part === '' ? [] : tokenizer.encode(part)))
+  const encode = (text: string): Promise<number[]> =>
+    tokenizer.encode(
+      text.split(BREAK).filter((part) => part !== ''),
+      modelPackage.manifest.architecture.contextLength,
+    )
 
   return {
-    chat(messages, tools = []) {
+    async chat(messages, tools = []) {
       for (const { role, content } of messages) {
         if (!ROLES.includes(role)) throw new EngineError('chat.invalid', `expected a role of ${ROLES.join(', ')}`)
         if (typeof content !== 'string') throw new EngineError('chat.invalid', 'expected the content to be text')
@@ -47,7 +55,7 @@ export function createChatEncoder(modelPackage: ModelPackage, tokenizer: TextTok
       const variables = tools.length === 0 ? {} : { tools: disarmed(describeTools(tools)) }
       return encode(template.render(disarmed(messages.map(asTemplateMessage)), variables))
     },
-    text: (text) => [...tokenizer.prefix, ...encode(disarm(text))],
+    text: async (text) => [...tokenizer.prefix, ...(await encode(disarm(text)))],
   }
 }
 

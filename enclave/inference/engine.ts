@@ -159,11 +159,15 @@ export interface Engine {
   readonly info: EngineInfo
   /**
    * Token ids of a chat, ending where the assistant begins to speak, with the tools it may call. Text of a request never
-   * becomes a control token. @throws EngineError `chat.invalid`.
+   * becomes a control token. Neither of these holds up other requests.
+   * @throws EngineError `chat.invalid`, `context.overflow` where it cannot fit, `closed`, `engine.failed`.
    */
-  tokenizeChat(messages: readonly ChatMessage[], tools?: readonly Tool[]): number[]
-  /** Token ids of a text as it is, behind what the model begins every text with. Text never becomes a control token. */
-  tokenizeText(text: string): number[]
+  tokenizeChat(messages: readonly ChatMessage[], tools?: readonly Tool[]): Promise<number[]>
+  /**
+   * Token ids of a text as it is, behind what the model begins every text with. Text never becomes a control token.
+   * @throws EngineError `context.overflow` where it cannot fit, `closed`, `engine.failed`.
+   */
+  tokenizeText(text: string): Promise<number[]>
   /**
    * Generates an answer: `token` events, then exactly one `done`. Iterate it once. It computes only a few tokens ahead of
    * its reader; leaving the loop early ends the request. Concurrent requests advance together, one token each.

@@ -60,9 +60,9 @@ export function createLockedEngine(info: EngineInfo, open: (key: string) => Prom
         // Once open, what it found out: the class of its answers may be a weaker one than the manifest claims.
         return engine?.info ?? info
       },
-      tokenizeChat: (messages: readonly ChatMessage[], tools?: readonly Tool[]): number[] =>
+      tokenizeChat: async (messages: readonly ChatMessage[], tools?: readonly Tool[]): Promise<number[]> =>
         opened().tokenizeChat(messages, tools),
-      tokenizeText: (text: string): number[] => opened().tokenizeText(text),
+      tokenizeText: async (text: string): Promise<number[]> => opened().tokenizeText(text),
       generate: (prompt: readonly number[], options: GenerateOptions): AsyncIterable<EngineEvent> =>
         opened().generate(prompt, options),
       get embed() {

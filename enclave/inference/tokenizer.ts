@@ -1,16 +1,23 @@
 /**
- * Text to token ids and back, as the package's tokenizer.json says. Only importer of the tokenizer library.
+ * Text to token ids and back, as the package's tokenizer.json says: texts on a thread of their own, ids at once.
  */
 import { Tokenizer } from '@huggingface/tokenizers'
 import { fromUtf8, utf8 } from '../../verifier/protocol/bytes.js'
-import { EngineError } from './errors.js'
+import { ContextOverflowError, EngineError } from './errors.js'
+import { createFewestTokens } from './fewest-tokens.js'
 import { createVocabulary, tokenBytes, type Vocabulary } from './grammar/vocabulary.js'
 import { fileBytes, type ModelPackage } from './package.js'
 import { checkTokenizer } from './tokenizer-check.js'
+import { startTokenizerThread, type TokenizerThread } from './tokenizer-thread.js'
 
 export interface TextTokenizer {
-  /** Token ids. Control tokens spelled out in `text` become control tokens: see `chat.ts` for text that is not ours. */
-  encode(text: string): number[]
+  /**
+   * Token ids of the parts of a text, each tokenised by itself. Control tokens spelled out in one become control tokens: see
+   * `chat.ts` for text that is not ours. Where it is known that there would be more than `most` (default: any number), it is
+   * refused before it is tokenised; what comes may still be more.
+   * @throws EngineError `context.overflow`, `engine.failed`, `closed`.
+   */
+  encode(parts: readonly string[], most?: number): Promise<number[]>
   /** Text without control tokens; never tidied, so that pieces add up. Any list of ids of the vocabulary. */
   decode(tokenIds: readonly number[]): string
   /** One token decoded alone, control tokens spelled out. */
@@ -23,14 +30,16 @@ export interface TextTokenizer {
   readonly vocabulary: Vocabulary | undefined
   /** `bos_token`, `eos_token` and the like, for the chat template. */
   readonly named: Readonly<Record<string, string>>
+  /** Ends the thread; what waits for it fails with `closed`. */
+  close(): Promise<void>
 }
 
 /** @throws EngineError `package.unusable`. */
-export function createTokenizer(modelPackage: ModelPackage): TextTokenizer {
+export async function createTokenizer(modelPackage: ModelPackage): Promise<TextTokenizer> {
   const config = parseJson(modelPackage, 'tokenizer_config.json')
   const definition = parseJson(modelPackage, 'tokenizer.json')
   checkTokenizer(definition, modelPackage.manifest.architecture)
-  const tokenizer = construct(definition, config)
+  const tokenizer = construct(withoutMerges(definition), config)
   const added = [...tokenizer.get_added_tokens_decoder().values()]
   const controlTokens = added.filter((token) => token.special).map((token) => token.content)
   if (controlTokens.some((token) => [...token].length < 2)) {
@@ -43,15 +52,29 @@ export function createTokenizer(modelPackage: ModelPackage): TextTokenizer {
       ? ''
       : tokenizer.decode(known, { skip_special_tokens: skipControl, clean_up_tokenization_spaces: false })
   }
+  const written = writtenBytes(modelPackage, definition, added)
+  const fewest = written && createFewestTokens(definition, written.all, added)
+  const thread = await startTokenizerThread(
+    fromUtf8(fileBytes(modelPackage, 'tokenizer.json')),
+    fromUtf8(fileBytes(modelPackage, 'tokenizer_config.json')),
+  )
 
   return {
-    encode: (text) => tokenizer.encode(text, { add_special_tokens: false }).ids,
+    async encode(parts, most = Number.POSITIVE_INFINITY) {
+      let count = 0
+      for (const part of fewest === undefined || most === Number.POSITIVE_INFINITY ? [] : parts) {
+        count += fewest?.(part, most - count) ?? 0
+        if (count > most) throw new ContextOverflowError(count, 0, most)
+      }
+      return thread.encode(parts)
+    },
     decode: (tokenIds) => decodeWith(tokenIds, true),
     spell: (tokenId) => decodeWith([tokenId], false),
-    prefix: prefixOf(tokenizer),
+    prefix: prefixOf(thread.sample),
     controlTokens,
-    vocabulary: readVocabulary(modelPackage, definition, added),
+    vocabulary: written && createVocabulary(written.text.length, written.text),
     named: namedTokens(config),
+    close: thread.close,
   }
 }
 
@@ -64,29 +87,43 @@ function construct(definition: object, config: object): Tokenizer {
 }
 
 /** What comes before the tokens of a text when control tokens are asked for, and not when they are not. */
-function prefixOf(tokenizer: Tokenizer): number[] {
-  const bare: number[] = tokenizer.encode('a', { add_special_tokens: false }).ids
-  const whole: number[] = tokenizer.encode('a', { add_special_tokens: true }).ids
+function prefixOf([bare, whole]: TokenizerThread['sample']): readonly number[] {
   const at = whole.findIndex((_, i) => bare.every((id, j) => whole[i + j] === id))
   return whole.slice(0, Math.max(0, at))
 }
 
-/** Added tokens write themselves, but for control tokens, which write nothing. */
-function readVocabulary(
+/** The rules by which texts become tokens, most of such a file, are for the thread alone. */
+function withoutMerges(definition: object): object {
+  const model: unknown = 'model' in definition ? definition.model : undefined
+  const merging = typeof model === 'object' && model !== null && 'merges' in model && Array.isArray(model.merges)
+  return merging ? { ...definition, model: { ...model, merges: [] } } : definition
+}
+
+/** What each token writes; undefined where the tokenizer is of no known family. */
+interface Written {
+  /** As text: control tokens write none. */
+  readonly text: readonly (Uint8Array | undefined)[]
+  /** Of all tokens, control tokens by their spelling. */
+  readonly all: readonly Uint8Array[]
+}
+
+/** Added tokens write themselves. */
+function writtenBytes(
   { manifest }: ModelPackage,
   definition: object,
   added: readonly { readonly id: number; readonly content: string; readonly special: boolean }[],
-): Vocabulary | undefined {
+): Written | undefined {
   const bytesOf = 'decoder' in definition ? tokenBytes(definition.decoder) : undefined
   const model = 'model' in definition ? definition.model : undefined
   const entries = typeof model === 'object' && model !== null && 'vocab' in model ? model.vocab : undefined
   if (bytesOf === undefined || typeof entries !== 'object' || entries === null || Array.isArray(entries))
     return undefined
   const size = manifest.architecture.vocabularySize
-  const all: (Uint8Array | undefined)[] = Array.from({ length: size }, () => undefined)
-  for (const [token, id] of Object.entries(entries)) if (Number.isInteger(id) && id < size) all[id] = bytesOf(token)
-  for (const { id, content, special } of added) if (id < size) all[id] = special ? undefined : utf8(content)
-  return createVocabulary(size, all)
+  const text: (Uint8Array | undefined)[] = Array.from({ length: size }, () => undefined)
+  for (const [token, id] of Object.entries(entries)) if (Number.isInteger(id) && id < size) text[id] = bytesOf(token)
+  for (const { id, content, special } of added) if (id < size) text[id] = special ? undefined : utf8(content)
+  const known = text.filter((bytes) => bytes !== undefined)
+  return { text, all: [...known, ...added.map(({ content }) => utf8(content))] }
 }
 
 function namedTokens(config: object): Record<string, string> {

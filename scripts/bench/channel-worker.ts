@@ -120,10 +120,10 @@ export async function createPlainServer(
     const { statementDigest } = boot
     const { signal } = request
     if (pathname === '/v1/embeddings') {
-      return embed(deps, { request: readEmbeddings(engine, body), receipt, session: undefined, signal })
+      return embed(deps, { request: await readEmbeddings(engine, body), receipt, session: undefined, signal })
     }
     return complete(deps, {
-      request: (pathname === '/v1/completions' ? readCompletion : readChat)(engine, body),
+      request: await (pathname === '/v1/completions' ? readCompletion : readChat)(engine, body),
       receipt,
       statementDigest,
       signal,

@@ -107,6 +107,16 @@ const QUESTIONS = [
 ]
 const ANSWER = 64
 
+/** Token ids of a text as it is. */
+export async function tokensOf(modelPackage: ModelPackage, text: string): Promise<readonly number[]> {
+  const tokenizer = await createTokenizer(modelPackage)
+  try {
+    return await tokenizer.encode([text])
+  } finally {
+    await tokenizer.close()
+  }
+}
+
 /** What llama.cpp holds of each token of our greedy answers, one list for each answer. */
 export async function judgeAnswers(
   engine: Engine,
@@ -117,7 +127,7 @@ export async function judgeAnswers(
   try {
     const judged: (readonly Judgement[])[] = []
     for (const content of questions) {
-      const prompt = engine.tokenizeChat([{ role: 'user', content }])
+      const prompt = await engine.tokenizeChat([{ role: 'user', content }])
       const answer: number[] = []
       for await (const event of engine.generate(prompt, { ...GREEDY, maxTokens: ANSWER })) {
         if (event.type === 'token') answer.push(event.tokenId)
@@ -192,7 +202,7 @@ function perplexity(format: Format): Figure {
     figure: async () => {
       const [path, text] = [await gguf(), await brownText(CHARACTERS)]
       return withImported(path, format, async (modelPackage) => {
-        const windows = windowsOf(createTokenizer(modelPackage).encode(text), WINDOWS)
+        const windows = windowsOf(await tokensOf(modelPackage, text), WINDOWS)
         theirs ??= theirLoss(path, windows)
         const [our, their] = [Math.exp(await ourLoss(modelPackage, windows)), Math.exp(await theirs)]
         const detail = `${our.toFixed(3)} ÷ ${their.toFixed(3)} = ${(our / their).toFixed(4)}`
@@ -238,10 +248,12 @@ const tokens: Figure = {
   figure: async () => {
     const [path, text] = [await gguf(), await brownText(CHARACTERS)]
     return withImported(path, 'int4', async (modelPackage) => {
-      const { encode } = createTokenizer(modelPackage)
+      const tokenizer = await createTokenizer(modelPackage)
       const llama = await loadLlama(path, 1, WINDOW)
       const lines = text.split('\n').filter((line) => line !== '')
-      const same = lines.filter((line) => encode(line).join() === llama.tokenize(line).join()).length
+      let same = 0
+      for (const line of lines) if ((await tokenizer.encode([line])).join() === llama.tokenize(line).join()) same++
+      await tokenizer.close()
       await llama.close()
       return { value: same / lines.length, detail: `${same} of ${lines.length} lines` }
     })

@@ -38,7 +38,7 @@ function overEngine(engine: Engine, memory?: () => number): Target {
     title: `${manifest.title}, ${manifest.format}, on ${name} ${version}`,
     path: `the engine alone${build === undefined ? '' : ` (${build})`}: no attestation, no sealing, no network`,
     async ask({ number, promptTokens, answerTokens }, onToken) {
-      const tokens = engine.tokenizeText(wordy(number, promptTokens)).slice(0, promptTokens)
+      const tokens = (await engine.tokenizeText(wordy(number, promptTokens))).slice(0, promptTokens)
       for await (const event of engine.generate(tokens, { ...OPTIONS, maxTokens: answerTokens, seed: number })) {
         if (event.type === 'token') onToken()
       }

@@ -5,7 +5,6 @@
 // First, and kept first: see there.
 import '../../enclave/inference/ort/no-telemetry.js'
 import { createRequire } from 'node:module'
-import { createChatEncoder } from '../../enclave/inference/chat.js'
 import { MAX_VERIFIED } from '../../enclave/inference/decoder.js'
 import { cacheNames, inspectGraph, LOGIT_POSITIONS, pastName, presentName } from '../../enclave/inference/graph.js'
 import { createDecoder } from '../../enclave/inference/ort/engine.js'
@@ -48,7 +47,7 @@ export async function measureCacheScales(modelPackage: ModelPackage): Promise<Ca
     externalData: weights.map(({ path }) => ({ path, data: modelPackage.files.get(path) ?? new Uint8Array() })),
   })
   try {
-    const ids = tokensOf(modelPackage, CALIBRATION_TEXT)
+    const ids = await tokensOf(modelPackage, CALIBRATION_TEXT)
     const caches = Array.from({ length: layers }, (_, layer) => cacheNames(layer))
     const empty = (): PublicTensor => new Tensor('float32', new Float32Array(0), [1, kvHeads, 0, headSize])
     const outputs = await session.run({
@@ -73,7 +72,7 @@ export async function measureCacheScales(modelPackage: ModelPackage): Promise<Ca
 export async function surprise(modelPackage: ModelPackage): Promise<number> {
   const { decoder } = await createDecoder(modelPackage, { slots: 1 })
   try {
-    const ids = tokensOf(modelPackage, CHECK_TEXT)
+    const ids = await tokensOf(modelPackage, CHECK_TEXT)
     let sum = 0
     let count = 0
     for (let at = 0; at + MAX_VERIFIED < ids.length; at += MAX_VERIFIED) {
@@ -87,9 +86,14 @@ export async function surprise(modelPackage: ModelPackage): Promise<number> {
   }
 }
 
-function tokensOf(modelPackage: ModelPackage, text: string): readonly number[] {
-  const encoder = createChatEncoder(modelPackage, createTokenizer(modelPackage))
-  return encoder.text(text).slice(0, Math.min(MOST_TOKENS, modelPackage.manifest.architecture.contextLength))
+async function tokensOf(modelPackage: ModelPackage, text: string): Promise<readonly number[]> {
+  const tokenizer = await createTokenizer(modelPackage)
+  try {
+    const ids = [...tokenizer.prefix, ...(await tokenizer.encode([text]))]
+    return ids.slice(0, Math.min(MOST_TOKENS, modelPackage.manifest.architecture.contextLength))
+  } finally {
+    await tokenizer.close()
+  }
 }
 
 function logProbability(logits: Float32Array, token: number): number {

@@ -118,7 +118,12 @@ async function tryPackage(directory: string, format: ImportOptions['format']): P
 export async function checkOriginal(directory: string): Promise<ModelManifest> {
   const modelPackage = await checkModelFolder(directory)
   const { manifest } = modelPackage
-  expectChats(createChatEncoder(modelPackage, createTokenizer(modelPackage)), manifest.architecture.vocabularySize)
+  const tokenizer = await createTokenizer(modelPackage)
+  try {
+    await expectChats(createChatEncoder(modelPackage, tokenizer), manifest.architecture.vocabularySize)
+  } finally {
+    await tokenizer.close()
+  }
   return manifest
 }
 

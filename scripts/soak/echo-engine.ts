@@ -50,9 +50,9 @@ function echoEngine(stepMs: number): Engine {
         files: [],
       },
     },
-    tokenizeChat: (messages: readonly ChatMessage[]) =>
+    tokenizeChat: async (messages: readonly ChatMessage[]) =>
       [...(messages.at(-1)?.content ?? '')].map((character) => character.charCodeAt(0)),
-    tokenizeText: (text: string) => [...text].map((character) => character.charCodeAt(0)),
+    tokenizeText: async (text: string) => [...text].map((character) => character.charCodeAt(0)),
     generate: (promptTokens, options) => echo(promptTokens, options, stepMs),
     close: async () => undefined,
   }

@@ -322,7 +322,7 @@ describe.each(Object.entries(ways))('%s', (name, way) => {
     const echo = stubEngine({ answer: ['Größe ', '日本', '語 🦘', ' עברית'] })
     const worker = await stub({
       ...echo,
-      tokenizeChat: (messages) => {
+      tokenizeChat: async (messages) => {
         said.push(messages.map(({ content }) => content).join())
         return [1]
       },
@@ -387,7 +387,7 @@ describe.each(Object.entries(ways))('%s', (name, way) => {
     const reader = stubEngine({ contextLength: 1_000_000 })
     const worker = await stub({
       ...reader,
-      tokenizeChat: (messages) => {
+      tokenizeChat: async (messages) => {
         lengths.push(...messages.map(({ content }) => content.length))
         return reader.tokenizeChat(messages)
       },

@@ -1,7 +1,7 @@
 /** What a client finds inside the encryption: OpenAI's paths, shapes and errors, through the whole channel. */
 import { describe, expect, it } from 'vitest'
 import type { Engine } from '../../enclave/inference/engine.js'
-import { OverloadedError } from '../../enclave/inference/errors.js'
+import { ContextOverflowError, OverloadedError } from '../../enclave/inference/errors.js'
 import { toBase64Url } from '../../verifier/protocol/bytes.js'
 import { MAX_REQUEST_CONTENT_BYTES, MAX_SEALED_REQUEST_BYTES } from '../../verifier/protocol/constants.js'
 import { sha256 } from '../../verifier/protocol/hash.js'
@@ -115,7 +115,7 @@ describe('tools', () => {
   it('come back into the chat with what was called', async () => {
     const { chat, engine } = await testWorker()
     const seen: unknown[] = []
-    engine.tokenizeChat = (messages) => {
+    engine.tokenizeChat = async (messages) => {
       seen.push(...messages)
       return [1]
     }
@@ -577,6 +577,28 @@ describe('chat completions', () => {
   ])('says in words what it expected: %j', async (fields, message) => {
     const { chat } = await testWorker()
     expect(await (await chat({ ...HELLO, ...fields })).json()).toMatchObject({ error: { message } })
+  })
+
+  it.each([
+    ['/v1/chat/completions', 'messages', HELLO],
+    ['/v1/completions', 'prompt', { model: MODEL.id, prompt: ['a', 'b'] }],
+    ['/v1/embeddings', 'input', { model: MODEL.id, input: 'a' }],
+  ])('%s names the field that its engine cannot take, being too long', async (path, field, body) => {
+    const engine = stubEngine()
+    const refuse = async (): Promise<never> => {
+      throw new ContextOverflowError(9, 0, 8)
+    }
+    Object.assign(engine, { tokenizeChat: refuse, tokenizeText: refuse, embed: async () => new Float32Array(8) })
+    const { transport } = await testWorker({ engine })
+    const response = await transport(
+      new Request(`https://worker.example${path}`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify(body),
+      }),
+    )
+    expect(response.status).toBe(400)
+    expect(await response.json()).toMatchObject({ error: { code: 'context_length_exceeded', param: field } })
   })
 
   it('takes JSON as deep as it may be, and does not count brackets in texts', async () => {

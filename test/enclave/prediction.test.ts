@@ -1,5 +1,6 @@
 /** `prediction` (P-8.10), as OpenAI's clients send it: what the engine is told of it, and what the usage says. */
 import { describe, expect, it } from 'vitest'
+import { ContextOverflowError } from '../../enclave/inference/errors.js'
 import { eventsOf, HELLO, stubEngine, testWorker } from './stub.js'
 
 const codes = (text: string): number[] => [...text].map((letter) => letter.charCodeAt(0))
@@ -28,6 +29,16 @@ describe('a predicted answer', () => {
     await chat({ ...HELLO, prediction: null })
     await chat(HELLO)
     expect(engine.calls.map(({ options }) => options.prediction?.length)).toEqual([20, undefined, undefined])
+  })
+
+  it('is nothing to go by where it could not even fit', async () => {
+    const engine = stubEngine()
+    engine.tokenizeText = async () => {
+      throw new ContextOverflowError(9, 0, 8)
+    }
+    const { chat } = await testWorker({ engine })
+    expect((await chat(content('x'))).status).toBe(200)
+    expect(engine.calls[0]?.options.prediction).toEqual([])
   })
 
   it.each([

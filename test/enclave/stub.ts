@@ -71,13 +71,13 @@ export function stubEngine(
         files: [],
       },
     },
-    tokenizeChat(messages) {
+    async tokenizeChat(messages) {
       if (messages.some(({ content }) => content.includes('<invalid>'))) {
         throw new EngineError('chat.invalid', messages.map(({ content }) => content).join())
       }
       return messages.flatMap(({ content }) => [...content].map((character) => character.codePointAt(0) ?? 0))
     },
-    tokenizeText: (text) => [...text].map((character) => character.codePointAt(0) ?? 0),
+    tokenizeText: async (text) => [...text].map((character) => character.codePointAt(0) ?? 0),
     generate(promptTokens, generateOptions) {
       const call = { promptTokens, options: generateOptions, emitted: 0 }
       calls.push(call)

@@ -10,8 +10,8 @@ const TEXTS = ['A short text', 'What a receipt is, and what it is for', 'rose', 
 describe.each(BINDINGS)('%s binding', (binding) => {
   let modelPackage: ModelPackage
   let engine: Engine
-  const embed = (text: string, options = {}): Promise<Float32Array> =>
-    engine.embed?.(engine.tokenizeText(text), options) ?? Promise.reject(new Error('no embeddings'))
+  const embed = async (text: string, options = {}): Promise<Float32Array> =>
+    engine.embed?.(await engine.tokenizeText(text), options) ?? Promise.reject(new Error('no embeddings'))
 
   beforeAll(async () => {
     modelPackage = await loadModelPackage(PACKAGE_DIRECTORY)
@@ -31,7 +31,7 @@ describe.each(BINDINGS)('%s binding', (binding) => {
 
   it('are the state behind the last token, however the text was cut', async () => {
     const { decoder } = await createDecoder(modelPackage, { binding })
-    const tokens = engine.tokenizeText(TEXTS[1] ?? '')
+    const tokens = await engine.tokenizeText(TEXTS[1] ?? '')
     await decoder.prefill(0, tokens.slice(0, 5))
     const state = (await decoder.embed?.(0, tokens.slice(5)))?.slice() ?? new Float32Array()
     await decoder.close()

@@ -64,7 +64,7 @@ describe.each(BINDINGS)('the demo model in fp16 on the %s decoder', (binding) =>
     const engine = await createOrtEngine(modelPackage, { threads: 1, binding })
     expect(engine.info.determinism).toBe('batch-invariant')
     for (const { messages, answer } of transcripts) {
-      expect(textOf(await collect(engine.generate(engine.tokenizeChat(messages), GREEDY)))).toBe(answer)
+      expect(textOf(await collect(engine.generate(await engine.tokenizeChat(messages), GREEDY)))).toBe(answer)
     }
     await engine.close()
   })

@@ -53,7 +53,11 @@ export function textOf(events: readonly EngineEvent[]): string {
   return events.map((event) => (event.type === 'token' ? event.text : '')).join('')
 }
 
-export function ask(engine: Engine, question: string, options: Partial<GenerateOptions> = {}): Promise<EngineEvent[]> {
-  const prompt = engine.tokenizeChat([{ role: 'user', content: question }])
+export async function ask(
+  engine: Engine,
+  question: string,
+  options: Partial<GenerateOptions> = {},
+): Promise<EngineEvent[]> {
+  const prompt = await engine.tokenizeChat([{ role: 'user', content: question }])
   return collect(engine.generate(prompt, { ...GREEDY, ...options }))
 }

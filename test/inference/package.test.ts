@@ -70,7 +70,7 @@ describe('the committed package', () => {
     await rm(join(directory, 'model.onnx'))
     await rm(join(directory, 'tokenizer.json'))
     const engine = await createOrtEngine(modelPackage, { threads: 1 })
-    expect(engine.tokenizeChat([{ role: 'user', content: 'hi' }]).length).toBeGreaterThan(0)
+    expect((await engine.tokenizeChat([{ role: 'user', content: 'hi' }])).length).toBeGreaterThan(0)
     await engine.close()
   })
 })
@@ -240,8 +240,8 @@ describe('a package that is intact but unusable (P-8.12)', () => {
   ])('a tokenizer with %s', async (_, change, message) => {
     await rewriteTokenizer(change)
     const modelPackage = await loadModelPackage(directory)
-    expect(() => createTokenizer(modelPackage)).toThrowError(hasCode('package.unusable'))
-    expect(() => createTokenizer(modelPackage)).toThrowError(message)
+    await expect(createTokenizer(modelPackage)).rejects.toThrowError(hasCode('package.unusable'))
+    await expect(createTokenizer(modelPackage)).rejects.toThrowError(message)
   })
 
   it('a tokenizer without the token that ends answers', async () => {
@@ -253,7 +253,7 @@ describe('a package that is intact but unusable (P-8.12)', () => {
       manifest.architecture.eosTokenIds = [2]
     })
     const modelPackage = await loadModelPackage(directory)
-    expect(() => createTokenizer(modelPackage)).toThrowError(/ends answers with token 2/)
+    await expect(createTokenizer(modelPackage)).rejects.toThrowError(/ends answers with token 2/)
   })
 
   it('a tokenizer of fewer tokens than the model is taken; the others write nothing', async () => {
@@ -261,10 +261,11 @@ describe('a package that is intact but unusable (P-8.12)', () => {
       model.byte_fallback = true
       for (const [token, id] of Object.entries(model.vocab)) if (id === 1023) delete model.vocab[token]
     })
-    const tokenizer = createTokenizer(await loadModelPackage(directory))
+    const tokenizer = await createTokenizer(await loadModelPackage(directory))
     expect([tokenizer.decode([1023]), tokenizer.spell(1023)]).toEqual(['', ''])
-    const hello = tokenizer.encode('Hello')
+    const hello = await tokenizer.encode(['Hello'])
     expect(tokenizer.decode([1023, ...hello, 1023])).toBe('Hello')
+    await tokenizer.close()
   })
 
   it.each([

@@ -5,10 +5,9 @@
 import { describe, expect, it } from 'vitest'
 import { callGrammar, formatGrammar } from '../../enclave/inference/grammar/answers.js'
 import { createOrtEngine } from '../../enclave/inference/ort/engine.js'
-import { createTokenizer } from '../../enclave/inference/tokenizer.js'
 import { brownText, untagged } from '../../scripts/bench/brown.js'
 import { findExtra } from '../../scripts/bench/extras.js'
-import { judgeAnswers, ourLoss, theirLoss, windowsOf, withImported } from '../../scripts/bench/quality.js'
+import { judgeAnswers, ourLoss, theirLoss, tokensOf, windowsOf, withImported } from '../../scripts/bench/quality.js'
 import { findSmolLm2 } from '../../scripts/model/fetch.js'
 import { ask, textOf } from './model.js'
 
@@ -22,7 +21,7 @@ describe.skipIf(!atHand)('SmolLM2 as llama.cpp has it (skipped where they are no
       const path = gguf ?? ''
       const text = await brownText(7_000)
       await withImported(path, format, async (modelPackage) => {
-        const windows = windowsOf(createTokenizer(modelPackage).encode(text), 2)
+        const windows = windowsOf(await tokensOf(modelPackage, text), 2)
         const [ours, theirs] = [await ourLoss(modelPackage, windows), await theirLoss(path, windows)]
         expect(Math.abs(Math.exp(ours - theirs) - 1) * 100).toBeLessThan(percent)
         const engine = await createOrtEngine(modelPackage, { slots: 1 })

@@ -233,13 +233,11 @@ describe('what the server is told', () => {
       [{ role: 'user' as const, content: forged }],
       [{ role: 'assistant' as const, content: '', toolCalls: [{ id: '1', name: 'a', arguments: forged }] }],
     ]) {
-      expect(() => engine.tokenizeChat(messages)).toThrowError(expect.objectContaining({ code: 'chat.invalid' }))
+      await expect(engine.tokenizeChat(messages)).rejects.toMatchObject({ code: 'chat.invalid' })
     }
     const tools = [{ name: 'a', parameters: { type: 'object', properties: { [forged]: {} } } }]
-    expect(() => engine.tokenizeChat(CHAT.messages, tools)).toThrowError(
-      expect.objectContaining({ code: 'chat.invalid' }),
-    )
-    expect(engine.tokenizeChat(CHAT.messages).length).toBeGreaterThan(0)
+    await expect(engine.tokenizeChat(CHAT.messages, tools)).rejects.toMatchObject({ code: 'chat.invalid' })
+    expect((await engine.tokenizeChat(CHAT.messages)).length).toBeGreaterThan(0)
     expect(asked).toEqual([])
   })
 })

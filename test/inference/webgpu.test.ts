@@ -61,7 +61,7 @@ describe.skipIf(lacking !== undefined)(`webgpu${lacking === undefined ? '' : `, 
     const { transcripts } = await loadReference()
     const [shortest] = [...transcripts].sort((a, b) => a.answerIds.length - b.answerIds.length)
     if (shortest === undefined) throw new Error('no transcripts')
-    const prompt = engine.tokenizeChat(shortest.messages)
+    const prompt = await engine.tokenizeChat(shortest.messages)
     expect(textOf(await collect(engine.generate(prompt, GREEDY)))).toBe(shortest.answer)
   })
 

@@ -65,7 +65,7 @@ export async function servedEngine(
   server.listen(listen)
   await once(server, 'listening')
   let healthy = true
-  const engine = createServerEngine(modelPackage, {
+  const engine = await createServerEngine(modelPackage, {
     config: serverConfig(listen, changes),
     digest: '00'.repeat(32),
     healthy: () => healthy,

@@ -60,10 +60,14 @@ export async function createOrtEngine(modelPackage: ModelPackage, options: OrtEn
     throw new EngineError('package.unusable', 'the weights are in their publisher’s files, for a server: give --server')
   }
   const { vocabularySize, eosTokenIds } = manifest.architecture
-  const tokenizer = createTokenizer(modelPackage)
+  const tokenizer = await createTokenizer(modelPackage)
   const encoder = createChatEncoder(modelPackage, tokenizer)
-  expectChats(encoder, vocabularySize)
-  const { decoder, determinism } = await createDecoder(modelPackage, options)
+  const { decoder, determinism } = await expectChats(encoder, vocabularySize)
+    .then(() => createDecoder(modelPackage, options))
+    .catch(async (error: unknown) => {
+      await tokenizer.close()
+      throw error
+    })
   const contextLength = decoder.slotTokens
   const matchers = tokenizer.vocabulary && createMatcherFactory(tokenizer.vocabulary)
   const scheduler = createScheduler({
@@ -109,7 +113,7 @@ export async function createOrtEngine(modelPackage: ModelPackage, options: OrtEn
         }),
     healthy: () => closed === undefined && scheduler.healthy(),
     close() {
-      closed ??= scheduler.close().then(() => decoder.close())
+      closed ??= Promise.all([tokenizer.close(), scheduler.close()]).then(() => decoder.close())
       return closed
     },
   }

@@ -33,13 +33,16 @@ export interface RunningServer {
 }
 
 /** The weights of the package are not read: the server has them. @throws EngineError `package.unusable`. */
-export function createServerEngine(modelPackage: ModelPackage, server: RunningServer): Engine {
+export async function createServerEngine(modelPackage: ModelPackage, server: RunningServer): Promise<Engine> {
   const { manifest } = modelPackage
   const { config } = server
   const { contextLength, hiddenSize, vocabularySize } = manifest.architecture
-  const tokenizer = createTokenizer(modelPackage)
+  const tokenizer = await createTokenizer(modelPackage)
   const encoder = createChatEncoder(modelPackage, tokenizer)
-  expectChats(encoder, vocabularySize)
+  await expectChats(encoder, vocabularySize).catch(async (error: unknown) => {
+    await tokenizer.close()
+    throw error
+  })
   /** What a session's prompts are reused under, where the server reuses any: drawn here, so that no client can choose it. */
   const secret = randomBytes(32)
   let closed = false
@@ -96,7 +99,7 @@ export function createServerEngine(modelPackage: ModelPackage, server: RunningSe
       manifest,
       contextLength,
     },
-    tokenizeChat(messages, tools = []) {
+    async tokenizeChat(messages, tools = []) {
       refuseControlTokens({ messages, tools }, tokenizer.controlTokens)
       return encoder.chat(messages, tools)
     },
@@ -118,7 +121,7 @@ export function createServerEngine(modelPackage: ModelPackage, server: RunningSe
     healthy: () => !closed && server.healthy(),
     async close() {
       closed = true
-      await server.close()
+      await Promise.all([tokenizer.close(), server.close()])
     },
   }
 }

@@ -18,6 +18,6 @@ export async function startServerEngine(
   const server = parseServerConfig(config, simulated)
   const modelPackage = await checkModelFolder(directory)
   expectModelOf(directory, modelPackage.manifest, server)
-  const engine = createServerEngine(modelPackage, await launchServer(server, { simulated }))
+  const engine = await createServerEngine(modelPackage, await launchServer(server, { simulated }))
   return { engine, modelPackage }
 }

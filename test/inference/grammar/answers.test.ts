@@ -57,7 +57,7 @@ describe('calls as text', () => {
   const one = '<tool_call>\n{"name": "clock", "arguments": {"zone": "UTC"}}\n</tool_call>'
   const tricky = '<tool_call>\n{"name": "weather", "arguments": {"name":"a}\\"{]","age":1}}\n</tool_call>'
   const follows = async (required: boolean, parallel: boolean, text: string): Promise<boolean> => {
-    const { vocabulary } = createTokenizer(await loadModelPackage(PACKAGE_DIRECTORY))
+    const { vocabulary } = await createTokenizer(await loadModelPackage(PACKAGE_DIRECTORY))
     if (vocabulary === undefined) throw new Error('no vocabulary')
     const matcher = createMatcherFactory(vocabulary).create(
       callGrammar({ tools: TOOLS, required, parallel }, undefined),
@@ -118,9 +118,12 @@ describe('calls as text', () => {
 describe.each(BINDINGS)('%s binding', (binding) => {
   let engine: Engine
   let modelPackage: ModelPackage
-  const ask = (question: string, options: Partial<GenerateOptions>, tools: readonly Tool[] = []) =>
+  const ask = async (question: string, options: Partial<GenerateOptions>, tools: readonly Tool[] = []) =>
     collect(
-      engine.generate(engine.tokenizeChat([{ role: 'user', content: question }], tools), { ...GREEDY, ...options }),
+      engine.generate(await engine.tokenizeChat([{ role: 'user', content: question }], tools), {
+        ...GREEDY,
+        ...options,
+      }),
     )
 
   beforeAll(async () => {

@@ -2,6 +2,7 @@
  * One answer: a sequence for the scheduler on one side, events for its reader on the other. Sampling, decoding and stop
  * strings happen as the logits come in; the reader is at most READ_AHEAD events behind, or the sequence pauses.
  */
+import type { Background } from './background.js'
 import type { EngineEvent, GenerateOptions } from './engine.js'
 import { abortedError } from './errors.js'
 import { createEventQueue } from './event-queue.js'
@@ -20,11 +21,13 @@ export interface AnswerParts {
   readonly eosTokenIds: readonly number[]
   /** Needed where the options have a grammar. */
   readonly matchers: MatcherFactory | undefined
+  /** Where masks that take longer are worked out. */
+  readonly background: Background
 }
 
 /** Takes a place at once. @throws OverloadedError, EngineError `closed`. */
 export function startAnswer(
-  { scheduler, tokenizer, eosTokenIds, matchers }: AnswerParts,
+  { scheduler, tokenizer, eosTokenIds, matchers, background }: AnswerParts,
   promptTokens: readonly number[],
   options: GenerateOptions,
 ): AsyncIterable<EngineEvent> {
@@ -35,6 +38,28 @@ export function startAnswer(
   const lookup = options.prediction && createPromptLookup(promptTokens, options.prediction)
   let completionTokens = 0
   let cachedTokens = 0
+
+  let masked = true
+  let left = false
+  let problem: unknown
+  /** One slice of the next mask at once, and the rest, where there is one, while the answer waits for it. */
+  const mask = (): void => {
+    if (matcher === undefined || matcher.prepare()) return
+    masked = false
+    const slice = (): boolean => {
+      try {
+        return left || matcher.prepare()
+      } catch (error) {
+        problem = error
+        return true
+      }
+    }
+    background.add(slice, () => {
+      masked = true
+      ticket.wake()
+    })
+  }
+  mask()
 
   const finish = (finishReason: 'stop' | 'length'): undefined => {
     for (const event of output.flush()) queue.push(event)
@@ -57,9 +82,11 @@ export function startAnswer(
     },
     signal: options.signal,
     ...(lookup === undefined ? {} : { propose: lookup.propose }),
-    wanted: () => queue.length < READ_AHEAD,
+    wanted: () => masked && queue.length < READ_AHEAD,
+    ready: () => masked,
     failed: (error) => queue.end(error),
     next(logits) {
+      if (problem !== undefined) throw problem
       const tokenId = sampler.sample(logits, matcher && maskOf(matcher, eosTokenIds))
       completionTokens++
       lookup?.push(tokenId)
@@ -70,6 +97,7 @@ export function startAnswer(
       }
       if (output.stopped() || matcher?.mustEnd()) return finish('stop')
       if (completionTokens === options.maxTokens) return finish('length')
+      mask()
       return tokenId
     },
   })
@@ -84,6 +112,7 @@ export function startAnswer(
         if (options.signal?.aborted && event.type !== 'done') throw abortedError()
       }
     } finally {
+      left = true
       ticket.leave()
       queue.discard()
     }

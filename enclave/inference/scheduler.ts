@@ -36,6 +36,8 @@ export interface SequenceRequest {
   propose?(most: number): readonly number[]
   /** Whether its reader wants more now; otherwise it keeps its slot and takes no part. */
   wanted(): boolean
+  /** Whether `next` may be called again at once, for another token of the same run. Absent: it always may. */
+  ready?(): boolean
   /** Called once unless it completed: `aborted`, `closed` or `engine.failed`. */
   failed(error: EngineError): void
 }
@@ -266,7 +268,7 @@ export function createScheduler({ decoder, maxWaiting, monotonicMs, keepMs, veri
       for await (const [i, row] of paced(logits)) {
         advance(sequence, row)
         sequence.answered += 1
-        if (sequence.gone || sequence.token !== guesses[i]) break
+        if (sequence.gone || sequence.token !== guesses[i] || request.ready?.() === false) break
       }
       if (!sequence.gone) await decoder.truncate(slot, filled + sequence.answered)
     } catch (error) {

@@ -590,7 +590,7 @@ describe('chat completions', () => {
     }
     Object.assign(engine, { tokenizeChat: refuse, tokenizeText: refuse, embed: async () => new Float32Array(8) })
     const { transport } = await testWorker({ engine })
-    const response = await transport(
+    const { response } = await transport(
       new Request(`https://worker.example${path}`, {
         method: 'POST',
         headers: { 'content-type': 'application/json' },

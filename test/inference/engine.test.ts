@@ -129,8 +129,9 @@ describe.each(BINDINGS)('%s', (binding) => {
 
     it('advance token by token in turn', async () => {
       const order: string[] = []
+      const prompt = await promptOf(QUESTION)
       const read = async (name: string): Promise<void> => {
-        for await (const event of engine.generate(await promptOf(QUESTION), { ...GREEDY, maxTokens: 8 })) {
+        for await (const event of engine.generate(prompt, { ...GREEDY, maxTokens: 8 })) {
           if (event.type === 'token') order.push(name)
         }
       }

@@ -3,7 +3,7 @@
  *
  * Written here because nothing at hand does it: the one library of this kind on npm is built for browsers, does not load
  * as an ES module, and skips keywords it does not know. This one reads nothing but its own row's tokens, so that a mask
- * moves no neighbour; its work for one token is bounded (MAX_WORK); and since every terminal can always be completed,
+ * moves no neighbour; its work for one token is bounded (MAX_WORK), and done in slices where that is asked for; and since every terminal can always be completed,
  * leaving alternatives out only ever narrows a mask and never empties it.
  *
  * A state is a set of threads, each a terminal under way and the networks to go on with behind it. Those are shared
@@ -21,14 +21,23 @@ const MAX_THREADS = 320
 const MAX_WORK = 1_000_000
 /** What a step of a set of threads costs more than one of a terminal. */
 const THREAD_WORK = 16
+/** Steps after which others have their turn: well below a millisecond. */
+const SLICE_WORK = 10_000
 const MAX_KEPT = 256
 /** Places remembered in one answer; only a grammar that can be read in ever more ways has so many. */
 const MAX_FRAMES = 100_000
+/** Places gone through between two bytes. */
+const MAX_ENTERED = 8192
 const MAX_KEPT_SHARED = 64
 const MAX_ROWS = 2048
 
 export interface Matcher {
-  /** One bit for each token that may come next, by token id; those that end the turn are not among them. */
+  /**
+   * Works on the next mask for a slice, and says whether it is there.
+   * @throws EngineError `schema.unsupported` when the grammar can be followed in too many ways.
+   */
+  prepare(): boolean
+  /** One bit for each token that may come next, by token id; those that end the turn are not among them. Works out what is not prepared. */
   mask(): Uint32Array
   /** @throws EngineError `engine.failed` when the token was not in the mask. */
   accept(token: number): void
@@ -39,6 +48,9 @@ export interface Matcher {
   /** Whether it must. */
   mustEnd(): boolean
 }
+
+/** What yields between slices of its work. */
+type Sliced<T> = Generator<void, T, void>
 
 /** What may be kept between requests: only of terminals that all of them share. */
 export interface MatcherFactory {
@@ -91,6 +103,7 @@ export function createMatcherFactory(vocabulary: Vocabulary): MatcherFactory {
 }
 
 function createMatcher(grammar: Grammar, vocabulary: Vocabulary, shared: Reaches): Matcher {
+  const spend = createMeter()
   const own = createReaches(vocabulary, MAX_KEPT)
   const terminals = new Map<Terminal, number>()
   let frames = 0
@@ -101,8 +114,7 @@ function createMatcher(grammar: Grammar, vocabulary: Vocabulary, shared: Reaches
     const key = network * 2 ** 20 + position
     const known = holder.get(key)
     if (known !== undefined) return known
-    if (frames >= MAX_FRAMES)
-      throw new EngineError('schema.unsupported', 'a schema that can be followed in too many ways')
+    if (frames >= MAX_FRAMES) throw tooManyWays()
     const depth = parent === undefined ? 0 : parent.depth + 1
     const made: Frame = { id: frames++, network, position, parent, depth, inner: new Map() }
     holder.set(key, made)
@@ -133,6 +145,7 @@ function createMatcher(grammar: Grammar, vocabulary: Vocabulary, shared: Reaches
         for (let at = open.pop(); at !== undefined; at = open.pop()) {
           if (list.length >= MAX_THREADS) return
           if (entered.has(at.id)) continue
+          if (entered.size >= MAX_ENTERED) throw tooManyWays()
           entered.add(at.id)
           const { network, position, parent, depth } = at
           const { arcs = [], final = false } = grammar.networks[network]?.[position] ?? {}
@@ -174,7 +187,7 @@ function createMatcher(grammar: Grammar, vocabulary: Vocabulary, shared: Reaches
   }
 
   /** The tokens that leave a terminal, by way of what follows it. */
-  function beyond(reach: Reach, next: Frame): Beyond {
+  function* beyond(reach: Reach, next: Frame): Sliced<Beyond> {
     // Kept by this matcher: its frames mean nothing to others.
     const kept = beyondOf.get(reach) ?? new Map<number, Beyond>()
     beyondOf.set(reach, kept)
@@ -199,7 +212,9 @@ function createMatcher(grammar: Grammar, vocabulary: Vocabulary, shared: Reaches
           after = { threads: step(before.threads, byte), after: new Map() }
           before.after.set(byte, after)
         }
-        work += THREAD_WORK * Math.max(1, before.threads.list.length)
+        const cost = THREAD_WORK * Math.max(1, before.threads.list.length)
+        work += cost
+        if (spend(cost)) yield
         if (after.threads.list.length === 0 && !after.threads.ended) {
           node = ends[node] ?? end
           continue
@@ -227,22 +242,44 @@ function createMatcher(grammar: Grammar, vocabulary: Vocabulary, shared: Reaches
     return true
   }
   const follow = (bytes: Uint8Array): boolean => followFrom(threads, bytes)
-  return {
-    mask() {
-      const bits = createBits(vocabulary.size)
-      let work = 0
-      let count = 0
-      for (const { terminal, state, next } of threads.list) {
-        if (work > MAX_WORK && count > 0) break
-        const reach = (terminal.shared === true ? shared : own).of(terminal, state)
-        const outside = reach.exits.length === 0 ? undefined : beyond(reach, next)
-        work += reach.work + (outside?.work ?? 0)
-        count += reach.count + (outside?.count ?? 0)
-        for (let i = 0; i < bits.length; i++) {
-          bits[i] = (bits[i] ?? 0) | (reach.bits[i] ?? 0) | (outside?.bits[i] ?? 0)
-        }
+
+  function* masking({ list }: Threads): Sliced<Uint32Array> {
+    const bits = createBits(vocabulary.size)
+    let work = 0
+    let count = 0
+    for (const { terminal, state, next } of list) {
+      if (work > MAX_WORK && count > 0) break
+      const reach = yield* (terminal.shared === true ? shared : own).of(terminal, state, spend)
+      const outside = reach.exits.length === 0 ? undefined : yield* beyond(reach, next)
+      work += reach.work + (outside?.work ?? 0)
+      count += reach.count + (outside?.count ?? 0)
+      for (let i = 0; i < bits.length; i++) {
+        bits[i] = (bits[i] ?? 0) | (reach.bits[i] ?? 0) | (outside?.bits[i] ?? 0)
       }
-      return bits
+      // Far less each than a step through a tree.
+      if (spend(bits.length >>> 3)) yield
+    }
+    return bits
+  }
+
+  /** The mask in the making, of the threads it is for. */
+  let making: { readonly of: Threads; readonly slices: Sliced<Uint32Array>; made?: Uint32Array } | undefined
+  function prepare(): Uint32Array | undefined {
+    if (making?.of !== threads) making = { of: threads, slices: masking(threads) }
+    if (making.made === undefined) {
+      const slice = making.slices.next()
+      if (slice.done === true) making.made = slice.value
+    }
+    return making.made
+  }
+  return {
+    prepare: () => prepare() !== undefined,
+    mask() {
+      for (;;) {
+        const mask = prepare()
+        // Whoever gets it may add to it.
+        if (mask !== undefined) return mask.slice()
+      }
     },
     accept(token) {
       const bytes = vocabulary.bytesOf[token]
@@ -263,8 +300,25 @@ function goesOn({ terminal, state }: Thread): boolean {
   return false
 }
 
+function tooManyWays(): EngineError {
+  return new EngineError('schema.unsupported', 'a schema that can be followed in too many ways')
+}
+
+/** Counts steps; true whenever a slice of them is full. */
+type Meter = (steps: number) => boolean
+
+function createMeter(): Meter {
+  let spent = 0
+  return (steps) => {
+    spent += steps
+    if (spent < SLICE_WORK) return false
+    spent = 0
+    return true
+  }
+}
+
 interface Reaches {
-  of(terminal: Terminal, state: number): Reach
+  of(terminal: Terminal, state: number, spend: Meter): Sliced<Reach>
 }
 
 /** Walks the vocabulary once for each state of a terminal, and keeps what it found for a while. */
@@ -273,11 +327,11 @@ function createReaches(vocabulary: Vocabulary, limit: number): Reaches {
   let kept = new Map<Terminal, Map<number, Reach>>()
   let size = 0
   return {
-    of(terminal, exact) {
+    *of(terminal, exact, spend) {
       const state = terminal.alike?.(exact, vocabulary.longest) ?? exact
       const known = kept.get(terminal)?.get(state)
       if (known !== undefined) return known
-      const reach = walk(vocabulary, rows, terminal, state)
+      const reach = yield* walk(vocabulary, rows, terminal, state, spend)
       if (size >= limit) {
         kept = new Map()
         size = 0
@@ -290,7 +344,7 @@ function createReaches(vocabulary: Vocabulary, limit: number): Reaches {
   }
 }
 
-function walk(vocabulary: Vocabulary, rows: Rows, terminal: Terminal, state: number): Reach {
+function* walk(vocabulary: Vocabulary, rows: Rows, terminal: Terminal, state: number, spend: Meter): Sliced<Reach> {
   const { bytes, depths, ends } = vocabulary
   const bits = createBits(vocabulary.size)
   const exits: number[] = []
@@ -308,6 +362,7 @@ function walk(vocabulary: Vocabulary, rows: Rows, terminal: Terminal, state: num
       before.next[byte] = after
     }
     work += 1
+    if (spend(1)) yield
     if (after === null || after === undefined) {
       node = ends[node] ?? bytes.length
       continue

@@ -7,6 +7,7 @@
  */
 import { availableParallelism, totalmem } from 'node:os'
 import { startAnswer } from '../answer.js'
+import { createBackground } from '../background.js'
 import { createChatEncoder } from '../chat.js'
 import { expectChats } from '../chat-trial.js'
 import type { Decoder } from '../decoder.js'
@@ -69,6 +70,7 @@ export async function createOrtEngine(modelPackage: ModelPackage, options: OrtEn
       throw error
     })
   const contextLength = decoder.slotTokens
+  const background = createBackground()
   const matchers = tokenizer.vocabulary && createMatcherFactory(tokenizer.vocabulary)
   const scheduler = createScheduler({
     decoder,
@@ -97,7 +99,11 @@ export async function createOrtEngine(modelPackage: ModelPackage, options: OrtEn
       if (promptTokens.length + generateOptions.maxTokens > contextLength) {
         throw new ContextOverflowError(promptTokens.length, generateOptions.maxTokens, contextLength)
       }
-      return startAnswer({ scheduler, tokenizer, eosTokenIds, matchers }, [...promptTokens], generateOptions)
+      return startAnswer(
+        { scheduler, tokenizer, eosTokenIds, matchers, background },
+        [...promptTokens],
+        generateOptions,
+      )
     },
     ...(decoder.embed === undefined
       ? {}

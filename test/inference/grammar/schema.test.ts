@@ -10,7 +10,9 @@ import { formatGrammar } from '../../../enclave/inference/grammar/answers.js'
 import { followsSchema } from '../../../enclave/inference/grammar/check.js'
 import { FORMATS } from '../../../enclave/inference/grammar/formats.js'
 import { createMatcherFactory } from '../../../enclave/inference/grammar/matcher.js'
+import type { Grammar } from '../../../enclave/inference/grammar/network.js'
 import { SchemaError } from '../../../enclave/inference/grammar/schema.js'
+import type { Terminal } from '../../../enclave/inference/grammar/terminal.js'
 import { createVocabulary, type Vocabulary } from '../../../enclave/inference/grammar/vocabulary.js'
 import { createRandom } from '../../../enclave/inference/sampler.js'
 
@@ -292,6 +294,93 @@ describe('a schema of which any text follows many alternatives', () => {
   it('is still followed, and never into a dead end', () => {
     const schema = { $ref: '#/$defs/d0', $defs: refs }
     expect(expectValid(schema, [1, 2, 3, 4, 5, 6])).toBeGreaterThan(0)
+  })
+})
+
+describe('a mask of many alternatives', () => {
+  /** The same grammar, counting steps of terminals. */
+  function counted(schema: object): { readonly grammar: Grammar; steps: number } {
+    const made = formatGrammar({ type: 'json_schema', schema })
+    const known = new Map<Terminal, Terminal>()
+    const result = { grammar: made, steps: 0 }
+    const counting = (terminal: Terminal): Terminal => {
+      const own: Terminal = known.get(terminal) ?? {
+        ...terminal,
+        shared: false,
+        step(state, byte) {
+          result.steps += 1
+          return terminal.step(state, byte)
+        },
+      }
+      known.set(terminal, own)
+      return own
+    }
+    const networks = made.networks.map((network) =>
+      network.map(({ arcs, final }) => ({
+        final,
+        arcs: arcs.map(({ via, to }) => ({ to, via: typeof via === 'object' ? counting(via) : via })),
+      })),
+    )
+    result.grammar = { ...made, networks }
+    return result
+  }
+
+  it.each<[string, object]>([
+    [
+      'lists of a number and a text',
+      {
+        anyOf: Array.from({ length: 200 }, (_, i) => ({
+          type: 'array',
+          prefixItems: [
+            { type: 'number', minimum: i },
+            { type: 'string', maxLength: i + 1 },
+          ],
+        })),
+      },
+    ],
+    [
+      'ranges of numbers',
+      {
+        type: 'array',
+        items: { anyOf: Array.from({ length: 200 }, (_, i) => ({ type: 'number', minimum: i, maximum: 1e9 + i })) },
+      },
+    ],
+  ])('is worked out in slices: %s', (_, schema) => {
+    const own = counted(schema)
+    const sliced = matchers.create(own.grammar)
+    const whole = matchers.create(formatGrammar({ type: 'json_schema', schema }))
+    let most = 0
+    let slices = 0
+    for (const byte of new TextEncoder().encode('[20')) {
+      for (let there = false; !there; ) {
+        own.steps = 0
+        there = sliced.prepare()
+        most = Math.max(most, own.steps)
+        slices += 1
+      }
+      expect(sliced.mask()).toEqual(whole.mask())
+      for (const matcher of [sliced, whole]) matcher.accept(byte)
+    }
+    expect(slices).toBeGreaterThan(5)
+    // One step of all threads, 320 at most, may come on top.
+    expect(most).toBeLessThan(11_000)
+  })
+
+  it('is there at once where there are few', () => {
+    const schema = { type: 'object', properties: { name: { type: 'string' }, age: { type: 'integer' } } }
+    const matcher = matchers.create(formatGrammar({ type: 'json_schema', schema }))
+    for (const byte of new TextEncoder().encode('{"name": "é')) {
+      expect(matcher.prepare()).toBe(true)
+      matcher.accept(byte)
+    }
+  })
+
+  it('is given away, and worked out anew where it may have been changed', () => {
+    const matcher = matchers.create(formatGrammar({ type: 'json_object' }))
+    const mask = matcher.mask()
+    const before = [...mask]
+    mask.fill(0)
+    expect([...matcher.mask()]).toEqual(before)
   })
 })
 

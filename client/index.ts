@@ -12,5 +12,6 @@ export { type AppraisalPolicy, POLICY_SCHEMA, type PolicyDocument } from '../ver
 export type { SigstoreVerifier } from '../verifier/release/logged.js'
 export type { AcceptedResult, AttestationResult, NotProven, VerifiedWorker } from '../verifier/result.js'
 export * from './errors.js'
+export type { ProveWhen } from './possession.js'
 export type { ReceivedReceipt } from './receipts.js'
 export { type ConnectOptions, connect, type WorkerSession } from './session.js'

@@ -19,8 +19,8 @@ import type { ModelClaims } from '../../verifier/protocol/statement.js'
 import { EngineError } from './errors.js'
 
 const MODEL_SCHEMA = 'subrosa-model/1'
-const MANIFEST_FILE = 'manifest.json'
-const MAX_MANIFEST_BYTES = 1024 * 1024
+export const MANIFEST_FILE = 'manifest.json'
+export const MAX_MANIFEST_BYTES = 1024 * 1024
 const MAX_FILES = 4096
 
 const ROLES = ['graph', 'weights', 'tokenizer', 'template', 'license', 'card'] as const

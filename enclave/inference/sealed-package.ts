@@ -20,6 +20,8 @@ import {
 } from './package.js'
 
 export const SEALED_SUFFIX = '.age'
+/** First line of every age file. */
+export const SEALED_MAGIC = 'age-encryption.org/v1\n'
 /** age's header for a few recipients; a post-quantum stanza is 1.6 kB. */
 const MAX_HEADER_BYTES = 16 * 1024
 /** age's STREAM: each 64 KiB of plaintext gets 16 bytes; there is one nonce of 16 bytes. */
@@ -83,6 +85,7 @@ async function openFile(directory: string, file: ModelFile, identity: string): P
   return plaintext
 }
 
-function mostSealedBytes(size: number): number {
+/** The most bytes that a `.age` of `size` bytes of plaintext may have. */
+export function mostSealedBytes(size: number): number {
   return MAX_HEADER_BYTES + size + TAG_BYTES * (2 + Math.ceil(size / CHUNK_BYTES))
 }

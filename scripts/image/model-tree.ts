@@ -1,17 +1,30 @@
-/** The tree of the model disk: the manifest and the files it lists, with modes and times that mean nothing. */
+/**
+ * The tree of the model disk: the manifest and the files it lists, with modes and times that mean nothing. Whoever made the package is
+ * not trusted, and the build runs as root: only regular files of the package's own folder are opened, and no more is read of
+ * each than the manifest allows.
+ */
 import { existsSync } from 'node:fs'
-import { chmod, copyFile, mkdir, utimes } from 'node:fs/promises'
+import { chmod, realpath, utimes } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import {
   checkListed,
   isMeasuredRole,
   loadManifest,
+  MANIFEST_FILE,
+  MAX_MANIFEST_BYTES,
+  type ModelFile,
   type ModelManifest,
   modelClaims,
 } from '../../enclave/inference/package.js'
-import { loadSealedPackage, SEALED_SUFFIX } from '../../enclave/inference/sealed-package.js'
+import {
+  loadSealedPackage,
+  mostSealedBytes,
+  SEALED_MAGIC,
+  SEALED_SUFFIX,
+} from '../../enclave/inference/sealed-package.js'
 import { toHex } from '../../verifier/protocol/bytes.js'
 import { ImageError } from './command.js'
+import { copyHostileFile } from './hostile-file.js'
 import type { HeldModel } from './manifest.js'
 
 export interface CopiedModel {
@@ -20,23 +33,36 @@ export interface CopiedModel {
 }
 
 /**
- * Copies the package `from` into the folder `to`, and checks the copy: of a sealed package what is in the clear, as nobody here
- * can open the rest.
- * @param sealed whether its owner was named. @throws ImageError when the package is not what that says; EngineError as
- * `loadModelPackage`.
+ * Copies the package `from` into the folder `to`, and checks the copy: of a sealed package what is in the clear, and that the rest
+ * are age files, as nobody here can open them.
+ * @param sealed whether its owner was named. @throws ImageError when the package is not what that says, or holds anything but
+ * regular files of its own folder; EngineError as `loadModelPackage`.
  */
 export async function copyModel(from: string, to: string, epoch: number, sealed: boolean): Promise<CopiedModel> {
-  const { manifest, manifestDigest } = await loadManifest(from)
+  // Says what is wrong with a folder that is no package.
+  await loadManifest(from)
+  const root = await realpath(from)
+  await copyHostileFile(root, MANIFEST_FILE, to, MAX_MANIFEST_BYTES)
+  // Of the copy, which nobody changes: the other may be another by now.
+  const { manifest, manifestDigest } = await loadManifest(to)
   expectSealed(from, manifest, sealed)
   const placeOf = sealed ? sealedPlace : plainPlace
   const folders = new Set([to])
-  for (const path of ['manifest.json', ...manifest.files.map(placeOf)]) {
-    const target = join(to, path)
-    await mkdir(dirname(target), { recursive: true })
-    folders.add(dirname(target))
-    await copyFile(join(from, path), target)
-    await chmod(target, 0o444)
-    await utimes(target, epoch, epoch)
+  for (const file of manifest.files) {
+    const path = placeOf(file)
+    for (let folder = dirname(join(to, path)); folder !== to; folder = dirname(folder)) folders.add(folder)
+    const encrypted = path !== file.path
+    await copyHostileFile(
+      root,
+      path,
+      to,
+      encrypted ? mostSealedBytes(file.size) : file.size,
+      encrypted ? SEALED_MAGIC : '',
+    )
+  }
+  for (const path of [MANIFEST_FILE, ...manifest.files.map(placeOf)]) {
+    await chmod(join(to, path), 0o444)
+    await utimes(join(to, path), epoch, epoch)
   }
   for (const folder of folders) {
     await chmod(folder, 0o755)
@@ -47,8 +73,6 @@ export async function copyModel(from: string, to: string, epoch: number, sealed:
   const { id, weightsRoot } = modelClaims({ manifest, manifestDigest })
   return { manifest, held: { id, weights: toHex(weightsRoot), manifest: toHex(manifestDigest), sealed } }
 }
-
-type ModelFile = ModelManifest['files'][number]
 
 function plainPlace({ path }: ModelFile): string {
   return path

@@ -1,8 +1,22 @@
 /** What an image holds beside the worker: any model package, in the clear or sealed, and the host configuration that goes with it. */
-import { appendFile, cp, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { execFileSync } from 'node:child_process'
+import {
+  appendFile,
+  cp,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  symlink,
+  truncate,
+  writeFile,
+} from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { sealPackage } from '../../enclave/cli-model.js'
 import { configurationDigest, parseHostConfiguration } from '../../enclave/config.js'
 import { loadModelPackage, modelClaims } from '../../enclave/inference/package.js'
@@ -83,6 +97,80 @@ describe('the model disk', () => {
     await expect(copyModel(file('no-such-folder'), file('e'), EPOCH, false)).rejects.toMatchObject({
       code: 'package.missing',
     })
+  })
+})
+
+describe('a package that somebody else made', () => {
+  const secret = 'what only root may read'
+  const sealedFile = 'model.onnx.age'
+  let hostile: string
+
+  beforeEach(async () => {
+    hostile = await mkdtemp(file('hostile-'))
+    await cp(file('sealed'), join(hostile, 'package'), { recursive: true })
+    await writeFile(join(hostile, 'secret'), secret)
+    await mkdir(join(hostile, 'tree'))
+  })
+  const placeOf = (name: string): string => join(hostile, 'package', name)
+  const copied = (sealed = true) => copyModel(join(hostile, 'package'), join(hostile, 'tree'), EPOCH, sealed)
+  const expectNothingOfHost = async (): Promise<void> => {
+    const entries = await readdir(join(hostile, 'tree'), { recursive: true, withFileTypes: true })
+    for (const entry of entries.filter((each) => each.isFile())) {
+      expect(await readFile(join(entry.parentPath, entry.name), 'latin1')).not.toContain(secret)
+    }
+  }
+
+  it.each([sealedFile, 'tokenizer.json', 'manifest.json'])(
+    'cannot have a file of the host copied for %s',
+    async (name) => {
+      if (name === 'manifest.json') await rename(placeOf(name), join(hostile, 'secret'))
+      await rm(placeOf(name), { force: true })
+      await symlink(join(hostile, 'secret'), placeOf(name))
+      await expect(copied()).rejects.toThrow(`${name}: expected a regular file of the package`)
+      await expectNothingOfHost()
+    },
+  )
+
+  it('cannot have one copied through a folder that is a link', async () => {
+    const path = placeOf('manifest.json')
+    const manifest = JSON.parse(await readFile(path, 'utf8')) as { files: { path: string; role: string }[] }
+    const graph = manifest.files.find(({ role }) => role === 'graph')
+    if (graph === undefined) throw new Error('no graph in the demonstration model')
+    graph.path = 'a/model.onnx'
+    manifest.files.sort((a, b) => (a.path < b.path ? -1 : 1))
+    await writeFile(path, JSON.stringify(manifest))
+    await mkdir(join(hostile, 'elsewhere'))
+    await rename(placeOf(sealedFile), join(hostile, 'elsewhere', sealedFile))
+    await symlink(join(hostile, 'elsewhere'), placeOf('a'))
+    await expect(copied()).rejects.toThrow(`a/${sealedFile}: expected a regular file of the package`)
+    await rm(placeOf('a'))
+    await rename(join(hostile, 'elsewhere'), placeOf('a'))
+    await rm(join(hostile, 'tree'), { recursive: true })
+    await mkdir(join(hostile, 'tree'))
+    expect((await copied()).held.sealed).toBe(true)
+  })
+
+  it('cannot have the build wait for a pipe', async () => {
+    await rm(placeOf(sealedFile))
+    execFileSync('mkfifo', [placeOf(sealedFile)])
+    await expect(copied()).rejects.toThrow(`${sealedFile}: expected a regular file of the package`)
+  })
+
+  it('cannot fill the disk: a file is as long as the manifest says, or as its encryption makes that', async () => {
+    await truncate(placeOf(sealedFile), 2 ** 40)
+    await expect(copied()).rejects.toMatchObject({ code: 'package.size' })
+    await rm(join(hostile, 'package'), { recursive: true })
+    await cp(defaultModelDirectory(), join(hostile, 'package'), { recursive: true })
+    await rm(join(hostile, 'tree'), { recursive: true })
+    await mkdir(join(hostile, 'tree'))
+    await truncate(placeOf('model.onnx'), 2 ** 40)
+    await expect(copied(false)).rejects.toMatchObject({ code: 'package.size' })
+  })
+
+  it('is no sealed one where a file is not age’s', async () => {
+    await writeFile(placeOf(sealedFile), secret)
+    await expect(copied()).rejects.toThrow(`${sealedFile}: expected "age-encryption.org/v1`)
+    await expectNothingOfHost()
   })
 })
 

@@ -1,5 +1,6 @@
 /**
  * Makes a fresh clone ready: checks Node, installs what is missing, builds what is stale, and says what it does.
+ * With --check it does nothing of that: status 1 where what is built is stale.
  * Plain JavaScript because it runs before TypeScript is installed.
  */
 import { spawnSync } from 'node:child_process'
@@ -15,12 +16,6 @@ if (major < MIN_NODE[0] || (major === MIN_NODE[0] && minor < MIN_NODE[1])) {
   fail(`Node ${MIN_NODE.join('.')} or newer is needed; this is ${process.versions.node}`)
 }
 
-const installed = join(root, 'node_modules', '.package-lock.json')
-if (!existsSync(installed) || mtime(installed) < mtime(join(root, 'package-lock.json'))) {
-  // Not `npm ci`: it refuses a lock file that lacks another platform's optional binaries, which a registry mirror may not have.
-  step('installing dependencies (about 150 MB to download the first time)', 'npm', ['install', '--no-save'])
-}
-
 const stamp = join(root, 'dist', '.built')
 const sources = [
   'verifier',
@@ -31,7 +26,17 @@ const sources = [
   'tsconfig.build.json',
   'package-lock.json',
 ]
-if (!existsSync(stamp) || mtime(stamp) < Math.max(...sources.map((name) => newest(join(root, name))))) {
+const stale = !existsSync(stamp) || mtime(stamp) < Math.max(...sources.map((name) => newest(join(root, name))))
+// For whoever has to know, and must not change it.
+if (process.argv.includes('--check')) process.exit(stale ? 1 : 0)
+
+const installed = join(root, 'node_modules', '.package-lock.json')
+if (!existsSync(installed) || mtime(installed) < mtime(join(root, 'package-lock.json'))) {
+  // Not `npm ci`: it refuses a lock file that lacks another platform's optional binaries, which a registry mirror may not have.
+  step('installing dependencies (about 150 MB to download the first time)', 'npm', ['install', '--no-save'])
+}
+
+if (stale) {
   // From nothing: a file whose source is gone must not stay behind and be published.
   rmSync(join(root, 'dist'), { recursive: true, force: true })
   step('building TypeScript into dist/', process.execPath, [

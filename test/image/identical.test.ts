@@ -3,7 +3,7 @@ import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { identical } from '../../scripts/image/slow.js'
+import { identical } from '../../scripts/image/identical.js'
 
 let folder: string
 let one: string

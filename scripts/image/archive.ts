@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ImageError, run } from './command.js'
 import type { LockedDeb } from './lock.js'
@@ -63,22 +63,29 @@ async function download(
   archive: string,
   fileOf: (deb: LockedDeb) => string,
 ): Promise<void> {
-  const words = (deb: LockedDeb) => [`${archive}/${deb.path}`, `${fileOf(deb)}.part`, `SHA256:${deb.sha256}`]
-  await run(DOWNLOADER, ['download-file', ...debs.flatMap(words)]).catch(async () => {
-    // One by one, to say which: a batch fails as a whole.
+  // A folder for this call alone: another build may fetch the same at the same time.
+  const scratch = await mkdtemp(join(cacheFolder, 'debs', 'part-'))
+  const partOf = ({ sha256 }: LockedDeb): string => join(scratch, sha256)
+  try {
+    const words = (deb: LockedDeb) => [`${archive}/${deb.path}`, partOf(deb), `SHA256:${deb.sha256}`]
+    await run(DOWNLOADER, ['download-file', ...debs.flatMap(words)]).catch(async () => {
+      // One by one, to say which: a batch fails as a whole.
+      for (const deb of debs) {
+        await run(DOWNLOADER, ['download-file', ...words(deb)]).catch((cause: unknown) => {
+          throw new ImageError(
+            `${deb.name} ${deb.version} is not served any more, or not as the lock has it (SHA-256 ${deb.sha256}): ` +
+              'point SUBROSA_DEBIAN_ARCHIVE at a dated archive, or write a new lock with npm run image -- lock',
+            { cause },
+          )
+        })
+      }
+    })
     for (const deb of debs) {
-      await run(DOWNLOADER, ['download-file', ...words(deb)]).catch((cause: unknown) => {
-        throw new ImageError(
-          `${deb.name} ${deb.version} is not served any more, or not as the lock has it (SHA-256 ${deb.sha256}): ` +
-            'point SUBROSA_DEBIAN_ARCHIVE at a dated archive, or write a new lock with npm run image -- lock',
-          { cause },
-        )
-      })
+      await expectDigest(partOf(deb), deb)
+      await rename(partOf(deb), fileOf(deb))
     }
-  })
-  for (const deb of debs) {
-    await expectDigest(`${fileOf(deb)}.part`, deb)
-    await rename(`${fileOf(deb)}.part`, fileOf(deb))
+  } finally {
+    await rm(scratch, { recursive: true, force: true })
   }
 }
 

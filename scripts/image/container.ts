@@ -1,5 +1,5 @@
 /** Runs Dockerfile.enclave with buildah: no daemon, no network, storage of its own. */
-import { mkdir, readFile, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Base, exportBase } from './base.js'
 import { run } from './command.js'
@@ -69,14 +69,15 @@ async function storageOptions(): Promise<readonly string[]> {
 
 async function importBase(storage: readonly string[], base: Base, image: string, epoch: number): Promise<void> {
   process.stderr.write(`image: importing base ${base.id} into buildah's store\n`)
-  const tar = join(cacheFolder, `base-${base.id}.tar`)
-  await exportBase(base, tar, epoch)
+  const scratch = await mkdtemp(join(cacheFolder, `base-${base.id}-`))
+  const tar = join(scratch, 'base.tar')
   const container = (await run('buildah', [...storage, 'from', 'scratch'])).trim()
   try {
+    await exportBase(base, tar, epoch)
     await run('buildah', [...storage, 'add', container, tar, '/'])
     await run('buildah', [...storage, 'commit', `--timestamp=${epoch}`, container, image])
   } finally {
     await run('buildah', [...storage, 'rm', container])
-    await rm(tar, { force: true })
+    await rm(scratch, { recursive: true, force: true })
   }
 }

@@ -10,6 +10,7 @@ import { fetchDebs } from './archive.js'
 import { type Base, prepareGpuKernelBase, prepareKernelBase } from './base.js'
 import { ImageError } from './command.js'
 import { buildTrees } from './container.js'
+import { identical } from './identical.js'
 import { keptFolder } from './kept.js'
 import type { DebSet, ImageLock } from './lock.js'
 import { cacheFolder, type Flavour, repository } from './places.js'
@@ -81,9 +82,16 @@ export async function fetchKernelPackages(name: KernelName, lock: ImageLock): Pr
   await fetchDebs(RECIPES[name].debs.flatMap((set) => lock.debs[set]))
 }
 
-/** Keeps a kernel that was built elsewhere from the same sources. */
-export async function keepKernel(built: string, options: KernelOptions): Promise<void> {
-  await keptFolder(await kernelFolder(options), (folder) => cp(built, folder, { recursive: true }))
+/**
+ * Holds the kept kernel, which images get, against one that was built anew from the same sources; where none is kept, keeps the new
+ * one. Returns the sizes and digests of its files. @throws Error naming the first file that differs: then one of the two is not
+ * what its sources make, and which one is for a person to find out.
+ */
+export async function compareWithKept(built: string, options: KernelOptions): Promise<string> {
+  return identical(
+    built,
+    await keptFolder(await kernelFolder(options), (folder) => cp(built, folder, { recursive: true })),
+  )
 }
 
 /** Builds it whatever is in the cache. `out` is emptied first. */

@@ -6,11 +6,12 @@
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { fetchDebs } from './archive.js'
 import { unpackDeb } from './base.js'
+import { keptFolder } from './kept.js'
 import type { ImageLock } from './lock.js'
 import { cacheFolder } from './places.js'
 
@@ -66,20 +67,18 @@ export interface RunningGuest {
 /** Where edk2's AmdSev build expects the table, as its metadata says. */
 const HASH_TABLE_GPA = 0x810c00
 
+/** Changes when the layout of the folder does. */
+const LAYOUT = 'qemu/1'
+
 /** Unpacks the lock's QEMU beside the system's own. */
 export async function prepareQemu(lock: ImageLock): Promise<string> {
-  const id = createHash('sha256')
-    .update(lock.debs.qemu.map(({ sha256 }) => sha256).join('\n'))
-    .digest('hex')
-    .slice(0, 16)
-  const folder = join(cacheFolder, 'qemu', id)
-  if (existsSync(folder)) return folder
-  const files = await fetchDebs(lock.debs.qemu)
-  await rm(`${folder}.part`, { recursive: true, force: true })
-  await mkdir(`${folder}.part`, { recursive: true })
-  for (const file of files) await unpackDeb(file, `${folder}.part`)
-  await rename(`${folder}.part`, folder)
-  return folder
+  const inputs = [LAYOUT, ...lock.debs.qemu.map(({ sha256 }) => sha256)]
+  const id = createHash('sha256').update(inputs.join('\n')).digest('hex').slice(0, 16)
+  return keptFolder(join(cacheFolder, 'qemu', id), async (folder) => {
+    const files = await fetchDebs(lock.debs.qemu)
+    await mkdir(folder)
+    for (const file of files) await unpackDeb(file, folder)
+  })
 }
 
 /** A program of the lock's QEMU set, run by that set's own loader and libraries. */

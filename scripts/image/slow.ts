@@ -1,15 +1,16 @@
 /**
  * `npm run image:slow`: our own kernel, and the GPU flavour's with NVIDIA's modules, each built twice from nothing, the second
- * time as somebody else would, and compared file by file. Then the GPU flavour boots, which no other lane does by itself.
+ * time as somebody else would, and compared file by file, with one another and with the one that images get. Then the GPU flavour
+ * boots, which no other lane does by itself.
  */
-import { createHash } from 'node:crypto'
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join, relative } from 'node:path'
+import { join } from 'node:path'
 import { bootLane } from './boot.js'
 import { type Conditions, described, elsewhere, here, runUnder } from './elsewhere.js'
-import { fetchKernelPackages, type KernelName, keepKernel, kernelRelease } from './kernel.js'
-import { createLane, expect, type Lane } from './lane.js'
+import { identical } from './identical.js'
+import { compareWithKept, fetchKernelPackages, type KernelName, kernelRelease } from './kernel.js'
+import { createLane, type Lane } from './lane.js'
 import { loadLock } from './lock.js'
 
 const BUILD_DEADLINE_MS = 4 * 3600_000
@@ -45,29 +46,9 @@ async function buildTwice(lane: Lane, name: KernelName, second: Conditions, fold
   ])
   const same =
     built.every(Boolean) && (await lane.check(`${name}: both builds are identical`, () => identical(one, two)))
-  if (same) await keepKernel(one, { name, lock: await loadLock() })
-}
-
-/** Sizes and digests of all files. @throws Error naming the first that differs, modules before the kernel that holds their digests. */
-export async function identical(one: string, two: string): Promise<string> {
-  const [files, others] = [await filesOf(one), await filesOf(two)]
-  const alone = [...files, ...others].find((name) => !files.includes(name) || !others.includes(name))
-  expect(alone === undefined, 'the same files', `${alone} in one of them only`)
-  const lines: string[] = []
-  for (const name of files) {
-    const [left, right] = await Promise.all([readFile(join(one, name)), readFile(join(two, name))])
-    const at = left.findIndex((byte, i) => byte !== right[i])
-    expect(left.equals(right), `identical ${name}`, `a difference from byte ${at < 0 ? left.length : at} on`)
-    lines.push(`\n      ${name} ${left.length} ${createHash('sha256').update(left).digest('hex')}`)
-  }
-  return lines.join('')
-}
-
-/** In alphabetical order, which has causes before effects: config, digests.h, modules, vmlinuz. */
-async function filesOf(folder: string): Promise<readonly string[]> {
-  const entries = await readdir(folder, { recursive: true, withFileTypes: true })
-  return entries
-    .filter((entry) => entry.isFile())
-    .map((entry) => relative(folder, join(entry.parentPath, entry.name)))
-    .sort()
+  if (!same) return
+  // What images get: without this, two builds that agree would say nothing of an older third.
+  await lane.check(`${name}: the kept one, which images get, is identical to both`, async () =>
+    compareWithKept(one, { name, lock: await loadLock() }),
+  )
 }

@@ -1,5 +1,17 @@
 /** What is kept in the cache is used as it was kept, or made again. */
-import { appendFile, chmod, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import {
+  appendFile,
+  chmod,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  symlink,
+  utimes,
+  writeFile,
+} from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
@@ -68,7 +80,7 @@ describe('a folder of the cache', () => {
     expect(make).not.toHaveBeenCalled()
   })
 
-  it('is not there when making it failed, and what that left is no part of the next', async () => {
+  it('is not there when making it failed, and nothing of that is left', async () => {
     const folder = join(scratch, 'failed')
     const failing = async (part: string): Promise<void> => {
       await mkdir(part)
@@ -76,7 +88,46 @@ describe('a folder of the cache', () => {
       throw new Error('no more packages')
     }
     await expect(keptFolder(folder, failing)).rejects.toThrow('no more packages')
+    expect(await readdir(scratch)).toEqual([])
     await keptFolder(folder, make)
     await expect(readFile(join(folder, 'half'))).rejects.toThrow('ENOENT')
+  })
+
+  it('may be made twice at once: the first that is done is kept, and stays where it was given', async () => {
+    const folder = join(scratch, 'at-once')
+    let first: () => void = () => undefined
+    const firstIsKept = new Promise<void>((resolve) => {
+      first = resolve
+    })
+    const slower = keptFolder(folder, async (part) => {
+      await firstIsKept
+      await make(part)
+    })
+    await keptFolder(folder, make)
+    const { ino } = await stat(folder)
+    first()
+    expect(await slower).toBe(folder)
+    expect((await stat(folder)).ino).toBe(ino)
+    expect((await readdir(scratch)).sort()).toEqual(['at-once', 'at-once.inventory'])
+    expect(said).toEqual([])
+  })
+
+  it('may be made many times at the same moment', async () => {
+    const folder = join(scratch, 'many')
+    await Promise.all(Array.from({ length: 8 }, () => keptFolder(folder, make)))
+    expect((await readdir(scratch)).sort()).toEqual(['many', 'many.inventory'])
+    make.mockClear()
+    await keptFolder(folder, make)
+    expect(make).not.toHaveBeenCalled()
+  })
+
+  it('takes with it what a build that was killed left behind, and not what one is making', async () => {
+    const folder = join(scratch, 'again')
+    for (const name of ['again.part', 'again.part-old', 'again.part-new', 'other.part-old'])
+      await mkdir(join(scratch, name))
+    const old = new Date(Date.now() - 48 * 3600_000)
+    for (const name of ['again.part', 'again.part-old', 'other.part-old']) await utimes(join(scratch, name), old, old)
+    await keptFolder(folder, make)
+    expect((await readdir(scratch)).sort()).toEqual(['again', 'again.inventory', 'again.part-new', 'other.part-old'])
   })
 })

@@ -208,12 +208,8 @@ describe.skipIf(withoutBrowser)('the explorer', () => {
     tap.lead(impostor.url)
     await ask(`Repeat after me: ${CANARY}`)
     await page.locator('#padlock[data-locked="true"]').waitFor()
-    expect((await padlock())[1]).toMatch(
-      /^Locked: not sent again, and may have been processed: .*\(snp\.chain\.root\)$/,
-    )
-    expect(await page.locator('#log').textContent()).toMatch(
-      /\[not sent again, and may have been processed: .*\(snp\.chain\.root\)\]/,
-    )
+    expect((await padlock())[1]).toMatch(/^Locked: not sent: .*\(snp\.chain\.root\)$/)
+    expect(await page.locator('#log').textContent()).toMatch(/\[not sent: .*\(snp\.chain\.root\)\]/)
     expect(await verdict().getAttribute('data-verdict')).toBe('rejected')
     expect(Object.fromEntries(await states())).toMatchObject({ maker: 'broken', key: 'unsupported' })
     expect(await page.locator('#prompt').isDisabled()).toBe(true)

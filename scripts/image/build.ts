@@ -4,10 +4,11 @@ import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile
 import { join } from 'node:path'
 import { describeOrtEngine } from '../../enclave/inference/ort/engine.js'
 import { engineLabel } from '../../enclave/worker.js'
-import { type Base, prepareBase, prepareGpuBase, runFromBase } from './base.js'
+import { prepareBase, prepareGpuBase } from './base.js'
 import { buildTrees, type Recipe } from './container.js'
 import { cpioArchive } from './cpio.js'
 import { fileDigest } from './digest.js'
+import { verityDisk } from './disk.js'
 import { fetchBootCode } from './firmware.js'
 import { type HostChoices, hostConfigurationFor, writeHostConfiguration } from './host-configuration.js'
 import { inventoryOf } from './inventory.js'
@@ -21,7 +22,6 @@ import { createProgress } from './progress.js'
 import { sourceState } from './source-state.js'
 import { ensureTools } from './tools.js'
 import { unifiedKernelImage } from './uki.js'
-import { appendVerityTree } from './verity.js'
 
 export interface BuildOptions {
   readonly flavour: Flavour
@@ -178,29 +178,6 @@ async function addKernel(folder: string, name: KernelName, trees: string): Promi
     await chmod(join(into, release, name), 0o444)
   }
   for (const made of [into, join(into, release)]) await chmod(made, 0o755)
-}
-
-interface Disk {
-  readonly source: string
-  readonly file: string
-  readonly uuid: string
-  readonly epoch: number
-}
-
-/** Returns the measured argument for init, HASH,BLOCKS. */
-async function verityDisk(base: Base, { source, file, uuid, epoch }: Disk): Promise<string> {
-  await rm(file, { force: true })
-  // Without compression: what is on the disk is what is in the file, for whoever compares two of them.
-  await runFromBase(base, 'usr/bin/mkfs.erofs', [
-    `-T${epoch}`,
-    `-U${uuid}`,
-    '--all-root',
-    '-Eforce-inode-extended',
-    file,
-    source,
-  ])
-  const { rootHash, dataBlocks } = await appendVerityTree(file)
-  return `${rootHash.toString('hex')},${dataBlocks}`
 }
 
 function demoModel(checkout: string): string {

@@ -50,7 +50,7 @@ export async function bootPlain(
       }),
   )
   await lane.check(`${flavour} image: one flipped byte of the root disk ends the guest`, async () => {
-    const root = join(maker.folder, 'root-flipped.img')
+    const root = join(maker.scratch, `root-flipped-${flavour}.img`)
     await copyFile(join(maker.folder, 'root.img'), root)
     const offset = await flipWorkerByte(root)
     return withGuest(maker.start(`flipped-${flavour}`, { root }), (guest) =>
@@ -103,7 +103,7 @@ async function flipWorkerByte(file: string): Promise<number> {
 
 /** The same under AMD's SEV firmware, which holds kernel, initrd and command line to the hash table of the launch. */
 export async function bootUnderFirmware(lane: Lane, maker: GuestMaker): Promise<void> {
-  const { folder } = maker
+  const { folder, scratch } = maker
   const boot = await bootFilesOf(folder)
   const file = join(folder, 'OVMF.amdsev.fd')
   const table = Buffer.from(kernelHashTable(boot))
@@ -116,11 +116,11 @@ export async function bootUnderFirmware(lane: Lane, maker: GuestMaker): Promise<
   )
   if (!right) return lane.skip('SEV firmware refuses altered files', 'it did not boot the right ones')
 
-  const alteredInitrd = join(folder, 'initrd-altered.cpio')
+  const alteredInitrd = join(scratch, 'initrd-altered.cpio')
   // Zeros after the archive's end, which the kernel skips.
   const initrd = Buffer.concat([Buffer.from(boot.initrd ?? []), Buffer.alloc(512)])
   await writeFile(alteredInitrd, initrd)
-  const alteredKernel = join(folder, 'vmlinuz-altered')
+  const alteredKernel = join(scratch, 'vmlinuz-altered')
   const kernel = Buffer.from(boot.kernel)
   // The last byte is of the file's checksum (Documentation/arch/x86/boot.rst), which neither firmware nor kernel looks at.
   kernel[kernel.length - 1] = (kernel[kernel.length - 1] ?? 0) ^ 1

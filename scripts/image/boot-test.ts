@@ -16,6 +16,7 @@ import { type HeldModel, readImageManifest } from './manifest.js'
 import { bootFilesOf } from './measurements.js'
 import { repository } from './places.js'
 import type { RunningGuest } from './qemu.js'
+import { fileIncludes } from './search.js'
 
 const BLOCK_DEADLINE_MS = 60_000
 
@@ -45,8 +46,7 @@ export async function bootTest(lane: Lane, maker: GuestMaker, scratch: string): 
     await lane.check('the prompt is nowhere the host looks: console, disks, network, scratch files', async () => {
       const files = [...(await filesUnder(scratch)), join(maker.folder, 'root.img'), join(maker.folder, 'model.img')]
       for (const file of files) {
-        const found = (await readFile(file)).includes(canary)
-        expect(!found, `no prompt in ${file}`, 'the prompt')
+        expect(!(await fileIncludes(file, canary)), `no prompt in ${file}`, 'the prompt')
       }
       const { size } = await stat(capture)
       expect(size > 10_000, 'a capture of the chat’s traffic', `${size} bytes`)

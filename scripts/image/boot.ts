@@ -1,5 +1,5 @@
-/** `npm run image:boot`: boots what was built, in emulation, and asserts what must run and what must not. */
-import { rm } from 'node:fs/promises'
+/** `npm run image:boot`: builds images, boots them in emulation, and asserts what must run and what must not. */
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { bootAml } from './boot-aml.js'
 import { bootGpu } from './boot-gpu.js'
@@ -9,10 +9,12 @@ import { bootTest } from './boot-test.js'
 import { bootTpm } from './boot-tpm.js'
 import { bootWakeup } from './boot-wakeup.js'
 import { buildImage } from './build.js'
+import { ImageError } from './command.js'
 import { createGuestMaker } from './guests.js'
 import { createLane, type Lane } from './lane.js'
 import { type ImageLock, loadLock } from './lock.js'
-import { artifactFolder, cacheFolder, FLAVOURS, type Flavour } from './places.js'
+import { readImageManifest } from './manifest.js'
+import { cacheFolder, FLAVOURS, type Flavour } from './places.js'
 import { prepareQemu } from './qemu.js'
 
 /**
@@ -40,21 +42,50 @@ export function suitesOf(flavours: readonly Flavour[]): readonly BootSuite[] {
   return BOOT_SUITES.filter((suite) => NEEDS[suite].every((flavour) => flavours.includes(flavour)))
 }
 
-/** Builds what the suites need, and boots it. @param model package in the clear for the model disks. Default: the demonstration model. */
+/**
+ * Builds what the suites need in a folder of its own, and boots it: the images of whoever runs this stay as they are.
+ * @param model package in the clear for the model disks. Default: the demonstration model.
+ */
 export async function bootLane(suites: readonly BootSuite[] = BOOT_SUITES, model?: string): Promise<number> {
   const lock = await loadLock()
   const lane = createLane('image-boot')
   const built = new Map<Flavour, string>()
-  for (const flavour of FLAVOURS.filter((name) => suites.some((suite) => NEEDS[suite].includes(name)))) {
-    const out = artifactFolder(flavour)
-    // What lies there may be of other sources: what is booted is what was just built.
-    const done = await lane.check(`${flavour} image builds, and holds what is listed and nothing else`, async () => {
-      const { artifacts } = await buildImage({ flavour, lock, out, ...(model === undefined ? {} : { model }) })
-      return `${artifacts.length} artifacts, ${Math.round(artifacts.reduce((sum, { bytes }) => sum + bytes, 0) / 1e6)} MB`
-    })
-    if (done) built.set(flavour, out)
+  await mkdir(cacheFolder, { recursive: true })
+  const folder = await mkdtemp(join(cacheFolder, 'boot-images-'))
+  try {
+    for (const flavour of FLAVOURS.filter((name) => suites.some((suite) => NEEDS[suite].includes(name)))) {
+      const out = join(folder, flavour)
+      const done = await lane.check(`${flavour} image builds, and holds what is listed and nothing else`, async () => {
+        const { artifacts } = await buildImage({ flavour, lock, out, ...(model === undefined ? {} : { model }) })
+        return `${artifacts.length} artifacts, ${Math.round(artifacts.reduce((sum, { bytes }) => sum + bytes, 0) / 1e6)} MB`
+      })
+      if (done) built.set(flavour, out)
+    }
+    await bootSuites(lane, suites, built)
+    return lane.finish()
+  } finally {
+    await rm(folder, { recursive: true, force: true })
   }
-  await bootSuites(lane, suites, built)
+}
+
+/**
+ * Boots the image in `folder` as it is, and leaves it so.
+ * @param suites none for all that its flavour allows. @throws ImageError when one of them needs another flavour besides, or the
+ * flavour has none.
+ */
+export async function bootImage(folder: string, suites: readonly BootSuite[] = []): Promise<number> {
+  const { flavour } = await readImageManifest(folder)
+  const possible = suitesOf([flavour])
+  const wanted = suites.length === 0 ? possible : suites
+  const other = wanted.find((suite) => !possible.includes(suite))
+  if (other !== undefined || wanted.length === 0) {
+    const names = possible.length === 0 ? 'no suite' : possible.join(', ')
+    throw new ImageError(
+      `${folder}: expected ${names} for a ${flavour} image by itself, got ${other ?? 'none'}; without --image the lane builds what it boots`,
+    )
+  }
+  const lane = createLane('image-boot')
+  await bootSuites(lane, wanted, new Map([[flavour, folder]]))
   return lane.finish()
 }
 

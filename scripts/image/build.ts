@@ -10,12 +10,17 @@ import { cpioArchive } from './cpio.js'
 import { fileDigest } from './digest.js'
 import { verityDisk } from './disk.js'
 import { fetchBootCode } from './firmware.js'
-import { type HostChoices, hostConfigurationFor, writeHostConfiguration } from './host-configuration.js'
+import {
+  CONFIGURATION_FILE,
+  type HostChoices,
+  hostConfigurationFor,
+  writeHostConfiguration,
+} from './host-configuration.js'
 import { inventoryOf } from './inventory.js'
 import { expectListedFiles } from './inventory-rules.js'
 import { KERNELS, type KernelName, ownKernel, requireOwnKernel } from './kernel.js'
 import type { ImageLock } from './lock.js'
-import { type Artifact, IMAGE_SCHEMA, type ImageManifest, MANIFEST_FILE } from './manifest.js'
+import { type Artifact, IMAGE_SCHEMA, type ImageManifest, MANIFEST_FILE, MEASUREMENTS_FILE } from './manifest.js'
 import { copyModel } from './model-tree.js'
 import { type Flavour, repository } from './places.js'
 import { createProgress } from './progress.js'
@@ -100,6 +105,7 @@ export async function buildImage(options: BuildOptions): Promise<ImageManifest> 
     await runRecipe({ bases: { BASE: base, ...gpuBase }, target: flavour, epoch, context, out: trees, env })
     if (kernel !== undefined && name !== undefined) await addKernel(kernel, name, trees)
     onStep('disks')
+    await forgetDescriptions(out)
     const inventory = await inventoryOf(trees)
     await expectListedFiles(inventory, flavour)
     await writeFile(join(out, 'inventory.txt'), inventory)
@@ -144,6 +150,12 @@ export async function buildImage(options: BuildOptions): Promise<ImageManifest> 
   } finally {
     for (const folder of [trees, modelTree]) await rm(folder, { recursive: true, force: true })
   }
+}
+
+/** Before the first file of an older image is replaced: what describes it must not be there for another, should the build fail. */
+export async function forgetDescriptions(folder: string): Promise<void> {
+  for (const name of [MANIFEST_FILE, MEASUREMENTS_FILE, CONFIGURATION_FILE])
+    await rm(join(folder, name), { force: true })
 }
 
 /** Shows each step that buildah names; it skips those of other targets, so that the bar stops short of its end. */

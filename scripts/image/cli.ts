@@ -6,14 +6,14 @@ import { loadPublicKey } from '../../enclave/public-key.js'
 import { SubrosaError } from '../../verifier/errors.js'
 import type { IsolationMode, PaddingMode } from '../../verifier/protocol/statement.js'
 import { type Base, exportBase, prepareBase, prepareGpuBase, prepareGpuKernelBase, prepareKernelBase } from './base.js'
-import { BOOT_SUITES, bootLane } from './boot.js'
+import { BOOT_SUITES, bootImage, bootLane } from './boot.js'
 import { type BuildOptions, buildImage } from './build.js'
 import { ImageError } from './command.js'
 import { type HostChoices, hostConfigurationFor, writeHostConfiguration } from './host-configuration.js'
 import { buildKernel, ownKernel } from './kernel.js'
 import { type ImageLock, loadLock, saveLock } from './lock.js'
 import { createLock } from './lock-refresh.js'
-import { readImageManifest } from './manifest.js'
+import { MEASUREMENTS_FILE, readImageManifest } from './manifest.js'
 import { type ImageMeasurements, measureImage, policyText, releaseManifestText } from './measurements.js'
 import { artifactFolder, FLAVOURS, type Flavour, repository } from './places.js'
 import { releasedRevision, sourceState } from './source-state.js'
@@ -59,26 +59,36 @@ export function registerImageCommands(program: Command): void {
       const { flavour, image, format, releaseVersion } = flags
       const folder = image === undefined ? artifactFolder(flavour) : resolve(image)
       const choices = await choicesOf(flags)
-      if (choices !== undefined) {
-        await writeHostConfiguration(folder, hostConfigurationFor(await readImageManifest(folder), choices))
+      const configuration =
+        choices === undefined ? undefined : hostConfigurationFor(await readImageManifest(folder), choices)
+      const measured = await measureImage(folder, configuration)
+      // Once everything else is known to be as it should: a refusal leaves the folder as it was.
+      if (configuration !== undefined) {
+        await writeHostConfiguration(folder, configuration)
+        await writeMeasurements(folder, measured)
       }
-      const measured = await measureImage(folder)
-      if (choices !== undefined) await writeMeasurements(folder, measured)
       if (format === 'release') process.stdout.write(await releaseText(folder, measured, releaseVersion))
       else process.stdout.write(format === 'policy' ? policyText(measured) : `${JSON.stringify(measured, null, 2)}\n`)
     })
   addConfigurationOptions(measure)
   program
     .command('boot')
-    .description('boot what was built, emulated and with a deadline, and assert what must run and what must not')
-    .argument('[suites...]', `any of ${BOOT_SUITES.join(', ')}; all of them by default`)
-    .addOption(modelOption())
-    .action(async (suites: readonly string[], { model }: { model?: string }) => {
+    .description(
+      'boot an image, emulated and with a deadline, and assert what must run and what must not; without --image, images that are built for it and removed',
+    )
+    .argument('[suites...]', `any of ${BOOT_SUITES.join(', ')}; all of them by default, or all that --image allows`)
+    .option('--image <folder>', 'boot the image that build put there, as it is')
+    .addOption(modelOption().conflicts('image'))
+    .action(async (suites: readonly string[], { model, image }: { model?: string; image?: string }) => {
       const unknown = suites.find((name) => !BOOT_SUITES.some((suite) => suite === name))
       if (unknown !== undefined)
         throw new ImageError(`boot: expected ${BOOT_SUITES.join(', ')} or nothing, got ${unknown}`)
       const wanted = BOOT_SUITES.filter((suite) => suites.length === 0 || suites.includes(suite))
-      if ((await bootLane(wanted, model)) !== 0) throw new ImageError('boot: a check failed; see above')
+      const status =
+        image === undefined
+          ? await bootLane(wanted, model)
+          : await bootImage(resolve(image), suites.length === 0 ? [] : wanted)
+      if (status !== 0) throw new ImageError('boot: a check failed; see above')
     })
   program
     .command('kernel')
@@ -200,5 +210,5 @@ async function buildAndPrint(options: BuildOptions): Promise<void> {
 }
 
 async function writeMeasurements(folder: string, measured: ImageMeasurements): Promise<void> {
-  await writeFile(join(folder, 'measurements.json'), `${JSON.stringify(measured, null, 2)}\n`)
+  await writeFile(join(folder, MEASUREMENTS_FILE), `${JSON.stringify(measured, null, 2)}\n`)
 }

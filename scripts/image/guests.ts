@@ -9,7 +9,10 @@ export interface GuestMaker {
   start(name: string, changes?: Partial<Guest>): Promise<RunningGuest>
   /** The same from the unified kernel image. */
   startUnified(name: string, changes?: Partial<Guest>): Promise<RunningGuest>
+  /** Of the image; nothing is written there. */
   readonly folder: string
+  /** For what is made of it on the way. */
+  readonly scratch: string
 }
 
 /** For all that is asked of one guest: emulated, and beside other work, an answer alone may take minutes. */
@@ -28,6 +31,7 @@ export async function createGuestMaker(qemu: string, folder: string, scratch: st
   })
   return {
     folder,
+    scratch,
     start: (name, changes = {}) =>
       startGuest(qemu, {
         ...base(name),

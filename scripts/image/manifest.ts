@@ -38,6 +38,8 @@ export interface ImageManifest {
 
 export const IMAGE_SCHEMA = 'subrosa-image/2'
 export const MANIFEST_FILE = 'manifest.json'
+/** Launch digests, which `build` and `measure` write. */
+export const MEASUREMENTS_FILE = 'measurements.json'
 
 /** @throws ImageError when there is none in the folder, or another version wrote it. */
 export async function readImageManifest(folder: string): Promise<ImageManifest> {

@@ -19,7 +19,7 @@ import { toBytes, toHex } from '../../verifier/protocol/bytes.js'
 import { type ReleaseManifest, releaseText } from '../../verifier/release/manifest.js'
 import { ImageError } from './command.js'
 import { fileDigest } from './digest.js'
-import { readHostConfiguration } from './host-configuration.js'
+import { type HostConfigurationFile, readHostConfiguration } from './host-configuration.js'
 import { KERNELS, requireOwnKernel } from './kernel.js'
 import { type ImageManifest, readImageManifest } from './manifest.js'
 import { type Flavour, howToBuild } from './places.js'
@@ -65,10 +65,10 @@ export async function bootFilesOf(folder: string): Promise<BootFiles> {
 }
 
 /**
- * With the host configuration that lies beside the image.
+ * With the host configuration given, or the one that lies beside the image. Writes nothing.
  * @throws ImageError when there is no image in the folder; UsageError for a firmware that does not enforce hashes.
  */
-export async function measureImage(folder: string): Promise<ImageMeasurements> {
+export async function measureImage(folder: string, configuration?: HostConfigurationFile): Promise<ImageMeasurements> {
   const manifest = await readImageManifest(folder)
   await expectArtifacts(folder, manifest)
   const boot = await bootFilesOf(folder)
@@ -91,7 +91,7 @@ export async function measureImage(folder: string): Promise<ImageMeasurements> {
       }),
     })),
   )
-  const { hostDataHex, mrConfigIdHex } = await readHostConfiguration(folder, manifest)
+  const { hostDataHex, mrConfigIdHex } = configuration ?? (await readHostConfiguration(folder, manifest))
   const { id, weights, manifest: manifestDigest } = manifest.model
   return {
     schema: 'subrosa-image-measurements/1',

@@ -16,20 +16,22 @@ import {
 } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { sealPackage } from '../../enclave/cli-model.js'
 import { configurationDigest, parseHostConfiguration } from '../../enclave/config.js'
 import { loadModelPackage, modelClaims } from '../../enclave/inference/package.js'
 import { loadSealedPackage } from '../../enclave/inference/sealed-package.js'
 import { openHostConfiguration } from '../../enclave/launch-configuration.js'
 import { defaultModelDirectory } from '../../enclave/serve.js'
+import { forgetDescriptions } from '../../scripts/image/build.js'
+import { runImageCommand } from '../../scripts/image/cli.js'
 import {
   CONFIGURATION_FILE,
   hostConfigurationFor,
   readHostConfiguration,
   writeHostConfiguration,
 } from '../../scripts/image/host-configuration.js'
-import { IMAGE_SCHEMA, MANIFEST_FILE, readImageManifest } from '../../scripts/image/manifest.js'
+import { IMAGE_SCHEMA, MANIFEST_FILE, MEASUREMENTS_FILE, readImageManifest } from '../../scripts/image/manifest.js'
 import { measureImage } from '../../scripts/image/measurements.js'
 import { copyModel } from '../../scripts/image/model-tree.js'
 import { artifactFolder, howToBuild } from '../../scripts/image/places.js'
@@ -226,6 +228,41 @@ describe('the host configuration beside an image', () => {
     await expect(readHostConfiguration(folder, { model, engine })).rejects.toThrow(/expected a host configuration/)
     await rm(join(folder, CONFIGURATION_FILE))
     await expect(readHostConfiguration(folder, { model, engine })).rejects.toThrow(/not there/)
+  })
+})
+
+describe('a folder of an image', () => {
+  const about = {
+    schema: IMAGE_SCHEMA,
+    flavour: 'production',
+    model: { id: 'a-model', weights: '11'.repeat(32), manifest: '22'.repeat(32), sealed: false },
+    engine: 'an engine 1.0',
+    artifacts: [{ name: 'root.img', bytes: 1, sha256: '00'.repeat(32) }],
+  }
+  let image: string
+  beforeEach(async () => {
+    image = await mkdtemp(file('image-'))
+    for (const name of [MEASUREMENTS_FILE, CONFIGURATION_FILE, 'root.img']) await writeFile(join(image, name), name)
+    await writeFile(join(image, MANIFEST_FILE), JSON.stringify(about))
+  })
+
+  it('stays as it was when it cannot be measured for another configuration', async () => {
+    const said = vi.spyOn(process.stderr, 'write').mockReturnValue(true)
+    try {
+      expect(await runImageCommand(['node', 'image', 'measure', '--image', image, '--padding', 'off'])).toBe(1)
+      expect(said.mock.calls.join('')).toContain('root.img: expected SHA-256 0000')
+    } finally {
+      said.mockRestore()
+    }
+    for (const name of [MEASUREMENTS_FILE, CONFIGURATION_FILE]) {
+      expect(await readFile(join(image, name), 'utf8')).toBe(name)
+    }
+  })
+
+  it('loses what describes it before a build replaces the first of its files', async () => {
+    await forgetDescriptions(image)
+    expect(await readdir(image)).toEqual(['root.img'])
+    await forgetDescriptions(image)
   })
 })
 

@@ -125,7 +125,7 @@ describe('privacy', () => {
       .filter((name) => /from '(node:)?fs(\/promises)?'/.test(readFileSync(new URL(name, folder), 'utf8')))
     // library.ts hashes the runtime, cuda.ts and elf.ts read what lies beside it, package.ts reads the model, serve.ts looks for it, image.ts reads what the host handed over,
     // server/config.ts hashes an inference server's program, server/launch.ts takes away a socket that an earlier one left,
-    // kernel-files.ts talks to the kernel, ready-keeper.ts to a process that init started, cli.ts writes the simulated root, cli-model.ts is not part of the worker: an owner seals a
+    // public-key.ts reads a key that the command line names, kernel-files.ts talks to the kernel, ready-keeper.ts to a process that init started, cli.ts writes the simulated root, cli-model.ts is not part of the worker: an owner seals a
     // package with it.
     const known = [
       'cli-model.ts',
@@ -139,6 +139,7 @@ describe('privacy', () => {
       'inference/server/launch.ts',
       'platforms/kernel-files.ts',
       'platforms/ready-keeper.ts',
+      'public-key.ts',
       'serve.ts',
     ]
     expect(importers.filter((name) => !known.includes(name))).toEqual([])

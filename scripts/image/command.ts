@@ -1,10 +1,13 @@
 /**
- * Child processes of the image scripts: each has a deadline, runs under one fixed environment, and is gone when it has passed.
+ * Child processes of the image scripts: each has a deadline, runs under one fixed environment, and is gone when it has passed or when
+ * the script is.
  * What a build prints depends on locale, time zone and umask; none of them is taken from the caller's shell.
  */
-import { spawn } from 'node:child_process'
+import type { ChildProcessByStdio } from 'node:child_process'
 import { createInterface } from 'node:readline'
+import type { Readable } from 'node:stream'
 import { SubrosaError } from '../../verifier/errors.js'
+import { notInstalled, spawnBounded } from './bounded.js'
 
 /**
  * The image cannot be built, measured or booted as asked. What to do: what the message says; nothing has to be attested again.
@@ -34,7 +37,12 @@ const TAIL_CHARACTERS = 2000
 /** Runs a program and returns its standard output. @throws ImageError with the end of what it printed. */
 export async function run(program: string, args: readonly string[], options: CommandOptions = {}): Promise<string> {
   const { timeoutMs = DEFAULT_TIMEOUT_MS, accept = [], onLine, echo = false } = options
-  const child = spawn(program, args, {
+  let late = false
+  const { child } = spawnBounded<ChildProcessByStdio<null, Readable, Readable>>(program, args, {
+    deadlineMs: timeoutMs,
+    late: () => {
+      late = true
+    },
     stdio: ['ignore', 'pipe', 'pipe'],
     // mkfs.erofs takes SOURCE_DATE_EPOCH over its own option: a caller's must not reach it.
     env: { ...process.env, LC_ALL: 'C.UTF-8', TZ: 'UTC', SOURCE_DATE_EPOCH: undefined, ...options.env },
@@ -48,25 +56,18 @@ export async function run(program: string, args: readonly string[], options: Com
     if (echo) process.stderr.write(piece)
   })
   if (onLine !== undefined) createInterface({ input: child.stdout }).on('line', onLine)
-  let late = false
-  const timer = setTimeout(() => {
-    late = true
-    child.kill('SIGKILL')
-  }, timeoutMs)
   const status = await new Promise<number>((resolve, reject) => {
-    child.on('error', (cause) => reject(new ImageError(notStarted(program, cause), { cause })))
+    child.on('error', (cause) => reject(new ImageError(`${program}: ${cause.message}`, { cause })))
     child.on('close', (code) => resolve(code ?? -1))
-  }).finally(() => clearTimeout(timer))
+  })
   const text = Buffer.concat(out).toString('utf8')
   if (late) throw new ImageError(`${program}: no end after ${timeoutMs / 1000} s, killed`)
+  if (notInstalled(status, Buffer.concat(err).toString('utf8'))) {
+    throw new ImageError(`${program} is not installed: npx subrosa doctor says what to install`)
+  }
   if (status !== 0 && !accept.includes(status)) {
     const said = `${text}${Buffer.concat(err).toString('utf8')}`.trim().slice(-TAIL_CHARACTERS)
     throw new ImageError(`${program} ${args[0] ?? ''}: expected status 0, got ${status}\n${said}`)
   }
   return text
-}
-
-function notStarted(program: string, cause: Error): string {
-  const missing = 'code' in cause && cause.code === 'ENOENT'
-  return missing ? `${program} is not installed: npx subrosa doctor says what to install` : cause.message
 }

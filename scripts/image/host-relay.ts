@@ -2,12 +2,12 @@
  * What a host has running beside a guest so that the guest gets endorsements: the relay, a command that leads to it from the
  * guest's subnet, and, where the program for it is here, a carrier of the guest's vsock.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import { type RunningRelay, startRelay } from '../../client/endorsement-relay.js'
+import { spawnBounded } from './bounded.js'
 import type { Guest } from './qemu.js'
 
 /** Of the rust-vmm project; Debian has none. Where it is not on the path, the vsock way is skipped. */
@@ -16,6 +16,8 @@ const RELAY_PORT = 8646
 /** Any number a host may give a guest. */
 const GUEST_CID = 3
 const CARRIER_DEADLINE_MS = 10_000
+/** Longer than any boot. */
+const CARRIER_LIFE_MS = 2 * 3600_000
 
 export interface HostRelay {
   /** How the guest is to be started. */
@@ -52,28 +54,29 @@ export async function startHostRelay(scratch: string, file: string): Promise<Hos
       .digest('hex'),
     orders,
     async close() {
-      carrier?.child.kill()
+      carrier?.kill()
       for (const relay of relays) await relay.close()
     },
   }
 }
 
-async function startCarrier(
-  control: string,
-  uds: string,
-): Promise<{ control: string; child: ChildProcess } | undefined> {
+async function startCarrier(control: string, uds: string): Promise<{ control: string; kill: () => void } | undefined> {
   const program = (process.env['PATH'] ?? '')
     .split(delimiter)
     .map((folder) => join(folder, VSOCK_CARRIER))
     .find((path) => existsSync(path))
   if (program === undefined) return undefined
-  const child = spawn(program, ['--guest-cid', String(GUEST_CID), '--socket', control, '--uds-path', uds], {
+  const { kill } = spawnBounded(program, ['--guest-cid', String(GUEST_CID), '--socket', control, '--uds-path', uds], {
+    deadlineMs: CARRIER_LIFE_MS,
     stdio: 'ignore',
   })
   const until = performance.now() + CARRIER_DEADLINE_MS
   while (!existsSync(control)) {
-    if (performance.now() > until) throw new Error(`expected ${VSOCK_CARRIER} to open ${control}, got nothing in time`)
+    if (performance.now() > until) {
+      kill()
+      throw new Error(`expected ${VSOCK_CARRIER} to open ${control}, got nothing in time`)
+    }
     await new Promise((resolve) => setTimeout(resolve, 50))
   }
-  return { control, child }
+  return { control, kill }
 }

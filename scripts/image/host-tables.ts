@@ -3,9 +3,11 @@
  * wakeup structure (ACPI 6.5 §5.2.12.19) in the MADT, without the object that says how to power off, and with code beside them that
  * the structure points to. The firmware places them by the commands of QEMU's table loader.
  */
-import { spawn } from 'node:child_process'
+import type { ChildProcessByStdio } from 'node:child_process'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import type { Readable, Writable } from 'node:stream'
+import { spawnBounded } from './bounded.js'
 import { ImageError } from './command.js'
 import { toolCommand } from './qemu.js'
 
@@ -25,6 +27,8 @@ const [ALLOCATE, ADD_POINTER, ADD_CHECKSUM] = [1, 2, 3]
 const HEADER_BYTES = 36
 const CHECKSUM_OFFSET = 9
 const PAGE = 4096
+/** It takes seconds. */
+const DEADLINE_MS = 600_000
 
 /** The tables of a machine like the one that guests get, from QEMU itself, which runs nothing. */
 export async function qemuTables(qemu: string, memoryMiB: number): Promise<HostTables> {
@@ -34,7 +38,10 @@ export async function qemuTables(qemu: string, memoryMiB: number): Promise<HostT
     ...['-display', 'none', '-nodefaults', '-no-user-config', '-qtest', 'stdio'],
     ...['-netdev', 'user,id=net,restrict=on', '-device', 'virtio-net-pci,netdev=net,romfile='],
   ])
-  const child = spawn(program, words, { stdio: ['pipe', 'pipe', 'ignore'] })
+  const { child, kill } = spawnBounded<ChildProcessByStdio<Writable, Readable, null>>(program, words, {
+    deadlineMs: DEADLINE_MS,
+    stdio: ['pipe', 'pipe', 'ignore'],
+  })
   try {
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
     const say = async (commands: readonly string[]): Promise<readonly string[]> => {
@@ -67,7 +74,7 @@ export async function qemuTables(qemu: string, memoryMiB: number): Promise<HostT
     }
     return { tables: await file(NAMES.tables), rsdp: await file(NAMES.rsdp), loader: await file(NAMES.loader) }
   } finally {
-    child.kill('SIGKILL')
+    kill()
   }
 }
 

@@ -1,16 +1,18 @@
 /**
  * QEMU with the lock's own version and libraries, always emulating (TCG): a nested /dev/kvm that hangs would be a test that
- * says nothing. Every guest has a deadline and is killed by its process id when it has passed; its network is one forwarded
- * port and nothing else.
+ * says nothing. Every guest has a deadline, and is killed with all that it started when that has passed or the script is gone; its
+ * network is one forwarded port and nothing else.
  */
-import { spawn } from 'node:child_process'
+import type { ChildProcessByStdio } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
+import type { Readable } from 'node:stream'
 import { fetchDebs } from './archive.js'
 import { unpackDeb } from './base.js'
+import { spawnBounded } from './bounded.js'
 import { keptFolder } from './kept.js'
 import type { ImageLock } from './lock.js'
 import { cacheFolder } from './places.js'
@@ -55,7 +57,6 @@ export interface Guest {
 export interface RunningGuest {
   /** Leads to the worker's port in the guest. */
   readonly url: string
-  readonly pid: number
   serialText(): Promise<string>
   /** Whether QEMU has ended, by itself or by its deadline. */
   ended(): boolean
@@ -98,21 +99,22 @@ export async function startGuest(qemu: string, guest: Guest): Promise<RunningGue
   await mkdir(scratch, { recursive: true })
   await rm(guest.serial, { force: true })
   const [program, ...words] = toolCommand(qemu, 'qemu-system-x86_64', await qemuArguments(qemu, guest, port, scratch))
-  const child = spawn(program, words, { stdio: ['ignore', 'ignore', 'pipe'] })
+  let late = false
+  const { child, kill } = spawnBounded<ChildProcessByStdio<null, null, Readable>>(program, words, {
+    deadlineMs: guest.deadlineMs,
+    late: () => {
+      late = true
+    },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
   let errors = ''
   child.stderr.on('data', (piece: Buffer) => {
     errors += piece.toString()
   })
-  let late = false
   let over = false
-  const timer = setTimeout(() => {
-    late = true
-    child.kill('SIGKILL')
-  }, guest.deadlineMs)
   const end = new Promise<{ late: boolean }>((resolve) => {
     const finish = (): void => {
       over = true
-      clearTimeout(timer)
       resolve({ late })
     }
     child.on('error', finish)
@@ -120,12 +122,11 @@ export async function startGuest(qemu: string, guest: Guest): Promise<RunningGue
   })
   return {
     url: `http://127.0.0.1:${port}`,
-    pid: child.pid ?? 0,
     end,
     ended: () => over,
     serialText: async () => `${await readFile(guest.serial, 'utf8').catch(() => '')}${errors}`,
     async stop() {
-      child.kill('SIGKILL')
+      kill()
       await end
     },
   }

@@ -2,10 +2,10 @@
  * A software TPM (swtpm) for one boot, and what it was told: every TPM2_PCR_Extend that it answered with success, from its log
  * (TPM 2.0 Library, part 3, 22.2; part 2, TPML_DIGEST_VALUES). Integers on the wire are big-endian.
  */
-import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { spawnBounded } from './bounded.js'
 import { ImageError } from './command.js'
 import { toolCommand } from './qemu.js'
 
@@ -24,6 +24,8 @@ export interface SoftwareTpm {
 }
 
 const START_DEADLINE_MS = 30_000
+/** Longer than any boot. */
+const DEADLINE_MS = 2 * 3600_000
 const POLL_MS = 50
 const PCR_EXTEND = 0x182
 const SHA384 = 0x000c
@@ -38,7 +40,7 @@ export async function startTpm(qemu: string, folder: string): Promise<SoftwareTp
     ...['socket', '--tpm2', '--tpmstate', `dir=${join(folder, 'state')}`, '--ctrl', `type=unixio,path=${socket}`],
     ...['--flags', 'not-need-init,startup-clear', '--log', `level=20,file=${log}`],
   ])
-  const child = spawn(program, words, { stdio: 'ignore' })
+  const { child, kill } = spawnBounded(program, words, { deadlineMs: DEADLINE_MS, stdio: 'ignore' })
   const ended = new Promise<void>((resolve) => {
     child.on('error', () => resolve())
     child.on('close', () => resolve())
@@ -46,7 +48,7 @@ export async function startTpm(qemu: string, folder: string): Promise<SoftwareTp
   const until = performance.now() + START_DEADLINE_MS
   while (!existsSync(socket)) {
     if (child.exitCode !== null || performance.now() > until) {
-      child.kill('SIGKILL')
+      kill()
       throw new ImageError(`swtpm did not start: ${await readFile(log, 'utf8').catch(() => 'no log')}`)
     }
     await new Promise((resolve) => setTimeout(resolve, POLL_MS))
@@ -55,7 +57,7 @@ export async function startTpm(qemu: string, folder: string): Promise<SoftwareTp
     socket,
     events: async () => extendedIn(await readFile(log, 'latin1')),
     async stop() {
-      child.kill('SIGKILL')
+      kill()
       await ended
     },
   }

@@ -109,3 +109,10 @@ it('of npm that came with other bytes is refused', async () => {
   await expect(fetchNpmPackages([npm])).rejects.toThrow(`npm three 1.0.0: expected ${npm.integrity}`)
   expect(await kept('npm')).toEqual(new Map())
 })
+
+it('of Debian may be fetched by two builds at the same time, and nothing of that is left beside it', async () => {
+  const [one, other] = await Promise.all([fetchDebs(debs), fetchDebs(debs)])
+  expect(one).toEqual(other)
+  expect(await readFile(one[1] ?? '', 'utf8')).toBe('the bytes of two')
+  expect(await readdir(join(cacheFolder, 'debs'))).toHaveLength(debs.length)
+})

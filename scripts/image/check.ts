@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { bootSuites, suitesOf } from './boot.js'
 import { firstDifference } from './compare.js'
-import { type Conditions, described, elsewhere, here, runUnder } from './elsewhere.js'
+import { CONDITIONS_ELSEWHERE, type Conditions, elsewhere, here, runUnder } from './elsewhere.js'
 import { KERNELS, ownKernel } from './kernel.js'
 import { createLane } from './lane.js'
 import { loadLock } from './lock.js'
@@ -31,7 +31,7 @@ export async function checkLane(flavours: readonly Flavour[]): Promise<number> {
       const built = await lane.check(`${flavour} image, built here`, () => build(flavour, here(), one))
       const again =
         built &&
-        (await lane.check(`${flavour} image, built elsewhere (${described(second)})`, () =>
+        (await lane.check(`${flavour} image, built elsewhere (${CONDITIONS_ELSEWHERE})`, () =>
           build(flavour, second, two),
         ))
       if (!again) continue

@@ -1,13 +1,14 @@
 /**
  * Two sets of conditions to build under: here, as one does, and as somebody else would: another checkout, umask, time zone,
- * locale, host name and number of cores; another clock, where faketime is installed. All of that is for the scripts and the tools they
- * start. Of it the steps inside the recipe (RUN) see the number of cores: buildah's chroot has its own environment and umask, and the real clock.
+ * locale, host name, number of cores and clock. All of that is for the scripts and the tools they start. Of it the steps inside the
+ * recipe (RUN) see the number of cores: buildah's chroot has its own environment and umask, and the real clock.
  */
 import { existsSync } from 'node:fs'
 import { cp, mkdir, symlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { run } from './command.js'
 import { cacheFolder, repository } from './places.js'
+import { ensureInstalled } from './tools.js'
 
 export interface Conditions {
   readonly checkout: string
@@ -26,13 +27,14 @@ export function here(): Conditions {
 
 /** @param keep folders of the cache that both share: downloads are what their hashes say, the rest is made again. */
 export async function elsewhere(folder: string, keep: readonly string[]): Promise<Conditions> {
+  // Not only where it happens to be there: a comparison under the same clock would say less than its name does.
+  const faketime = await ensureInstalled('faketime')
   const checkout = join(folder, 'a path that is longer', 'checkout')
   await copyCheckout(checkout)
   const cache = join(folder, 'cache', 'subrosa')
   await mkdir(cache, { recursive: true })
   for (const name of keep) await mkdir(join(cacheFolder, name), { recursive: true })
   for (const name of keep) await symlink(join(cacheFolder, name), join(cache, name))
-  const faketime = (await run('sh', ['-c', 'command -v faketime || true'])).trim()
   return {
     checkout,
     cache,
@@ -47,17 +49,13 @@ export async function elsewhere(folder: string, keep: readonly string[]): Promis
     },
     wrapper: [
       ...['taskset', '-c', '0', 'unshare', '--uts', 'sh', '-c', 'hostname elsewhere; exec "$@"', 'sh'],
-      ...(faketime === '' ? [] : [faketime, '-f', DAYS_AHEAD]),
+      ...[faketime, '-f', DAYS_AHEAD],
     ],
   }
 }
 
-export function described({ wrapper }: Pick<Conditions, 'wrapper'>): string {
-  const clock = wrapper.includes(DAYS_AHEAD)
-    ? `, clock ${DAYS_AHEAD}`
-    : ', clock as it went on: faketime is not installed'
-  return `own base, path, one core; outside of the recipe’s steps also umask 077, TZ, locale, host name${clock}`
-}
+/** What differs in them, for the name of a check. */
+export const CONDITIONS_ELSEWHERE: string = `own base, path, one core; outside of the recipe’s steps also umask 077, TZ, locale, host name, clock ${DAYS_AHEAD}`
 
 /** What version control knows or would take, so that nothing a build left behind comes along; and the compiled scripts. */
 async function copyCheckout(to: string): Promise<void> {

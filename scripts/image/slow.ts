@@ -7,7 +7,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { bootLane } from './boot.js'
-import { type Conditions, described, elsewhere, here, runUnder } from './elsewhere.js'
+import { CONDITIONS_ELSEWHERE, type Conditions, elsewhere, here, runUnder } from './elsewhere.js'
 import { identical } from './identical.js'
 import { compareWithKept, fetchKernelPackages, type KernelName, kernelRelease } from './kernel.js'
 import { createLane, type Lane } from './lane.js'
@@ -42,7 +42,7 @@ async function buildTwice(lane: Lane, name: KernelName, second: Conditions, fold
   // At once: the second has one core for itself where there are two.
   const built = await Promise.all([
     lane.check(`${name}, built here`, () => build(here(), one)),
-    lane.check(`${name}, built elsewhere (${described(second)})`, () => build(second, two)),
+    lane.check(`${name}, built elsewhere (${CONDITIONS_ELSEWHERE})`, () => build(second, two)),
   ])
   const same =
     built.every(Boolean) && (await lane.check(`${name}: both builds are identical`, () => identical(one, two)))

@@ -10,7 +10,7 @@ import type { Matcher, MatcherFactory } from './grammar/matcher.js'
 import { createOutput, describeToken } from './output.js'
 import { createPromptLookup } from './prompt-lookup.js'
 import { createSampler } from './sampler.js'
-import type { Scheduler } from './scheduler.js'
+import type { Scheduler, SequenceRequest, Ticket } from './scheduler.js'
 import type { TextTokenizer } from './tokenizer.js'
 
 const READ_AHEAD = 8
@@ -34,7 +34,7 @@ export function startAnswer(
   const sampler = createSampler(options)
   const output = createOutput(tokenizer, options.stop, options.calls)
   const matcher = options.grammar && matchers?.create(options.grammar)
-  const queue = createEventQueue<EngineEvent>(() => ticket.wake())
+  const queue = createEventQueue<EngineEvent>(() => ticket?.wake())
   const lookup = options.prediction && createPromptLookup(promptTokens, options.prediction)
   let completionTokens = 0
   let cachedTokens = 0
@@ -42,6 +42,8 @@ export function startAnswer(
   let masked = true
   let left = false
   let problem: unknown
+  /** Undefined until the request has a place, and for ever where it gets none. */
+  let ticket: Ticket | undefined
   /** One slice of the next mask at once, and the rest, where there is one, while the answer waits for it. */
   const mask = (): void => {
     if (matcher === undefined || matcher.prepare()) return
@@ -56,7 +58,7 @@ export function startAnswer(
     }
     background.add(slice, () => {
       masked = true
-      ticket.wake()
+      ticket?.wake()
     })
   }
   mask()
@@ -73,7 +75,7 @@ export function startAnswer(
     queue.push({ type: 'done', finishReason: reason, usage })
     queue.end()
   }
-  const ticket = scheduler.submit({
+  const request: SequenceRequest = {
     promptTokens,
     tenant: options.tenant,
     reuseKey: options.reuseKey,
@@ -100,7 +102,13 @@ export function startAnswer(
       mask()
       return tokenId
     },
-  })
+  }
+  try {
+    ticket = scheduler.submit(request)
+  } catch (error) {
+    left = true
+    throw error
+  }
 
   async function* read(): AsyncGenerator<EngineEvent, void, undefined> {
     try {
@@ -113,7 +121,7 @@ export function startAnswer(
       }
     } finally {
       left = true
-      ticket.leave()
+      ticket?.leave()
       queue.discard()
     }
   }

@@ -21,9 +21,12 @@ export function createBackground(): Background {
   function turn(): void {
     coming = false
     const job = jobs.shift()
-    if (job?.slice() === false) jobs.push(job)
-    else job?.done()
-    come()
+    try {
+      if (job?.slice() === false) jobs.push(job)
+      else job?.done()
+    } finally {
+      come()
+    }
   }
 
   return {

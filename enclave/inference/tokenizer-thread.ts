@@ -14,6 +14,8 @@ export interface TokenizerThread {
   encode(parts: readonly string[]): Promise<number[]>
   /** The ids of the same text without and with control tokens around it. */
   readonly sample: readonly [readonly number[], readonly number[]]
+  /** False once the thread is gone. */
+  healthy(): boolean
   close(): Promise<void>
 }
 
@@ -48,6 +50,8 @@ export async function startTokenizerThread(definition: string, config: string): 
   const sample = await new Promise<TokenizerThread['sample'] | undefined>((resolve, reject) => {
     worker.once('message', resolve)
     worker.once('error', reject)
+    // A thread that ends before it says anything will say nothing more.
+    worker.once('exit', () => resolve(undefined))
   })
   // A process that has nothing else to do ends.
   worker.unref()
@@ -93,6 +97,7 @@ export async function startTokenizerThread(definition: string, config: string): 
         next()
       })
     },
+    healthy: () => gone === undefined,
     async close() {
       leave(new EngineError('closed', 'the engine was closed'))
       await worker.terminate()

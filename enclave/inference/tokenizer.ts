@@ -30,6 +30,8 @@ export interface TextTokenizer {
   readonly vocabulary: Vocabulary | undefined
   /** `bos_token`, `eos_token` and the like, for the chat template. */
   readonly named: Readonly<Record<string, string>>
+  /** False once the thread is gone, with every text that comes. */
+  healthy(): boolean
   /** Ends the thread; what waits for it fails with `closed`. */
   close(): Promise<void>
 }
@@ -74,6 +76,7 @@ export async function createTokenizer(modelPackage: ModelPackage): Promise<TextT
     controlTokens,
     vocabulary: written && createVocabulary(written.text.length, written.text),
     named: namedTokens(config),
+    healthy: thread.healthy,
     close: thread.close,
   }
 }

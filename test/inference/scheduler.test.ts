@@ -359,3 +359,24 @@ describe.each(BINDINGS)('slots of the %s decoder', (binding) => {
     await decoder.close()
   })
 })
+
+it.each(BINDINGS)(
+  'a run that fails moves no row on, so that the others can be computed again: %s decoder',
+  async (binding) => {
+    const { decoder } = await createDecoder(await loadModelPackage(PACKAGE_DIRECTORY), { binding, slots: 2 })
+    const good = { slot: 0, tokenId: 7 }
+    const begin = async () => {
+      await decoder.prefill(0, [1, 2, 3])
+      await decoder.prefill(1, [4, 5, 6])
+    }
+    await begin()
+    const expected = (await decoder.decode([good]))[0]?.slice()
+    for (const slot of [0, 1]) await decoder.clear(slot)
+    await begin()
+    await expect(decoder.decode([good, { slot: 1, tokenId: 9_999_999 }])).rejects.toMatchObject({
+      code: 'engine.failed',
+    })
+    expect((await decoder.decode([good]))[0]).toEqual(expected)
+    await decoder.close()
+  },
+)

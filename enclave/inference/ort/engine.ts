@@ -117,7 +117,7 @@ export async function createOrtEngine(modelPackage: ModelPackage, options: OrtEn
             return embedText(scheduler, promptTokens, embedOptions)
           },
         }),
-    healthy: () => closed === undefined && scheduler.healthy(),
+    healthy: () => closed === undefined && tokenizer.healthy() && scheduler.healthy(),
     close() {
       closed ??= Promise.all([tokenizer.close(), scheduler.close()]).then(() => decoder.close())
       return closed

@@ -90,6 +90,13 @@ export async function createPortableDecoder(
     return values
   }
 
+  async function truncate(slot: number, tokens: number): Promise<void> {
+    const { length, tensors } = held.get(slot) ?? emptySlot()
+    const kept = new Map([...tensors].map(([cache, tensor]) => [cache, firstTokens(tensor, length, tokens)]))
+    wipe(tensors)
+    held.set(slot, { length: tokens, tensors: kept })
+  }
+
   return {
     runtime: PORTABLE_RUNTIME,
     slots,
@@ -109,7 +116,13 @@ export async function createPortableDecoder(
       : {}),
     async decode(rows) {
       const logits: Float32Array[] = []
-      for (const { slot, tokenId } of rows) logits.push(await append(slot, [tokenId]))
+      try {
+        for (const { slot, tokenId } of rows) logits.push(await append(slot, [tokenId]))
+      } catch (error) {
+        // As where all rows are one run: one that fails moves no row on.
+        for (const { slot } of rows.slice(0, logits.length)) await truncate(slot, (held.get(slot)?.length ?? 1) - 1)
+        throw error
+      }
       return logits
     },
     interrupt: () => undefined,
@@ -117,12 +130,7 @@ export async function createPortableDecoder(
       wipe(held.get(slot)?.tensors ?? new Map())
       held.delete(slot)
     },
-    async truncate(slot, tokens) {
-      const { length, tensors } = held.get(slot) ?? emptySlot()
-      const kept = new Map([...tensors].map(([cache, tensor]) => [cache, firstTokens(tensor, length, tokens)]))
-      wipe(tensors)
-      held.set(slot, { length: tokens, tensors: kept })
-    },
+    truncate,
     async close() {
       for (const { tensors } of held.values()) wipe(tensors)
       held.clear()

@@ -118,7 +118,7 @@ export async function createServerEngine(modelPackage: ModelPackage, server: Run
           },
         }
       : {}),
-    healthy: () => !closed && server.healthy(),
+    healthy: () => !closed && tokenizer.healthy() && server.healthy(),
     async close() {
       closed = true
       await Promise.all([tokenizer.close(), server.close()])

@@ -13,6 +13,8 @@ const STEPS = 500_000
 const STEPS_A_MESSAGE = 1000
 /** Elements of a list and characters of a text that count as a step. */
 const [ITEMS_A_STEP, CHARACTERS_A_STEP] = [16, 64]
+/** Parts of a new list or object, theirs included, that count as a step. */
+const PARTS_A_STEP = 4
 const MAX_RANGE = 100_000
 
 export type TemplateVariables = Readonly<Record<string, unknown>>
@@ -61,9 +63,12 @@ function parse(source: string): Template {
 }
 
 /** The library's own types do not resolve under Node's rules for modules. */
+interface Value {
+  readonly value: unknown
+}
 interface Evaluator {
-  run(program: unknown): { readonly value: unknown }
-  evaluate(statement: Statement | undefined, scope: unknown): { readonly value: unknown }
+  run(program: unknown): Value
+  evaluate(statement: Statement | undefined, scope: unknown): Value
 }
 interface Statement {
   readonly type: string
@@ -80,17 +85,19 @@ const BaseEnvironment = Environment as unknown as new () => Scope
 class CountedInterpreter extends BaseInterpreter {
   #left: number
   readonly #loopedOver = new Set<Statement | undefined>()
+  readonly #sizes = new WeakMap<Value, number>()
 
   constructor(scope: Scope, steps: number) {
     super(scope)
     this.#left = steps
   }
 
-  override evaluate(statement: Statement | undefined, scope: unknown): { readonly value: unknown } {
+  override evaluate(statement: Statement | undefined, scope: unknown): Value {
     this.#spend(1)
     if (statement?.type === 'For') this.#loopedOver.add(statement.iterable?.lhs ?? statement.iterable)
     const result = super.evaluate(statement, scope)
     const { value } = result
+    if (!this.#sizes.has(result)) this.#spend((this.#unfolded(result) - 1) / PARTS_A_STEP)
     if (typeof value === 'string') this.#spend(value.length / CHARACTERS_A_STEP)
     else if (Array.isArray(value) || value instanceof Map) {
       const items = Array.isArray(value) ? value.length : value.size
@@ -98,6 +105,17 @@ class CountedInterpreter extends BaseInterpreter {
       this.#spend(this.#loopedOver.has(statement) ? items : items / ITEMS_A_STEP)
     }
     return result
+  }
+
+  /** Parts of a value with each as often as it is found in it: lists may hold one list many times, and filters write them all out. */
+  #unfolded(value: Value): number {
+    const known = this.#sizes.get(value)
+    if (known !== undefined) return known
+    let size = 1
+    if (Array.isArray(value.value)) for (const item of value.value as Value[]) size += this.#unfolded(item)
+    else if (value.value instanceof Map) for (const item of value.value.values()) size += this.#unfolded(item as Value)
+    if (size > 1) this.#sizes.set(value, size)
+    return size
   }
 
   #spend(steps: number): void {

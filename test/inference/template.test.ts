@@ -13,6 +13,14 @@ describe('chat templates', () => {
       'a text that doubles',
       '{% set s = namespace(v="x") %}{% for a in range(60) %}{% set s.v = s.v + s.v %}{% endfor %}',
     ],
+    [
+      'a list that holds another twice, which does so too',
+      '{% set ns = namespace(x=["a"]) %}{% for i in range(40) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x | tojson }}',
+    ],
+    [
+      'an object that does',
+      '{% set ns = namespace(x={}) %}{% for i in range(40) %}{% set ns.x = {"a": ns.x, "b": ns.x} %}{% endfor %}{{ ns.x | tojson }}',
+    ],
     ['a long list of numbers', '{{ range(1000000000) | length }}'],
     ['a list without an end', '{{ range(0, 1, 0) }}'],
     ['a list of what is no number', '{{ range("many") }}'],

@@ -8,8 +8,6 @@ import { parseFirmware } from '../../verifier/measure/firmware.js'
 import { computeMrTd } from '../../verifier/measure/mrtd.js'
 import { measuredCommandLine, rtmr1, rtmr2 } from '../../verifier/measure/rtmr.js'
 import { asLoadedByQemu } from '../../verifier/measure/setup-header.js'
-import { sevFacts, snpLaunchDigest } from '../../verifier/measure/snp-digest.js'
-import { vcpuSignature } from '../../verifier/measure/vmsa.js'
 import { concat, toHex, utf8 } from '../../verifier/protocol/bytes.js'
 import { FormatError } from '../../verifier/protocol/errors.js'
 import { sha384 } from '../../verifier/protocol/hash.js'
@@ -34,7 +32,7 @@ describe('MRTD', () => {
   const temporary = { ...page, fileSize: 0, gpa: 0x810000n, type: 'temporary', extend: false } as const
   const firmware = { bytes: new Uint8Array(4096), tdx: [page, temporary] }
 
-  it('of one zero page and one temporary page is the published value', () => {
+  it('of one zero page and one temporary page is the recorded value', () => {
     expect(toHex(computeMrTd(firmware, 'single-pass'))).toBe(
       'a6a770378a7002c7c9b7ae9c095b7612b48846c630966153db88a308353e0b8336955d6fefabe6114582ae53ef030c5c',
     )
@@ -158,22 +156,7 @@ const files = existsSync(folder)
   : new Map<string, string>()
 const real = (sha256: string) => new Uint8Array(readFileSync(files.get(sha256) ?? ''))
 
-describe('published values of Debian’s builds', () => {
-  const amdsev = '3e4fd0b3fe3b2dbe481c3d9e99418a034174f26cbe1f55aa212b0f18c12d2d6f'
-  it.skipIf(!files.has(amdsev))('AmdSev launch digest (skipped without SUBROSA_FIRMWARE)', () => {
-    const firmware = sevFacts(parseFirmware(real(amdsev)))
-    const launch = {
-      firmware,
-      hypervisor: 'qemu',
-      guestFeatures: 1n,
-      boot: { kernel: new Uint8Array(), commandLine: '' },
-    } as const
-    const { measurement } = snpLaunchDigest({ ...launch, vcpus: 4, signature: vcpuSignature('EPYC-Genoa') })
-    expect(toHex(measurement)).toBe(
-      'cddefe8c3416605d5ac29528986cda72d0711a2042d8ef482d61d7ff6c811e672fa17fdc5d706dc247939476d277bcc7',
-    )
-  })
-
+describe('recorded values of Debian’s builds other than those of the image’s lock', () => {
   const BUILDS = [
     [
       'a265075b4147a096109e501e76196df1ec8a18659c26f7401492c597ec88f312',
@@ -181,23 +164,18 @@ describe('published values of Debian’s builds', () => {
       'b90b236113eb4c0d4df4ef590568c14e6028a3a31d7e8ac63dee9845df5008d3ebf82d4f5974e933798f65d7a279b9a9',
     ],
     [
-      '6a3e8f438ad7269f5dfd884647587b88391fb23965bb3aa7902b519438dba129',
-      'ab742989d480d040f178cf83c3ae0734f923dbddb7325b4a826e0d87c30cb299aff85beb23ad30a1c6f975a8d0ce3e7a',
-      'd137701167ce1e42b0cce3e4e9d658f0caa19591aa5787014f2ff8a89057d81597e4fa7f0990813882525937e8191d1e',
-    ],
-    [
       '14954040cc754ade0c625ac3470ea46d4c14318b5b1396de4ef77090203d76db',
       'bdc6fb145880f06f30c8b346b8dce2a99d9351b56892df22f80fcf6574caa9f9c31df8e8576d53b4d0cd1c3f28910e11',
       '456f07902150d008bb913c3e1e84e9297f735a6c83cd2a957a1f0a8bbedb06df188e3837ae48d32c73d473d097dc0db2',
     ],
   ] as const
-  it.skipIf(!files.has(BUILDS[0][0]))('MRTD (skipped without SUBROSA_FIRMWARE)', () => {
-    for (const [sha256, single, two] of BUILDS) {
+  for (const [sha256, single, two] of BUILDS) {
+    it.skipIf(!files.has(sha256))(`MRTD of ${sha256.slice(0, 8)} (skipped without SUBROSA_FIRMWARE)`, () => {
       const firmware = parseFirmware(real(sha256))
       expect(toHex(computeMrTd(firmware, 'single-pass'))).toBe(single)
       expect(toHex(computeMrTd(firmware, 'two-pass'))).toBe(two)
-    }
-  })
+    })
+  }
 
   const kernel = 'fadf27c4528461030ddff1d20e6622f76e1e007f7c64796f5ad9b71e37267a6f'
   it.skipIf(!files.has(kernel))('kernel, as on disk and as patched (skipped without SUBROSA_FIRMWARE)', () => {

@@ -8,6 +8,7 @@ import { toHex } from '../../verifier/protocol/bytes.js'
 import type { GuestProbe } from '../simulated/guest-probe.js'
 import { SIMULATED_LAUNCH_DIGEST } from '../simulated/snp-platform.js'
 import { leaveInOrder } from './boot-leave.js'
+import { bootOtherDisks } from './boot-verity.js'
 import { type Answer, ask, type GuestMaker, untilAnswering, withGuest } from './guests.js'
 import { type HostConfigurationFile, readHostConfiguration } from './host-configuration.js'
 import { type HostRelay, startHostRelay, VSOCK_CARRIER } from './host-relay.js'
@@ -60,6 +61,7 @@ export async function bootTest(lane: Lane, maker: GuestMaker, scratch: string): 
       },
     )
   }).finally(() => relay.close())
+  await bootOtherDisks(lane, maker, 'test', true)
   await lane.check('a configuration whose digest differs is refused', async () => {
     const other = await writeHostItems(scratch, configuration, 'off')
     return withGuest(maker.start('other-configuration', { hostItems: other }), async (guest) => {
@@ -172,6 +174,8 @@ export async function checkProbe(guest: RunningGuest): Promise<string> {
   is('device nodes', seen.devices, ['null', 'random', 'urandom', 'zero'])
   const root = seen.mounts.find((line) => line.split(' ')[1] === '/')
   expect(/^\/dev\/dm-0 \/ erofs ro,/.test(root ?? ''), 'a read-only erofs root on dm-verity', root ?? 'none')
+  const model = seen.mounts.find((line) => line.split(' ')[1] === '/model')
+  expect(/^\/dev\/dm-1 \/model erofs ro,/.test(model ?? ''), 'a read-only erofs model on dm-verity', model ?? 'none')
   return `${seen.denied.length} calls and devices denied: ${seen.denied.map((line) => line.split(' ')[0]).join(' ')}`
 }
 

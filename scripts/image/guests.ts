@@ -1,6 +1,7 @@
 /** Guests of one built image, with what differs between the checks of a boot, and the questions asked of them over HTTP. */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { expect } from './lane.js'
 import { bootFilesOf } from './measurements.js'
 import { type Guest, type RunningGuest, startGuest } from './qemu.js'
 
@@ -56,6 +57,32 @@ export async function untilAnswering(guest: RunningGuest): Promise<number> {
     await new Promise((resolve) => setTimeout(resolve, POLL_MS))
   }
   throw new Error(`expected the worker to answer, got the guest's end: ${(await guest.serialText()).slice(-600)}`)
+}
+
+/** What is on the console of a guest that ended by itself, before any answer. @throws Error when it answers, or has to be killed. */
+export async function untilEndOf(guest: RunningGuest): Promise<string> {
+  expect(!(await answers(guest)), 'no worker', 'a worker that answers')
+  const { late } = await guest.end
+  expect(!late, 'a guest that ends by itself', 'one that had to be killed')
+  return guest.serialText()
+}
+
+/** @throws Error unless the guest runs until its deadline ends it, and never answers: one that ended before has shown nothing. */
+export async function untilDeadlineOf(guest: RunningGuest): Promise<void> {
+  expect(!(await answers(guest)), 'no worker', 'a worker that answers')
+  const { late } = await guest.end
+  if (!late)
+    throw new Error(
+      `expected a guest that runs to its deadline, got its end: ${(await guest.serialText()).slice(-600)}`,
+    )
+}
+
+/** Whether it ever does, before it ends or its deadline ends it. */
+async function answers(guest: RunningGuest): Promise<boolean> {
+  return untilAnswering(guest).then(
+    () => true,
+    () => false,
+  )
 }
 
 export interface Answer {

@@ -1,12 +1,17 @@
 /** Which boots a set of images allows, and what is looked for in their files. The boots themselves are `npm run image:boot`. */
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { BOOT_SUITES, bootImage, bootSuites, suitesOf } from '../../scripts/image/boot.js'
+import { withOtherHash } from '../../scripts/image/boot-verity.js'
+import { untilDeadlineOf, untilEndOf } from '../../scripts/image/guests.js'
 import { createLane } from '../../scripts/image/lane.js'
 import { IMAGE_SCHEMA, MANIFEST_FILE } from '../../scripts/image/manifest.js'
 import { FLAVOURS } from '../../scripts/image/places.js'
+import type { RunningGuest } from '../../scripts/image/qemu.js'
 import { fileIncludes } from '../../scripts/image/search.js'
 
 let folder: string
@@ -52,6 +57,43 @@ describe('an image that was built before', () => {
 
   it('is refused where there is none', async () => {
     await expect(bootImage(join(folder, 'nothing'))).rejects.toThrow('npm run image -- build --out')
+  })
+})
+
+describe('a guest that must not run', () => {
+  const guest = (end: { readonly late: boolean }, url = 'http://127.0.0.1:9'): RunningGuest => ({
+    url,
+    serialText: async () => 'its console',
+    ended: () => url.endsWith(':9'),
+    end: Promise.resolve(end),
+    stop: async () => undefined,
+  })
+  let server: Server
+  let answering: string
+  beforeAll(async () => {
+    server = createServer((_, response) => void response.end())
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    answering = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  })
+  afterAll(() => new Promise((resolve) => server.close(resolve)))
+
+  it('is held by its firmware only if it still ran at its deadline', async () => {
+    await untilDeadlineOf(guest({ late: true }))
+    await expect(untilDeadlineOf(guest({ late: false }))).rejects.toThrow('got its end: its console')
+    await expect(untilDeadlineOf(guest({ late: true }, answering))).rejects.toThrow('a worker that answers')
+  })
+
+  it('is ended by the kernel only if it ended before its deadline', async () => {
+    expect(await untilEndOf(guest({ late: false }))).toBe('its console')
+    await expect(untilEndOf(guest({ late: true }))).rejects.toThrow('one that had to be killed')
+    await expect(untilEndOf(guest({ late: false }, answering))).rejects.toThrow('a worker that answers')
+  })
+
+  it('gets another hash of the disk that is meant, and of no other', () => {
+    const line = 'quiet subrosa.root=0abc,1 subrosa.model=fabc,2'
+    expect(withOtherHash(line, 'root')).toBe('quiet subrosa.root=1abc,1 subrosa.model=fabc,2')
+    expect(withOtherHash(line, 'model')).toBe('quiet subrosa.root=0abc,1 subrosa.model=0abc,2')
+    expect(() => withOtherHash('quiet', 'model')).toThrow('subrosa.model=HASH on the command line')
   })
 })
 

@@ -95,7 +95,7 @@ export async function runFromBase(
   return run(loader, ['--library-path', libraries, join(folder, program), ...args], { env })
 }
 
-/** Writes the base as a tar, for `docker import` or `podman import` on other machines. */
+/** Writes the base as a tar. */
 export async function exportBase({ folder }: Base, file: string, epoch: number): Promise<void> {
   const fixed = ['--sort=name', '--owner=0', '--group=0', '--numeric-owner', `--mtime=@${epoch}`, '--format=gnu']
   await run('tar', ['-cf', file, ...fixed, '-C', folder, '.'])

@@ -102,7 +102,7 @@ export function registerImageCommands(program: Command): void {
     })
   program
     .command('base')
-    .description('write a base of Dockerfile.enclave as a tar, for docker import or podman import')
+    .description('write a base of Dockerfile.enclave as a tar')
     .argument('<file>')
     .option('--kernel', 'the base that our own kernel is built in')
     .option('--gpu-kernel', 'the base that the GPU flavour’s kernel is built in')

@@ -32,7 +32,7 @@ import {
   TruncatedResponseError,
   UnprovenError,
 } from './errors.js'
-import { Possession, type ProveWhen } from './possession.js'
+import { type Asked, Possession, type ProveWhen } from './possession.js'
 import { acceptedKeys, promptPolicy } from './prompt-policy.js'
 import { type ReadRequest, readRequest } from './read-request.js'
 import { type ReceivedReceipt, withReceipt } from './receipts.js'
@@ -142,6 +142,12 @@ interface CurrentKey {
   readonly configuration: Bytes
 }
 
+/** A question that was answered under a key. */
+interface Proof {
+  readonly key: CurrentKey
+  readonly asked: Asked
+}
+
 class Session implements WorkerSession {
   readonly baseURL: string
   readonly fetch: typeof globalThis.fetch
@@ -157,7 +163,7 @@ class Session implements WorkerSession {
   #refreshing: Promise<void> | undefined
   #refreshingKeys: Promise<void> | undefined
   readonly #senders = createSenderStock()
-  readonly #possession: Possession<CurrentKey>
+  readonly #possession: Possession<Proof>
   #closed = false
   #doubted = false
   #chain: Chain | undefined
@@ -353,12 +359,16 @@ class Session implements WorkerSession {
       const current = await unlessAborted(this.#currentKey(), signal)
       if (this.#possession.recent) return current
       try {
-        const proof = this.#possession.prove(() => this.#prove())
-        const proven = await unlessAborted(proof, signal)
+        const proof = await unlessAborted(
+          this.#possession.prove(() => this.#prove()),
+          signal,
+        )
         // Meanwhile other requests may have put the worker in doubt, or evidence may have named other keys. Nothing is waited for
         // here: the proof is of now.
         const key = this.#keyAtHand()
-        if (key !== undefined && isSameBoot(key.worker, proven.worker)) return key
+        const holds =
+          key !== undefined && isSameBoot(key.worker, proof.key.worker) && this.#possession.counts(proof.asked)
+        if (holds) return key
       } catch (error) {
         // Nothing of the request was sent, so it may go on under new evidence, to the keys that this names.
         if (!(error instanceof UnprovenError) || unproven !== undefined) throw error
@@ -368,21 +378,23 @@ class Session implements WorkerSession {
     throw unproven ?? new UnprovenError(undefined)
   }
 
-  /** Asks for what carries nothing of the caller's, and opens the whole answer. Resolves to the key it was sealed to. */
-  async #prove(): Promise<CurrentKey> {
+  /** Asks for what carries nothing of the caller's, and opens the whole answer. */
+  async #prove(): Promise<Proof> {
     const key = this.#keyAtHand() ?? (await this.#currentKey())
+    const asked = this.#possession.asked()
     const deadline = new AbortController()
     const timer = setTimeout(() => deadline.abort(), this.#options.timeoutMs ?? PROOF_TIMEOUT_MS)
     const { signal } = deadline
     const answer = async (): Promise<void> => {
+      const url = new URL(PATH_PROOF, this.#url)
       const limits = { maxResponseBytes: MOST_PROOF_BYTES }
-      const { response, trailers } = await this.#exchange(new URL(PATH_PROOF, this.#url), { signal }, key, limits)
+      const { response, trailers } = await this.#exchange(url, { signal }, key, asked, limits)
       await response.arrayBuffer()
       await trailers
     }
     try {
       await unlessAborted(answer(), signal)
-      return key
+      return { key, asked }
     } catch (error) {
       if (!signal.aborted && !isAnswerless(error)) throw error
       this.#doubt(key)
@@ -397,6 +409,7 @@ class Session implements WorkerSession {
     url: URL,
     init: RequestInit & { readonly signal: AbortSignal },
     key: CurrentKey,
+    asked: Asked,
     limits: { readonly maxResponseBytes?: number } = {},
   ): Promise<SealedExchange> {
     const transport = createTransport({
@@ -410,11 +423,10 @@ class Session implements WorkerSession {
     const failed = (error: unknown): void => {
       if (isAnswerless(error) && !init.signal.aborted) this.#doubt(key)
     }
-    const askedAtMs = this.#now().getTime()
     try {
       const exchange = await transport(url, init)
       exchange.trailers.catch(failed)
-      if (this.#state !== undefined && isSameBoot(this.#state.worker, key.worker)) this.#possession.answered(askedAtMs)
+      if (this.#state !== undefined && isSameBoot(this.#state.worker, key.worker)) this.#possession.answered(asked)
       return exchange
     } catch (error) {
       failed(error)
@@ -423,11 +435,12 @@ class Session implements WorkerSession {
   }
 
   /** Whoever is at the address gave no answer that opens, so it has to prove itself anew (P-7.10). */
-  #doubt({ result }: CurrentKey): void {
-    // A refusal of what was proven before says nothing of what has been proven since.
-    if (this.#state?.result !== result) return
-    this.#doubted = true
+  #doubt({ result, worker }: CurrentKey): void {
+    // Of another boot, proven since, it says nothing.
+    if (this.#state === undefined || !isSameBoot(this.#state.worker, worker)) return
     this.#possession.forget()
+    // Evidence that came since is in no need of renewal.
+    if (this.#state.result === result) this.#doubted = true
   }
 
   async #send(request: Request, headers: Headers, body: Bytes, key: CurrentKey): Promise<Response> {
@@ -440,7 +453,7 @@ class Session implements WorkerSession {
     const path = new URL(url).pathname.slice(this.#url.pathname.replace(/\/$/, '').length)
     const innerUrl = new URL(path + new URL(url).search, this.#url.origin)
     const inner = { method, headers, signal, ...(body.length === 0 ? {} : { body }) }
-    const exchange = await this.#exchange(innerUrl, inner, key)
+    const exchange = await this.#exchange(innerUrl, inner, key, this.#possession.asked())
     const { response, receipt } = await withReceipt(exchange, body, worker)
     const issued = response.headers.get(REUSE_HEADER)
     // Of several that are issued to requests at once, the first is used from then on.

@@ -196,6 +196,37 @@ describe('`recent`, the default', () => {
     expect(paths()).toHaveLength(13)
   })
 
+  it('joins no question that was asked a window ago, however late its answer comes', async () => {
+    const impostor = await webServer(404)
+    running.push(impostor)
+    const { fetch: held, arrived, release } = holding()
+    const { ask, pass, tap } = await world({ fetch: held })
+    const first = failure(ask())
+    await arrived // The worker has answered; the answer is held back on the path.
+    tap.lead(impostor.url)
+    pass(POSSESSION_WINDOW_MS)
+    const second = failure(ask('word '.repeat(100)))
+    await new Promise((resolve) => setImmediate(resolve))
+    release()
+    await first // made before the address was taken
+    expect(await second).toMatchObject({ code: 'worker.status' })
+    expect(paths().filter((path) => path === CHAT).length).toBeLessThanOrEqual(1)
+  })
+
+  it('asks anew when something sealed was not answered, though evidence of the same boot came since', async () => {
+    const { fetch: broken, arrived, release } = breaking()
+    const { ask, session } = await world({ fetch: broken })
+    expect(await read(ask())).toBe(200)
+    const lost = failure(ask('lost'))
+    await arrived
+    await session.refresh()
+    release()
+    expect(await lost).toMatchObject({ code: 'transport.refused' })
+    expect(session.doubted).toBe(false)
+    expect(await read(ask())).toBe(200)
+    expect(paths()).toEqual([PROOF, CHAT, CHAT, PROOF, CHAT])
+  })
+
   it('leaves the window that it says: what is sealed in it reaches whoever took the address, and no more after that', async () => {
     const impostor = await webServer(200)
     running.push(impostor)
@@ -407,7 +438,7 @@ describe('the mode', () => {
     let nowMs = 0
     const possession = new Possession('recent', () => new Date(nowMs))
     expect(possession.recent).toBe(false)
-    possession.answered(0)
+    possession.answered(possession.asked())
     const due = [0, POSSESSION_WINDOW_MS - 1, POSSESSION_WINDOW_MS, -1].map((at) => {
       nowMs = at
       return !possession.recent
@@ -416,6 +447,41 @@ describe('the mode', () => {
     nowMs = 0
     possession.forget()
     expect(possession.recent).toBe(false)
+  })
+
+  it('does not come back by an answer to what was asked before a doubt, be it of the same instant', () => {
+    const possession = new Possession('recent', () => new Date(0))
+    const before = possession.asked()
+    possession.answered(before)
+    possession.forget()
+    possession.answered(before)
+    expect([possession.counts(before), possession.recent]).toEqual([false, false])
+    const after = possession.asked()
+    possession.answered(after)
+    expect([possession.counts(after), possession.recent]).toEqual([true, true])
+  })
+
+  it.each<[string, (possession: Possession<number>, pass: (ms: number) => void) => void, number]>([
+    ['younger than the window', (_, pass) => pass(POSSESSION_WINDOW_MS - 1), 1],
+    ['as old as the window', (_, pass) => pass(POSSESSION_WINDOW_MS), 2],
+    ['of later than now', (_, pass) => pass(-1), 2],
+    ['of before a doubt', (possession) => possession.forget(), 2],
+  ])('lets requests share a question that is %s, or has them wait for the next', async (_, meanwhile, expected) => {
+    let nowMs = 0
+    const possession = new Possession<number>('recent', () => new Date(nowMs))
+    const answers: (() => void)[] = []
+    const ask = () => new Promise<number>((resolve) => answers.push(() => resolve(answers.length)))
+    const first = possession.prove(ask)
+    meanwhile(possession, (ms) => {
+      nowMs += ms
+    })
+    const later = [possession.prove(ask), possession.prove(ask)]
+    expect(answers).toHaveLength(1)
+    answers[0]?.()
+    expect(await first).toBe(1)
+    await vi.waitFor(() => expect(answers).toHaveLength(expected))
+    answers[1]?.()
+    expect(await Promise.all(later)).toEqual([expected, expected])
   })
 })
 
@@ -441,6 +507,29 @@ function holding(): { fetch: typeof fetch; arrived: Promise<void>; release(): vo
       arrive()
       await released
       return new Response(whole, { status: response.status, headers: response.headers })
+    },
+  }
+}
+
+/** A network that answers the third thing sealed itself, with 502, once it is told to. */
+function breaking(): { fetch: typeof fetch; arrived: Promise<void>; release(): void } {
+  let arrive: () => void = () => undefined
+  let release: () => void = () => undefined
+  const arrived = new Promise<void>((resolve) => {
+    arrive = resolve
+  })
+  const released = new Promise<void>((resolve) => {
+    release = resolve
+  })
+  let posts = 0
+  return {
+    arrived,
+    release: () => release(),
+    async fetch(input, init) {
+      if (init?.method !== 'POST' || ++posts !== 3) return fetch(input, init)
+      arrive()
+      await released
+      return new Response('', { status: 502 })
     },
   }
 }

@@ -122,8 +122,8 @@ export class WorkerPool {
 
   /**
    * Seals a request to the held worker. To the next one only when the first cannot have processed it: it reached nobody, or was
-   * refused inside the encryption by a status that says so (P-15.11). `path` is what follows `/v1`.
-   * @throws what a session's `fetch` throws; NoWorkerError.
+   * refused inside the encryption by a status that says so (P-15.11). One that did not prove itself is not asked again. `path` is what follows `/v1`.
+   * @throws what a session's `fetch` throws, also where nobody is left after a worker that did not prove itself; NoWorkerError.
    */
   async send(path: string, init: RequestInit): Promise<{ readonly worker: HeldWorker; readonly answer: Response }> {
     const refused = new Set<string>()
@@ -140,7 +140,12 @@ export class WorkerPool {
           error instanceof UnavailableError || error instanceof NotTrustedError || error instanceof UnprovenError
         if (again || gone) this.release(worker, error)
         if (!again) throw error
-        worker = await this.acquire(refused)
+        const unproven = error instanceof UnprovenError
+        // Its evidence is in order, so it would be found again before any other.
+        if (unproven) refused.add(worker.url)
+        worker = await this.acquire(refused).catch((none: unknown) => {
+          throw unproven && none instanceof NoWorkerError ? error : none
+        })
         continue
       }
       const unprocessed = UNPROCESSED.has(answer.status) && session.sealedOnce(answer)

@@ -1,9 +1,10 @@
 /** What a pool hands out: a worker whose proof holds now, on the caller's clock, or none. */
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import type { PolicyDocument, WorkerSession } from '../../client/index.js'
+import { type PolicyDocument, UnprovenError, type WorkerSession } from '../../client/index.js'
 import { inOrder, NoWorkerError, WorkerPool } from '../../client/worker-pool.js'
 import { toHex } from '../../verifier/protocol/bytes.js'
 import { MODEL, stubEngine } from '../enclave/stub.js'
+import { relayingEvidence } from '../support/impostors.js'
 import { policyFor, type RunningWorker, startWorker } from '../support/worker.js'
 
 let worker: RunningWorker
@@ -72,4 +73,21 @@ it.each([
   ...[200, 400, 401, 404, 409, 500, 502, 504].map((status): [number, boolean, string[]] => [status, true, ['first']]),
 ])('an answer of %i to a request sealed once (%s) goes to %o (P-15.11)', async (status, once, workers) => {
   expect(await offered(status, once)).toEqual(workers)
+})
+
+it('leaves a worker that does not prove itself for the next, and says that it did not where there is none (P-15.11)', async () => {
+  const impostor = await relayingEvidence(worker.url)
+  const body = JSON.stringify({ model: MODEL.id, messages: [{ role: 'user', content: 'x' }] })
+  const init = { method: 'POST', headers: { 'content-type': 'application/json' }, body }
+  const pool = new WorkerPool(inOrder([impostor.url, worker.url], { policy }))
+  const { worker: served, answer } = await pool.send('/chat/completions', init)
+  expect([served.url, answer.status]).toEqual([worker.url, 200])
+  await answer.text()
+  pool.close()
+  for (const others of [[], ['http://127.0.0.1:1']]) {
+    const alone = new WorkerPool(inOrder([impostor.url, ...others], { policy }))
+    await expect(alone.send('/chat/completions', init)).rejects.toBeInstanceOf(UnprovenError)
+    alone.close()
+  }
+  await impostor.close()
 })

@@ -69,7 +69,8 @@ export interface ConnectOptions {
    * small sealed request that carries nothing of the caller's, which costs a round trip. `always`: after each request was made;
    * someone who takes over the address of a verified worker then gets no byte of a prompt's ciphertext, unless it happens
    * between that answer and the prompt. `recent`: unless the worker has answered something that was asked less than a second ago; someone who
-   * takes over the address can be sent what is sealed within that second, which they cannot open. Default: `recent`.
+   * takes over the address can be sent what is sealed within that second, which they cannot open. In both, connections opened earlier that
+   * stay open are part of the address: one may carry the answer, and another the prompt. Default: `recent`.
    */
   readonly prove?: ProveWhen
 }

@@ -124,18 +124,14 @@ export function createGateway(deps: GatewayDeps): Gateway {
   let active = 0
 
   return async (outer, ended) => {
-    const form = formOf(outer.header('content-type'))
-    const unread =
-      outer.method !== 'POST'
-        ? plaintextProblem(405, 'about:blank', 'method not allowed', { allow: 'POST' })
-        : active >= limits.maxConcurrentRequests
-          ? plaintextProblem(503, 'about:blank', 'busy', { 'retry-after': '1' })
-          : undefined
-    if (unread !== undefined || form === undefined) {
-      const response = unread ?? plaintextProblem(415, 'about:blank', 'unsupported media type')
-      ended?.(response.status)
-      return response
+    const unread = (status: number, title: string, headers?: Readonly<Record<string, string>>): OuterAnswer => {
+      ended?.(status)
+      return plaintextProblem(status, 'about:blank', title, headers)
     }
+    const form = formOf(outer.header('content-type'))
+    if (outer.method !== 'POST') return unread(405, 'method not allowed', { allow: 'POST' })
+    if (form === undefined) return unread(415, 'unsupported media type')
+    if (active >= limits.maxConcurrentRequests) return unread(503, 'busy', { 'retry-after': '1' })
     active++
     const gone = new AbortController()
     const leave = () => gone.abort(outer.signal.reason)

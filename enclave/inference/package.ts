@@ -268,18 +268,24 @@ export async function expectThere(directory: string, path: string): Promise<void
 }
 
 async function openRegular(directory: string, path: string): Promise<FileHandle> {
-  let handle: FileHandle | undefined
-  try {
-    // Looked at before it is opened, and opened without waiting: a pipe would wait for its writer, and a device may act.
-    if ((await stat(join(directory, path))).isFile()) {
-      handle = await open(join(directory, path), constants.O_RDONLY | constants.O_NONBLOCK)
-      if ((await handle.stat()).isFile()) return handle
-    }
-  } catch (cause) {
+  const handle = await openIfRegular(join(directory, path)).catch((cause: unknown) => {
     throw new EngineError('package.missing', `${path}: cannot be opened`, { cause })
-  }
-  await handle?.close()
+  })
+  if (handle !== undefined) return handle
   throw new EngineError('package.missing', `${path}: expected a regular file`)
+}
+
+/**
+ * A file to be read, links followed; undefined for anything else. Looked at before it is opened, and opened without waiting: a
+ * pipe would wait for its writer, and a device may act. @throws the system's errors.
+ */
+export async function openIfRegular(path: string): Promise<FileHandle | undefined> {
+  if (!(await stat(path)).isFile()) return undefined
+  const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  // It may have been replaced meanwhile.
+  if ((await handle.stat()).isFile()) return handle
+  await handle.close()
+  return undefined
 }
 
 /** Up to `size` bytes: the file may have shrunk since its length was taken. */

@@ -2,12 +2,11 @@
  * The bases of Dockerfile.enclave: everything that is not ours, unpacked from the packages the lock names. No maintainer script
  * runs, and nothing is in it that no package put there but the links of a merged /usr. Kept by the hash of what went in.
  */
-import { createHash } from 'node:crypto'
 import { mkdir, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fetchDebs } from './archive.js'
 import { run } from './command.js'
-import { keptFolder } from './kept.js'
+import { keptFolder, keyOf } from './kept.js'
 import type { ImageLock, LockedDeb } from './lock.js'
 import { fetchNpmPackages, lockedDependencies, type PlacedPackage } from './npm-packages.js'
 import { cacheFolder } from './places.js'
@@ -50,7 +49,7 @@ async function unpackBase(debs: readonly LockedDeb[], npm: readonly PlacedPackag
     ...debs.map(({ sha256 }) => sha256),
     ...npm.map(({ path, integrity }) => `${path} ${integrity}`),
   ]
-  const id = createHash('sha256').update(inputs.join('\n')).digest('hex').slice(0, 16)
+  const id = keyOf(inputs)
   return { id, folder: await keptFolder(join(cacheFolder, 'base', id), (folder) => unpackInto(folder, debs, npm)) }
 }
 

@@ -3,6 +3,7 @@
  * that when it is taken: after a damaged disk or a change by hand it is made again, and nothing is built with it. This is no
  * defence against somebody who may write to the cache, as the list lies there too.
  */
+import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
@@ -51,6 +52,11 @@ async function publish(scratch: string, folder: string): Promise<void> {
     if ((await stateOf(folder)).asKept) return
     throw new ImageError(`${folder}: another build made something else there at the same time; run it again`, { cause })
   }
+}
+
+/** The name of a folder that is made of these and of nothing else. */
+export function keyOf(inputs: readonly string[]): string {
+  return createHash('sha256').update(inputs.join('\n')).digest('hex').slice(0, 16)
 }
 
 interface KeptState {

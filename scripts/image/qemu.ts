@@ -4,7 +4,6 @@
  * network is one forwarded port and nothing else.
  */
 import type { ChildProcessByStdio } from 'node:child_process'
-import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { type AddressInfo, createServer } from 'node:net'
@@ -13,7 +12,7 @@ import type { Readable } from 'node:stream'
 import { fetchDebs } from './archive.js'
 import { unpackDeb } from './base.js'
 import { spawnBounded } from './bounded.js'
-import { keptFolder } from './kept.js'
+import { keptFolder, keyOf } from './kept.js'
 import type { ImageLock } from './lock.js'
 import { cacheFolder } from './places.js'
 
@@ -74,7 +73,7 @@ const LAYOUT = 'qemu/1'
 /** Unpacks the lock's QEMU beside the system's own. */
 export async function prepareQemu(lock: ImageLock): Promise<string> {
   const inputs = [LAYOUT, ...lock.debs.qemu.map(({ sha256 }) => sha256)]
-  const id = createHash('sha256').update(inputs.join('\n')).digest('hex').slice(0, 16)
+  const id = keyOf(inputs)
   return keptFolder(join(cacheFolder, 'qemu', id), async (folder) => {
     const files = await fetchDebs(lock.debs.qemu)
     await mkdir(folder)

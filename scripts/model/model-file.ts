@@ -1,6 +1,6 @@
 /** Reading what somebody else wrote: a part of a model file, whole or not at all, and never anything but a file. */
-import { constants } from 'node:fs'
-import { type FileHandle, open, stat } from 'node:fs/promises'
+import type { FileHandle } from 'node:fs/promises'
+import { openIfRegular } from '../../enclave/inference/package.js'
 import { SubrosaError } from '../../verifier/protocol/errors.js'
 
 /** One read of the system gives less than 2 GiB. */
@@ -13,24 +13,16 @@ export function broken(message: string): ModelFileError {
   return new ModelFileError('model.file', message)
 }
 
-/**
- * A file to be read, and its length in bytes. Links are followed. @throws ModelFileError, calling it `name`, for anything else: a
- * pipe would wait for its writer, and a device may act when it is opened.
- */
+/** A file to be read, and its length in bytes. Links are followed. @throws ModelFileError, calling it `name`, for anything else. */
 export async function openRegular(
   path: string,
   name: string,
 ): Promise<{ readonly file: FileHandle; readonly size: number }> {
-  const failed = (cause: unknown): never => {
+  const file = await openIfRegular(path).catch((cause: unknown) => {
     throw broken(`${name}: cannot be opened (${(cause as { code?: string }).code ?? 'unknown'})`)
-  }
-  if (!(await stat(path).catch(failed)).isFile()) throw broken(`${name}: is not a file`)
-  // It may have been replaced meanwhile.
-  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch(failed)
-  const facts = await file.stat()
-  if (facts.isFile()) return { file, size: facts.size }
-  await file.close()
-  throw broken(`${name}: is not a file`)
+  })
+  if (file === undefined) throw broken(`${name}: is not a file`)
+  return { file, size: (await file.stat()).size }
 }
 
 /** `length` bytes from `offset` on. @throws ModelFileError, calling them `name`, where the file ends before. */

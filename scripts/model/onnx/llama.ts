@@ -2,7 +2,6 @@
  * Finds the Llama block and its relatives in an ONNX graph by following values back from its logits: norms, products with
  * weights, residual sums and gated feed-forwards must be there as expected, layer by layer, and nothing besides.
  */
-
 import type { LayerMatrix, LayerVector } from '../llama-graph.js'
 import { broken } from '../model-file.js'
 import { type Attention, GQA, groupQueryAttention, type Heads } from './attention.js'

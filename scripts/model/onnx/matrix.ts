@@ -2,7 +2,6 @@
  * Matrices of weights in ONNX files, in whatever form their tensors have: as they are, in half precision, or in codes of two
  * to eight bits with scales and zero points. Read when asked for; what is stored is decoded exactly.
  */
-
 import { halfToFloat } from '../gguf-blocks.js'
 import { broken } from '../model-file.js'
 import type { OnnxFile, OnnxTensor } from './file.js'

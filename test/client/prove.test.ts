@@ -485,27 +485,29 @@ describe('the mode', () => {
   })
 })
 
+/** Something that is waited for, and what ends the wait. */
+function gate(): { opened: Promise<void>; open(): void } {
+  let open: () => void = () => undefined
+  const opened = new Promise<void>((resolve) => {
+    open = resolve
+  })
+  return { opened, open: () => open() }
+}
+
 /** A network that holds back the first answer from inside the encryption until it is told to hand it on. */
 function holding(): { fetch: typeof fetch; arrived: Promise<void>; release(): void } {
-  let arrive: () => void = () => undefined
-  let release: () => void = () => undefined
-  const arrived = new Promise<void>((resolve) => {
-    arrive = resolve
-  })
-  const released = new Promise<void>((resolve) => {
-    release = resolve
-  })
+  const [answer, leave] = [gate(), gate()]
   let first = true
   return {
-    arrived,
-    release: () => release(),
+    arrived: answer.opened,
+    release: leave.open,
     async fetch(input, init) {
       const response = await fetch(input, init)
       if (init?.method !== 'POST' || !first) return response
       first = false
       const whole = await response.arrayBuffer()
-      arrive()
-      await released
+      answer.open()
+      await leave.opened
       return new Response(whole, { status: response.status, headers: response.headers })
     },
   }
@@ -513,22 +515,15 @@ function holding(): { fetch: typeof fetch; arrived: Promise<void>; release(): vo
 
 /** A network that answers the third thing sealed itself, with 502, once it is told to. */
 function breaking(): { fetch: typeof fetch; arrived: Promise<void>; release(): void } {
-  let arrive: () => void = () => undefined
-  let release: () => void = () => undefined
-  const arrived = new Promise<void>((resolve) => {
-    arrive = resolve
-  })
-  const released = new Promise<void>((resolve) => {
-    release = resolve
-  })
+  const [request, leave] = [gate(), gate()]
   let posts = 0
   return {
-    arrived,
-    release: () => release(),
+    arrived: request.opened,
+    release: leave.open,
     async fetch(input, init) {
       if (init?.method !== 'POST' || ++posts !== 3) return fetch(input, init)
-      arrive()
-      await released
+      request.open()
+      await leave.opened
       return new Response('', { status: 502 })
     },
   }

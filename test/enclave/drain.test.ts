@@ -1,8 +1,8 @@
 /** Leaving without dropping anybody: an upgrade takes new prompts elsewhere and lets running answers end. */
 import { describe, expect, it } from 'vitest'
-import { createTransport } from '../../client/transport.js'
 import { createDrain } from '../../enclave/drain.js'
 import { serve } from '../../enclave/serve.js'
+import { sealedTo } from '../support/worker.js'
 import { chatRequest, eventsOf, MODEL, stubEngine } from './stub.js'
 
 describe('a drain', () => {
@@ -46,13 +46,7 @@ describe('an upgrade', () => {
       simulatedGpus: 0,
       engine: { engine: stubEngine({ step: () => (steps++ < 2 ? Promise.resolve() : gate) }), model: MODEL },
     })
-    const keys = new Uint8Array(await (await fetch(`${worker.url}/.well-known/ohttp-keys`)).arrayBuffer())
-    const send = createTransport({
-      endpoint: new URL(`${worker.url}/ohttp`),
-      keyConfiguration: () => keys.slice(2),
-      now: () => new Date(),
-      fetch: globalThis.fetch,
-    })
+    const send = await sealedTo(worker)
     const ask = () =>
       send(chatRequest(JSON.stringify({ model: MODEL.id, messages: [{ role: 'user', content: 'x' }], stream: true })))
     const { response, trailers } = await ask()

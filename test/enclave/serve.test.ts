@@ -18,6 +18,7 @@ import { KEM_X25519_HKDF_SHA256 } from '../../verifier/protocol/hpke.js'
 import { parseSignedKeyConfigurations } from '../../verifier/protocol/key-configuration.js'
 import { parseKeyConfiguration } from '../../verifier/protocol/ohttp-keys.js'
 import { parseClaims, reportDataFor } from '../../verifier/protocol/statement.js'
+import { sealedTo } from '../support/worker.js'
 import { chatRequest, eventsOf, MODEL, stubEngine } from './stub.js'
 
 let worker: RunningWorker
@@ -135,13 +136,7 @@ describe('serve', () => {
         model: MODEL,
       },
     })
-    const keys = new Uint8Array(await (await fetch(`${own.url}/.well-known/ohttp-keys`)).arrayBuffer())
-    const send = createTransport({
-      endpoint: new URL(`${own.url}/ohttp`),
-      keyConfiguration: () => keys.slice(2),
-      now: () => new Date(),
-      fetch: globalThis.fetch,
-    })
+    const send = await sealedTo(own)
     const { response } = await send(
       chatRequest(JSON.stringify({ model: MODEL.id, messages: [{ role: 'user', content: 'x' }], stream: true })),
     )

@@ -10,7 +10,6 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type RunningRelay, startRelay } from '../../client/endorsement-relay.js'
-import { createTransport } from '../../client/transport.js'
 import { leaveWhenAsked } from '../../enclave/drain-watch.js'
 import { askRelay, parseRelayAddress, type RelayAddress } from '../../enclave/relay-stream.js'
 import { type Bytes, toBytes, toHex, utf8 } from '../../verifier/protocol/bytes.js'
@@ -25,7 +24,7 @@ import { encodeAnswer, encodeQuestion, framed } from '../../verifier/protocol/en
 import { FormatError } from '../../verifier/protocol/errors.js'
 import { chatRequest, eventsOf, MODEL, stubEngine } from '../enclave/stub.js'
 import { subrosa } from '../support/command.js'
-import { type RunningWorker, startWorker } from '../support/worker.js'
+import { type RunningWorker, sealedTo, startWorker } from '../support/worker.js'
 
 const BOOT = toBytes(new Uint8Array(32).fill(7))
 
@@ -81,8 +80,8 @@ describe('a worker told to leave', () => {
       },
     })
 
-    const { response } = await sealedTo(old)
-    const first = await (await sealedTo(other)).response.text()
+    const { response } = await askedOf(old)
+    const first = await (await askedOf(other)).response.text()
     expect(eventsOf(first).at(-1)).toBe('[DONE]')
 
     const { status, stdout } = await subrosa('drain', old.url, '--file', orders)
@@ -111,14 +110,8 @@ describe('a worker told to leave', () => {
   })
 })
 
-async function sealedTo(worker: RunningWorker) {
-  const keys = new Uint8Array(await (await fetch(`${worker.url}/.well-known/ohttp-keys`)).arrayBuffer())
-  const send = createTransport({
-    endpoint: new URL(`${worker.url}/ohttp`),
-    keyConfiguration: () => keys.slice(2),
-    now: () => new Date(),
-    fetch: globalThis.fetch,
-  })
+async function askedOf(worker: RunningWorker) {
+  const send = await sealedTo(worker)
   const body = { model: MODEL.id, messages: [{ role: 'user', content: 'x' }], stream: true }
   return send(chatRequest(JSON.stringify(body)))
 }

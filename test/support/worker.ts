@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { connect as connectSocket, createServer, type Server, type Socket } from 'node:net'
 import type { PolicyDocument } from '../../client/index.js'
+import { createTransport, type Transport } from '../../client/transport.js'
 import { loadModelPackage, modelClaims } from '../../enclave/inference/package.js'
 import { defaultModelDirectory, type RunningWorker, type ServeOptions, serve } from '../../enclave/serve.js'
 import { SIMULATED_LAUNCH_DIGEST } from '../../scripts/simulated/snp-platform.js'
@@ -12,6 +13,17 @@ export type { RunningWorker }
 
 export function startWorker(options: ServeOptions = {}): Promise<RunningWorker> {
   return serve({ simulated: true, port: 0, writeLog: () => undefined, ...options })
+}
+
+/** Seals to the first key that a worker publishes, and verifies nothing: for tests of the worker. */
+export async function sealedTo({ url }: Pick<RunningWorker, 'url'>): Promise<Transport> {
+  const keys = new Uint8Array(await (await fetch(`${url}/.well-known/ohttp-keys`)).arrayBuffer())
+  return createTransport({
+    endpoint: new URL(`${url}/ohttp`),
+    keyConfiguration: () => keys.slice(2),
+    now: () => new Date(),
+    fetch: globalThis.fetch,
+  })
 }
 
 /** Names the workers' throw-away roots, the simulated launch digest and the demo model. */

@@ -38,10 +38,11 @@ export interface ChunkPacer {
 }
 
 /**
- * A part may take this many steps of the running answers: what they notice is then two and a half steps between tokens.
- * Less would compute long prompts in ever smaller parts, each of which reads all weights and the whole cache of its prompt.
+ * A part may take this many steps of the running answers: what they notice is then a little more than two steps between tokens,
+ * and runs that take longer than was to be expected stay within two and a half. Less would compute long prompts in ever
+ * smaller parts, each of which reads all weights and the whole cache of its prompt.
  */
-const STEPS_A_PART = 1.4
+const STEPS_A_PART = 1.2
 const FIRST_CHUNK = 16
 const MIN_CHUNK = 2
 /** Bounds of how much larger or smaller than the last a part is: one slow run says little. */

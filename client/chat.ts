@@ -2,7 +2,7 @@
 import { createInterface } from 'node:readline/promises'
 import { resolveFlags, type VerificationFlags } from '../verifier/options.js'
 import { terminalStyle } from '../verifier/terminal.js'
-import { printable } from '../verifier/text.js'
+import { printableLines } from '../verifier/text.js'
 import type { CommandStreams } from './cli-run.js'
 import { refuseUnsafe } from './prompt-safety.js'
 import { readersOf } from './readers.js'
@@ -49,9 +49,4 @@ export async function runChat(url: string, flags: ChatFlags, streams: CommandStr
     terminal.prompt()
   }
   return unreceipted === 0 ? 0 : 1
-}
-
-/** An answer may hold line breaks; any other control character is shown, not obeyed. */
-function printableLines(text: string): string {
-  return text.split('\n').map(printable).join('\n')
 }

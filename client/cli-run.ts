@@ -5,6 +5,7 @@
 import { Command, CommanderError, Option } from 'commander'
 import { SubrosaError } from '../verifier/errors.js'
 import { addVerificationOptions } from '../verifier/options.js'
+import { printableLines } from '../verifier/text.js'
 import { VERSION } from '../verifier/version.js'
 import type { ChatFlags } from './chat.js'
 import { addIntentOptions } from './directory/options.js'
@@ -184,8 +185,11 @@ export async function runSubrosa(argv: readonly string[], streams: CommandStream
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : MISUSE
     const message = error instanceof Error ? error.message : String(error)
-    streams.stderr.write(`subrosa: ${error instanceof SubrosaError ? message : `unexpected: ${message}`}\n`)
-    if (argv.includes('--verbose') && error instanceof Error) streams.stderr.write(`${error.stack}\n`)
+    // It may quote a worker or a file.
+    streams.stderr.write(`subrosa: ${error instanceof SubrosaError ? '' : 'unexpected: '}${printableLines(message)}\n`)
+    if (argv.includes('--verbose') && error instanceof Error) {
+      streams.stderr.write(`${printableLines(error.stack ?? '')}\n`)
+    }
     return exitStatusOf(error)
   }
 }

@@ -20,6 +20,11 @@ export function printable(text: string): string {
   })
 }
 
+/** The same for a text of several lines. */
+export function printableLines(text: string): string {
+  return text.split('\n').map(printable).join('\n')
+}
+
 const ASCII: Readonly<Record<string, string>> = {
   '’': "'",
   '‘': "'",

@@ -77,6 +77,11 @@ export async function importModel(from: string, out: string, options: ImportOpti
       await rename(directory, target)
       return imported
     })
+  } catch (error) {
+    const code = (error as { code?: unknown }).code
+    if (code !== 'ENOSPC' && code !== 'EDQUOT') throw error
+    const message = `${dirname(target)}: no room for the package (${code}); free some or name another place. Nothing was left there`
+    throw new ModelFileError('option.out', message, { cause: error })
   } finally {
     await source.close()
   }

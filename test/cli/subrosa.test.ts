@@ -29,6 +29,13 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
+it('shows control characters of what it refuses, and obeys none', async () => {
+  const { status, stderr } = await subrosa('chat', worker.url, '--policy', join(folder, 'no\u001b[31mne\u0007'))
+  expect(stderr).toContain('no\\u001b[31mne\\u0007')
+  expect(stderr).not.toContain('\u001b')
+  expect(status).toBe(2)
+})
+
 describe('subrosa chat', () => {
   it('says who can read, streams the answer, and shows the receipt', async () => {
     const prompt = 'What is the capital of Japan?'

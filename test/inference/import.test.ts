@@ -404,6 +404,24 @@ describe('the folder of a package', () => {
     },
   )
 
+  it('is refused on a full disk, saying what to do, and nothing is left there', async ({ skip }) => {
+    const small = join(folder, 'small')
+    await mkdir(small)
+    const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=16k', 'none', small]).status === 0
+    skip(!mounted, 'mounting needs root')
+    try {
+      await writeFile(join(folder, 'model.gguf'), encode(await draft()))
+      const refused = importModel(join(folder, 'model.gguf'), join(small, 'out'), OPTIONS)
+      await expect(refused).rejects.toMatchObject({
+        code: 'option.out',
+        message: expect.stringMatching(/no room .*\(ENOSPC\); free some/),
+      })
+      expect(await readdir(small)).toEqual([])
+    } finally {
+      spawnSync('umount', [small])
+    }
+  })
+
   it.each(['SIGINT', 'SIGTERM'] as const)('is gone when %s ends the import', async (signal) => {
     const path = join(folder, 'out.partial-1')
     const program = `

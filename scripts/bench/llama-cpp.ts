@@ -48,10 +48,14 @@ interface LlamaBindings {
   readonly AddonSampler: new (model: object) => { applyConfig(config: object): void; dispose(): void }
 }
 
+interface Llama {
+  readonly _bindings: LlamaBindings
+  loadModel(options: object): Promise<LlamaModel>
+  dispose(): Promise<void>
+}
+
 interface LlamaModule {
-  getLlama(
-    options: object,
-  ): Promise<{ loadModel(options: object): Promise<LlamaModel>; readonly _bindings: LlamaBindings }>
+  getLlama(options: object): Promise<Llama>
   readonly LlamaLogLevel: { readonly error: unknown }
 }
 
@@ -143,6 +147,7 @@ export async function loadLlama(gguf: string, sequences: number, tokens: number)
       sampler.dispose()
       await context.dispose()
       await model.dispose()
+      await llama.dispose()
     },
   }
 }

@@ -15,10 +15,11 @@ import { keptFolder } from './kept.js'
 import type { DebSet, ImageLock } from './lock.js'
 import { cacheFolder, type Flavour, repository } from './places.js'
 import { createProgress } from './progress.js'
+import { targetRecipe } from './target-recipe.js'
 import { ensureTools } from './tools.js'
 
-/** Changes when what the recipe does with the kernel's sources does. */
-const LAYOUT = 'kernel/1'
+/** Changes when what names a kernel does. */
+const LAYOUT = 'kernel/2'
 const DEADLINE_MS = 3 * 3600_000
 
 export type KernelName = 'kernel' | 'gpu-kernel'
@@ -29,8 +30,6 @@ interface Recipe {
   readonly prepare: (lock: ImageLock) => Promise<Base>
   /** What the base is made of. */
   readonly debs: readonly DebSet[]
-  /** Of scripts/image: what the stage copies. */
-  readonly folders: readonly string[]
   /** Lines that make prints for this configuration: only the bar needs it, and stops short of its end when it is off. */
   readonly makeLines: number
 }
@@ -41,7 +40,6 @@ const RECIPES: Readonly<Record<KernelName, Recipe>> = {
     base: 'KERNEL_BASE',
     prepare: prepareKernelBase,
     debs: ['kernelBuild', 'kernelSource'],
-    folders: ['kernel'],
     makeLines: 1940,
   },
   'gpu-kernel': {
@@ -49,7 +47,6 @@ const RECIPES: Readonly<Record<KernelName, Recipe>> = {
     base: 'GPU_KERNEL_BASE',
     prepare: prepareGpuKernelBase,
     debs: ['kernelBuild', 'kernelSource', 'gpuSource'],
-    folders: ['kernel', 'gpu'],
     makeLines: 2700,
   },
 }
@@ -119,15 +116,15 @@ export async function buildKernel(options: KernelOptions & { readonly out: strin
   }
 }
 
-/** Named by the SHA-256 over packages, time stamp, patches, configuration and scripts. */
+/** Named by the SHA-256 over packages, time stamp, the recipe's stages, and the patches, configuration and scripts they copy. */
 async function kernelFolder({ lock, name = 'kernel', context = repository }: KernelOptions): Promise<string> {
-  const { debs, folders } = RECIPES[name]
-  const packages = debs.flatMap((set) => lock.debs[set].map(({ sha256 }) => sha256))
-  const hash = createHash('sha256').update([LAYOUT, String(lock.sourceDateEpoch), ...packages].join('\n'))
-  for (const folder of folders.map((part) => join(context, 'scripts', 'image', part))) {
-    for (const file of (await readdir(folder)).sort()) {
-      const bytes = await readFile(join(folder, file))
-      hash.update(`\n${file} ${bytes.length}\n`).update(bytes)
+  const packages = RECIPES[name].debs.flatMap((set) => lock.debs[set].map(({ sha256 }) => sha256))
+  const { text, sources } = targetRecipe(await readFile(join(context, 'Dockerfile.enclave'), 'utf8'), name)
+  const hash = createHash('sha256').update([LAYOUT, String(lock.sourceDateEpoch), ...packages, text].join('\n'))
+  for (const folder of sources) {
+    for (const file of (await readdir(join(context, folder))).sort()) {
+      const bytes = await readFile(join(context, folder, file))
+      hash.update(`\n${folder}${file} ${bytes.length}\n`).update(bytes)
     }
   }
   await mkdir(join(cacheFolder, 'kernel'), { recursive: true })

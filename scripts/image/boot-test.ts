@@ -9,8 +9,9 @@ import type { GuestProbe } from '../simulated/guest-probe.js'
 import { SIMULATED_LAUNCH_DIGEST } from '../simulated/snp-platform.js'
 import { leaveInOrder } from './boot-leave.js'
 import { bootOtherDisks } from './boot-verity.js'
+import { ImageError } from './command.js'
 import { type Answer, ask, type GuestMaker, untilAnswering, withGuest } from './guests.js'
-import { type HostConfigurationFile, readHostConfiguration } from './host-configuration.js'
+import { type HostConfigurationFile, hostConfigurationFor, readHostConfiguration } from './host-configuration.js'
 import { type HostRelay, startHostRelay, VSOCK_CARRIER } from './host-relay.js'
 import { expect, type Lane } from './lane.js'
 import { type HeldModel, readImageManifest } from './manifest.js'
@@ -20,6 +21,19 @@ import type { RunningGuest } from './qemu.js'
 import { fileIncludes } from './search.js'
 
 const BLOCK_DEADLINE_MS = 60_000
+
+/** @throws ImageError for an image whose model or host configuration is another than what these boots ask for. */
+export async function requireDefaultChoices(folder: string): Promise<void> {
+  const manifest = await readImageManifest(folder)
+  if (manifest.model.sealed) {
+    throw new ImageError(`${folder}: expected, for the boots of test, a model in the clear, got a sealed one`)
+  }
+  const { hostDataHex } = await readHostConfiguration(folder, manifest)
+  if (hostDataHex === hostConfigurationFor(manifest).hostDataHex) return
+  throw new ImageError(
+    `${folder}: expected, for the boots of test, the host configuration that build writes without options, got another; npm run image -- measure --image ${folder} --padding tick writes that one`,
+  )
+}
 
 export async function bootTest(lane: Lane, maker: GuestMaker, scratch: string): Promise<void> {
   const manifest = await readImageManifest(maker.folder)

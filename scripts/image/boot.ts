@@ -1,11 +1,10 @@
 /** `npm run image:boot`: builds images, boots them in emulation, and asserts what must run and what must not. */
-import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { bootAml } from './boot-aml.js'
 import { bootGpu } from './boot-gpu.js'
 import { bootPlain, bootUnderFirmware } from './boot-plain.js'
 import { bootSealed } from './boot-sealed.js'
-import { bootTest } from './boot-test.js'
+import { bootTest, requireDefaultChoices } from './boot-test.js'
 import { bootTpm } from './boot-tpm.js'
 import { bootWakeup } from './boot-wakeup.js'
 import { buildImage } from './build.js'
@@ -14,6 +13,7 @@ import { createGuestMaker } from './guests.js'
 import { createLane, type Lane } from './lane.js'
 import { type ImageLock, loadLock } from './lock.js'
 import { readImageManifest } from './manifest.js'
+import { withOwnFolder } from './own-folder.js'
 import { cacheFolder, FLAVOURS, type Flavour } from './places.js'
 import { prepareQemu } from './qemu.js'
 
@@ -50,9 +50,7 @@ export async function bootLane(suites: readonly BootSuite[] = BOOT_SUITES, model
   const lock = await loadLock()
   const lane = createLane('image-boot')
   const built = new Map<Flavour, string>()
-  await mkdir(cacheFolder, { recursive: true })
-  const folder = await mkdtemp(join(cacheFolder, 'boot-images-'))
-  try {
+  return withOwnFolder(join(cacheFolder, 'boot-images'), async (folder) => {
     for (const flavour of FLAVOURS.filter((name) => suites.some((suite) => NEEDS[suite].includes(name)))) {
       const out = join(folder, flavour)
       const done = await lane.check(`${flavour} image builds, and holds what is listed and nothing else`, async () => {
@@ -63,15 +61,13 @@ export async function bootLane(suites: readonly BootSuite[] = BOOT_SUITES, model
     }
     await bootSuites(lane, suites, built)
     return lane.finish()
-  } finally {
-    await rm(folder, { recursive: true, force: true })
-  }
+  })
 }
 
 /**
  * Boots the image in `folder` as it is, and leaves it so.
  * @param suites none for all that its flavour allows. @throws ImageError when one of them needs another flavour besides, or the
- * flavour has none.
+ * flavour has none, or the image is another than a suite asks for.
  */
 export async function bootImage(folder: string, suites: readonly BootSuite[] = []): Promise<number> {
   const { flavour } = await readImageManifest(folder)
@@ -84,6 +80,7 @@ export async function bootImage(folder: string, suites: readonly BootSuite[] = [
       `${folder}: expected ${names} for a ${flavour} image by itself, got ${other ?? 'none'}; without --image the lane builds what it boots`,
     )
   }
+  if (wanted.includes('test')) await requireDefaultChoices(folder)
   const lane = createLane('image-boot')
   await bootSuites(lane, wanted, new Map([[flavour, folder]]))
   return lane.finish()
@@ -103,13 +100,10 @@ export async function bootSuites(
   }
   if (possible.length === 0) return
   const lock = await loadLock()
-  const scratch = join(cacheFolder, 'boot', String(process.pid))
-  try {
+  await withOwnFolder(join(cacheFolder, 'boot'), async (scratch) => {
     const boots = bootsOf(lane, images, lock, await prepareQemu(lock), scratch)
     for (const suite of possible) await boots[suite]()
-  } finally {
-    await rm(scratch, { recursive: true, force: true })
-  }
+  })
 }
 
 function bootsOf(

@@ -6,8 +6,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { BOOT_SUITES, bootImage, bootSuites, suitesOf } from '../../scripts/image/boot.js'
+import { requireDefaultChoices } from '../../scripts/image/boot-test.js'
 import { withOtherHash } from '../../scripts/image/boot-verity.js'
 import { untilDeadlineOf, untilEndOf } from '../../scripts/image/guests.js'
+import {
+  type HostChoices,
+  hostConfigurationFor,
+  writeHostConfiguration,
+} from '../../scripts/image/host-configuration.js'
 import { createLane } from '../../scripts/image/lane.js'
 import { IMAGE_SCHEMA, MANIFEST_FILE } from '../../scripts/image/manifest.js'
 import { FLAVOURS } from '../../scripts/image/places.js'
@@ -53,6 +59,27 @@ describe('an image that was built before', () => {
     await holds('gpu')
     await expect(bootImage(folder)).rejects.toThrow('expected no suite for a gpu image by itself')
     expect(await readdir(folder)).toEqual([MANIFEST_FILE])
+  })
+
+  it('is refused the boots of test where it was built, or measured, with other choices than they ask for', async () => {
+    const [model, engine] = [{ id: 'demo', weights: '55'.repeat(32), manifest: '66'.repeat(32) }, 'an engine 1.0']
+    const holdsTest = async (sealed: boolean, choices: HostChoices) => {
+      const image = { model: { ...model, sealed }, engine }
+      await writeFile(join(folder, MANIFEST_FILE), JSON.stringify({ schema: IMAGE_SCHEMA, flavour: 'test', ...image }))
+      await writeHostConfiguration(folder, hostConfigurationFor(image, choices))
+    }
+    const key = new Uint8Array(32).fill(1)
+    for (const choices of [{ padding: 'off' }, { isolation: 'session' }, { operatorKey: key }] as const) {
+      await holdsTest(false, choices)
+      for (const suites of [[], ['test']] as const)
+        await expect(bootImage(folder, suites)).rejects.toThrow(
+          `measure --image ${folder} --padding tick writes that one`,
+        )
+    }
+    await holdsTest(true, { modelOwnerKey: key })
+    await expect(bootImage(folder)).rejects.toThrow('a model in the clear, got a sealed one')
+    await holdsTest(false, { padding: 'tick', isolation: 'request' })
+    await expect(requireDefaultChoices(folder)).resolves.toBeUndefined()
   })
 
   it('is refused where there is none', async () => {

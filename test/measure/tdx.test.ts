@@ -1,4 +1,4 @@
-/** MRTD, RTMR1 and RTMR2 against published values; kernels and firmware made here, real ones where a folder has them. */
+/** MRTD, RTMR1 and RTMR2 against values recorded before, one of them published; kernels and firmware made here, real ones where a folder has them. */
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'

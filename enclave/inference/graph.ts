@@ -1,5 +1,5 @@
 /**
- * Which graphs the engine takes, and what their operators mean for everyone else's answers.
+ * Which graphs the engine takes, and what their nodes mean for everyone else's answers.
  *
  * Accepted are decoder graphs of the form this project writes: inputs `input_ids` [batch, n], `seqlens_k` [batch] (tokens
  * of the row up to now, minus one), `total_seq` (the most tokens of any row) and `past_key_values.N.key|value`
@@ -9,7 +9,9 @@
  * wanted for, in the place of the last. Refused: any other, and weights in files that the manifest does not list.
  */
 import { EngineError } from './errors.js'
+import { cacheNames, HIDDEN_STATE, LOGIT_POSITIONS, pastName, presentName } from './graph-names.js'
 import { type GraphFacts, readGraphFacts, type TensorFacts } from './onnx/graph-facts.js'
+import { findDependence } from './onnx/row-independence.js'
 import { fileByRole, type ModelPackage } from './package.js'
 
 export type CacheType = 'float32' | 'float16' | 'int8'
@@ -29,12 +31,12 @@ export interface DecoderGraph {
   /** Whether it gives logits of other positions than the last. */
   readonly picksPositions: boolean
   /**
-   * `batch-invariant`: made of operators that were seen to treat each row by itself, to the last bit. `single`: of others
-   * too, or of ones that scale one row by what is in another.
+   * `batch-invariant`: made of nothing but nodes that keep each row to itself, and were seen to do so to the last bit
+   * (`onnx/row-independence.ts`). `single`: of others too.
    */
   readonly determinism: 'batch-invariant' | 'single'
-  /** The first operator that keeps the graph from being batch-invariant. */
-  readonly variantOperator: string | undefined
+  /** What keeps the graph from being batch-invariant, for people. Names what the file names: not printable as it is. */
+  readonly dependence: string | undefined
 }
 
 const FLOAT = 1
@@ -45,45 +47,6 @@ const CACHE_TYPES: ReadonlyMap<number, CacheType> = new Map([
   [3, 'int8'],
   [10, 'float16'],
 ])
-/** The output that embeddings are made of. */
-export const HIDDEN_STATE = 'hidden_state'
-/** The input that says which positions of a run are wanted, counted from its end: -1 is the last. */
-export const LOGIT_POSITIONS = 'logit_positions'
-
-/** What it is given for the last `count` positions of a run, in order. */
-export function lastPositions(count: number): BigInt64Array {
-  return BigInt64Array.from({ length: count }, (_, i) => BigInt(i - count))
-}
-
-/**
- * Operators whose rows do not touch each other in the runtime this engine pins. DynamicQuantizeMatMul is left out: it
- * takes one scale for all rows of a run, so that one caller's prompt moves another caller's logits.
- */
-const INVARIANT: ReadonlySet<string> = new Set([
-  'Abs',
-  'Add',
-  'Cast',
-  'Div',
-  'Gather',
-  'Identity',
-  'MatMul',
-  'Max',
-  'Mul',
-  'QuantizeLinear',
-  'ReduceMax',
-  'ReduceSum',
-  'Reshape',
-  'Sigmoid',
-  'SimplifiedLayerNormalization',
-  'Split',
-  'Transpose',
-  'com.microsoft:GatherBlockQuantized',
-  'com.microsoft:GroupQueryAttention',
-  'com.microsoft:MatMulIntegerToFloat',
-  'com.microsoft:MatMulNBits',
-  'com.microsoft:SkipSimplifiedLayerNormalization',
-])
-
 /** @throws EngineError `package.unusable`. */
 export function inspectGraph(modelPackage: ModelPackage): DecoderGraph {
   const facts = readGraphFacts(fileByRole(modelPackage, 'graph'))
@@ -129,7 +92,7 @@ export function inspectGraph(modelPackage: ModelPackage): DecoderGraph {
   if (hidden !== undefined && (hidden.elementType !== FLOAT || hidden.shape.at(-1) !== hiddenSize)) {
     throw unusable(`expected ${HIDDEN_STATE} of the ${hiddenSize} fp32 values of the manifest`)
   }
-  const variantOperator = [...facts.operators].find((operator) => !INVARIANT.has(operator))
+  const dependence = findDependence(facts)
   return {
     layers,
     kvHeads: Number(kvHeads),
@@ -138,22 +101,9 @@ export function inspectGraph(modelPackage: ModelPackage): DecoderGraph {
     vocabularySize,
     hiddenSize: hidden === undefined ? undefined : hiddenSize,
     picksPositions: positions !== undefined,
-    determinism: variantOperator === undefined ? 'batch-invariant' : 'single',
-    variantOperator,
+    determinism: dependence === undefined ? 'batch-invariant' : 'single',
+    dependence,
   }
-}
-
-/** `0.key`, `0.value`. */
-export function cacheNames(layer: number): readonly [string, string] {
-  return [`${layer}.key`, `${layer}.value`]
-}
-
-export function pastName(cache: string): string {
-  return `past_key_values.${cache}`
-}
-
-export function presentName(cache: string): string {
-  return `present.${cache}`
 }
 
 /** Weights outside the manifest would be read from disk by the runtime: past its digests, and past the weights root. */

@@ -1,7 +1,7 @@
 /**
  * Trials at start-up. First: are there numbers at all, rather than what overflow leaves? Then: does a row's outcome depend on its neighbours, on how its prompt was cut, or on an earlier prompt's
- * beginning being gone on with, or an answer verified several tokens at once? Operators are judged
- * by name before (`graph.ts`); this notices what a name does not tell, such as another processor's kernels.
+ * beginning being gone on with, or an answer verified several tokens at once? Nodes are judged
+ * by their form before (`onnx/row-independence.ts`); this notices what no form tells, such as another processor's kernels.
  */
 import type { Decoder } from './decoder.js'
 

@@ -4,7 +4,8 @@
  */
 import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
-import { cacheNames, inspectGraph, pastName, presentName } from '../../enclave/inference/graph.js'
+import { inspectGraph } from '../../enclave/inference/graph.js'
+import { cacheNames, pastName, presentName } from '../../enclave/inference/graph-names.js'
 import { fileByRole, type ModelPackage } from '../../enclave/inference/package.js'
 
 interface PublicTensor {

@@ -101,8 +101,8 @@ export function registerModelTools(model: Command): void {
 
 function graphOf(modelPackage: ModelPackage): string {
   if (modelPackage.manifest.format === 'original') return 'none: for a server (serve --server)'
-  const { determinism, variantOperator } = inspectGraph(modelPackage)
-  return variantOperator === undefined ? determinism : `${determinism}, because of ${variantOperator}`
+  const { determinism, dependence } = inspectGraph(modelPackage)
+  return dependence === undefined ? determinism : `${determinism}, because of ${printable(dependence)}`
 }
 
 async function verifyOriginal(directory: string): Promise<readonly string[]> {

@@ -2,7 +2,7 @@
  * Decoder graphs of the Llama block and its relatives: RMSNorm, rotary positions, grouped-query attention, SwiGLU. Of the
  * form `enclave/inference/graph.ts` takes; weights are read tensor by tensor and never all at once.
  */
-import { HIDDEN_STATE, LOGIT_POSITIONS } from '../../enclave/inference/graph.js'
+import { HIDDEN_STATE, LOGIT_POSITIONS } from '../../enclave/inference/graph-names.js'
 import type { Format, Matrix } from './formats.js'
 import { createGraphBuilder, type GraphBuilder, type WeightSink } from './graph-builder.js'
 import { toHalf } from './half.js'

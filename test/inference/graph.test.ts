@@ -82,7 +82,7 @@ describe('a graph with one scale for all rows', () => {
     expect(modelPackage.manifest.determinism).toBe('batch-invariant')
     expect(inspectGraph(modelPackage)).toMatchObject({
       determinism: 'single',
-      variantOperator: 'com.microsoft:DynamicQuantizeMatMul',
+      dependence: 'node 4, com.microsoft:DynamicQuantizeMatMul: no operator that is known to keep rows apart',
     })
     const { decoder, determinism } = await createDecoder(modelPackage, { threads: 1, slots: 4 })
     expect([determinism, decoder.maxRows]).toEqual(['single', 1])

@@ -9,6 +9,8 @@ import { FormatError } from '../../../verifier/protocol/errors.js'
 /** One field of a message: `bytes` for wire type 2, `value` for the others. */
 export interface WireField {
   readonly number: number
+  /** 0 a varint, 1 eight bytes, 2 as many as it says, 5 four bytes. */
+  readonly wireType: 0 | 1 | 2 | 5
   readonly bytes: Uint8Array | undefined
   readonly value: bigint
 }
@@ -39,20 +41,20 @@ export function* readFields(message: Uint8Array): Generator<WireField> {
     if (number < 1) throw malformed('a field has no number')
     switch (Number(tag & 7n)) {
       case 0:
-        yield { number, bytes: undefined, value: varint() }
+        yield { number, wireType: 0, bytes: undefined, value: varint() }
         break
       case 1:
-        yield { number, bytes: undefined, value: view.getBigInt64(take(8), true) }
+        yield { number, wireType: 1, bytes: undefined, value: view.getBigInt64(take(8), true) }
         break
       case 2: {
         const length = varint()
         if (length < 0n || length > BigInt(message.length)) throw malformed('a field runs past the end')
         const start = take(Number(length))
-        yield { number, bytes: message.subarray(start, at), value: 0n }
+        yield { number, wireType: 2, bytes: message.subarray(start, at), value: 0n }
         break
       }
       case 5:
-        yield { number, bytes: undefined, value: BigInt(view.getUint32(take(4), true)) }
+        yield { number, wireType: 5, bytes: undefined, value: BigInt(view.getUint32(take(4), true)) }
         break
       default:
         throw malformed('a field has a wire type that is not in use')

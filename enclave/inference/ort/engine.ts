@@ -1,6 +1,6 @@
 /**
  * The engine on ONNX Runtime: a decoder on its C interface where the library is known, or on the public binding; the
- * scheduler over it; and what the graph's operators and a trial run say about how requests may share a run.
+ * scheduler over it; and what the graph's nodes and a trial run say about how requests may share a run.
  *
  * Slots are overwritten when a request ends, or, where it had a `reuseKey`, some minutes later at most. Prompts and answers as text are dropped, but JavaScript cannot promise to
  * erase them: they stay in the memory of the measured machine until it is reused.
@@ -137,7 +137,7 @@ export async function describeOrtEngine(manifest: ModelManifest, device: Device 
 }
 
 /**
- * A decoder, and the class of its answers: on the CPU what the manifest claims, unless an operator or the trial speaks against
+ * A decoder, and the class of its answers: on the CPU what the manifest claims, unless the graph or the trial speaks against
  * it; on a device `none`, whose kernels choose their order of summation by the size of a run.
  * @throws EngineError `package.unusable`, `device.unavailable`, `engine.failed`.
  */
@@ -165,7 +165,7 @@ export async function createDecoder(
     return decoder
   }
   if (device !== 'cpu') {
-    // Rows of one run may share it where no operator carries anything from one to another, only not to the last bit.
+    // Rows of one run may share it where no node carries anything from one to another, only not to the last bit.
     return { decoder: await load(shared && providerFor(device)?.addressable === true ? slots : 1), determinism: 'none' }
   }
   if (!shared) return { decoder: await load(1), determinism: 'single' }

@@ -7,15 +7,8 @@
  */
 import { type DecodeRow, type Decoder, MAX_VERIFIED } from '../decoder.js'
 import type { RuntimeInfo } from '../engine.js'
-import {
-  cacheNames,
-  type DecoderGraph,
-  HIDDEN_STATE,
-  LOGIT_POSITIONS,
-  lastPositions,
-  pastName,
-  presentName,
-} from '../graph.js'
+import type { DecoderGraph } from '../graph.js'
+import { cacheNames, HIDDEN_STATE, LOGIT_POSITIONS, lastPositions, pastName, presentName } from '../graph-names.js'
 import type { ModelPackage } from '../package.js'
 import { fileByRole } from '../package.js'
 import { bindNames, loadRuntime } from './c-api.js'

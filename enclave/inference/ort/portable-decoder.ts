@@ -10,7 +10,7 @@ import { env, InferenceSession, Tensor } from 'onnxruntime-node'
 import type { Decoder } from '../decoder.js'
 import type { RuntimeInfo } from '../engine.js'
 import { EngineError } from '../errors.js'
-import { cacheNames, HIDDEN_STATE, LOGIT_POSITIONS, lastPositions, pastName, presentName } from '../graph.js'
+import { cacheNames, HIDDEN_STATE, LOGIT_POSITIONS, lastPositions, pastName, presentName } from '../graph-names.js'
 import { fileByRole, type ModelPackage } from '../package.js'
 import type { DecoderOptions } from './native-decoder.js'
 

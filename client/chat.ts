@@ -4,9 +4,9 @@ import { resolveFlags, type VerificationFlags } from '../verifier/options.js'
 import { terminalStyle } from '../verifier/terminal.js'
 import { printableLines } from '../verifier/text.js'
 import type { CommandStreams } from './cli-run.js'
+import { connect } from './node.js'
 import { refuseUnsafe } from './prompt-safety.js'
 import { readersOf } from './readers.js'
-import { connect } from './session.js'
 import { type Message, streamAnswer } from './streamed-answer.js'
 
 export interface ChatFlags extends VerificationFlags {

@@ -52,18 +52,17 @@ function refusalCode({ checks }: AttestationResult): 'client.not-trusted' | 'cli
   return 'client.not-trusted'
 }
 
+const UNPROVEN =
+  'not sent, not even sealed: whoever is at the address did not show that it holds the attested key; try again, or another worker'
+
 /**
  * The evidence is in order, but whoever is at the worker's address did not show that it holds the attested key (PROTOCOL.md P-7.11): `client.unproven`.
- * Nothing of the request was sent, not even sealed. `cause` says what came instead of a proof.
+ * Nothing of the request was sent. `cause` says what came instead of a proof, or of the connection over which a proof had come.
  * What to do: try again, or use another worker; if it stays so, someone else answers at that address, or the worker lets nobody in.
  */
 export class UnprovenError extends SubrosaError {
-  constructor(cause: unknown) {
-    super(
-      'client.unproven',
-      'not sent, not even sealed: whoever is at the address did not show that it holds the attested key; try again, or another worker',
-      { cause },
-    )
+  constructor(cause: unknown, message: string = UNPROVEN) {
+    super('client.unproven', message, { cause })
   }
 }
 

@@ -8,10 +8,22 @@
  * ```
  */
 
+import { reachOver } from './lines.js'
+import { type ConnectOptions, connectOver, type WorkerSession } from './session.js'
+
 export { type AppraisalPolicy, POLICY_SCHEMA, type PolicyDocument } from '../verifier/policy.js'
 export type { SigstoreVerifier } from '../verifier/release/logged.js'
 export type { AcceptedResult, AttestationResult, NotProven, VerifiedWorker } from '../verifier/result.js'
 export * from './errors.js'
 export type { ProveWhen } from './possession.js'
 export type { ReceivedReceipt } from './receipts.js'
-export { type ConnectOptions, connect, type WorkerSession } from './session.js'
+export type { ConnectOptions, WorkerSession } from './session.js'
+
+/**
+ * Fetches evidence with a fresh nonce, appraises it, and returns a session only if it was accepted live.
+ * @throws UsageError or PolicyError before any network; UnavailableError when the worker does not answer;
+ * NotTrustedError, with the whole result, when it answers and is not acceptable.
+ */
+export function connect(url: string | URL, options: ConnectOptions = {}): Promise<WorkerSession> {
+  return connectOver(url, options, reachOver(options.fetch ?? globalThis.fetch.bind(globalThis)))
+}

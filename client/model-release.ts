@@ -18,9 +18,9 @@ import type { VerifiedWorker } from '../verifier/result.js'
 import { printable } from '../verifier/text.js'
 import type { CommandStreams } from './cli-run.js'
 import { SubrosaError } from './errors.js'
+import { connect } from './node.js'
 import { refuseUnsafe } from './prompt-safety.js'
 import { readersOf } from './readers.js'
-import { connect } from './session.js'
 
 export interface ReleaseFlags extends VerificationFlags {
   readonly weightsKey: string

@@ -1,5 +1,5 @@
 /**
- * Proof of possession before a prompt (PROTOCOL.md P-7.11): whoever answers at a worker's address now has to show that it holds
+ * Proof of possession before a prompt (PROTOCOL.md P-7.11): whoever is at the other end of a line now has to show that it holds
  * the attested key, by answering a small sealed request that carries nothing of the caller's. This module decides when one
  * is due and lets requests share it; the session asks.
  */
@@ -17,17 +17,23 @@ export interface Asked {
   readonly doubts: number
 }
 
+/** What is known of one line. */
+interface Known<Proven> {
+  answered?: Asked
+  underway?: { readonly asked: Asked; readonly proof: Promise<Proven> } | undefined
+  waiting?: Promise<Proven> | undefined
+}
+
 /**
- * What is known of one address. An answer counts from when it was asked for, not from when it came: the bytes of a running
- * answer may be on an older connection, or in a buffer, while new requests already go to somebody else.
+ * What is known of the lines to one worker. An answer proves something of the line it came over, and counts from when it was asked
+ * for, not from when it came: where a line stands for all of an address, the bytes of a running answer may be on an older connection, or in a
+ * buffer, while new requests already go to somebody else.
  */
 export class Possession<Proven> {
   readonly #when: ProveWhen
   readonly #now: () => Date
+  readonly #lines = new WeakMap<object, Known<Proven>>()
   #doubts = 0
-  #answered: Asked | undefined
-  #underway: { readonly asked: Asked; readonly proof: Promise<Proven> } | undefined
-  #waiting: Promise<Proven> | undefined
 
   /** @throws UsageError on a `when` that is neither. */
   constructor(when: ProveWhen, now: () => Date) {
@@ -38,9 +44,10 @@ export class Possession<Proven> {
     this.#now = now
   }
 
-  /** Whether a request may be sealed without another proof. A clock that went back is no reason to. */
-  get recent(): boolean {
-    return this.#answered !== undefined && this.#isRecent(this.#answered)
+  /** Whether a request may be sealed and go over this line without another proof. A clock that went back is no reason to. */
+  recent(line: object): boolean {
+    const { answered } = this.#of(line)
+    return answered !== undefined && this.#isRecent(answered)
   }
 
   /** To be called when something is sealed, and handed back with its answer. */
@@ -49,8 +56,8 @@ export class Possession<Proven> {
   }
 
   /** What was asked then has an answer that opened under the attested keys. It counts for nothing if there was a doubt meanwhile. */
-  answered(asked: Asked): void {
-    if (this.counts(asked)) this.#answered = asked
+  answered(line: object, asked: Asked): void {
+    if (this.counts(asked)) this.#of(line).answered = asked
   }
 
   /** Whether there was no doubt since. */
@@ -58,32 +65,38 @@ export class Possession<Proven> {
     return doubts === this.#doubts
   }
 
-  /** What was asked before counts no more, answered or not: something was not answered, or the worker has other keys now. */
+  /** What was asked before counts no more, over whichever line: something was not answered, or the worker has other keys now. */
   forget(): void {
     this.#doubts++
-    this.#answered = undefined
   }
 
   /**
-   * Shares one proof among requests that need one at once. One that is underway may have been answered before this request was
-   * made: under `always` therefore, and under `recent` once it was asked for a whole window ago or before a doubt, the next one is
-   * waited for. Two proofs at most for any number of requests.
+   * P-7.12. Shares one proof among requests that need one at once over one line, where a line is shared. One that is underway may have been answered
+   * before this request was made: under `always` therefore, and under `recent` once it was asked for a whole window ago or before a doubt,
+   * the next one is waited for. Two proofs at most for any number of requests.
    */
-  prove(ask: () => Promise<Proven>): Promise<Proven> {
-    if (this.#underway === undefined) {
+  prove(line: object, ask: () => Promise<Proven>): Promise<Proven> {
+    const known = this.#of(line)
+    if (known.underway === undefined) {
       const asked = this.asked()
       const proof = ask().finally(() => {
-        this.#underway = undefined
+        known.underway = undefined
       })
-      this.#underway = { asked, proof }
+      known.underway = { asked, proof }
       return proof
     }
-    if (this.#isRecent(this.#underway.asked)) return this.#underway.proof
-    this.#waiting ??= this.#underway.proof.then(noop, noop).then(() => {
-      this.#waiting = undefined
-      return this.prove(ask)
+    if (this.#isRecent(known.underway.asked)) return known.underway.proof
+    known.waiting ??= known.underway.proof.then(noop, noop).then(() => {
+      known.waiting = undefined
+      return this.prove(line, ask)
     })
-    return this.#waiting
+    return known.waiting
+  }
+
+  #of(line: object): Known<Proven> {
+    const known = this.#lines.get(line) ?? {}
+    this.#lines.set(line, known)
+    return known
   }
 
   #isRecent(asked: Asked): boolean {

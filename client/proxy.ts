@@ -13,6 +13,7 @@ import { printable } from '../verifier/text.js'
 import type { CommandStreams } from './cli-run.js'
 import { type IntentFlags, intentFlagsGiven, routerFor } from './directory/options.js'
 import { type LocalDoor, openLocalDoor, refuse } from './local-door.js'
+import { connect } from './node.js'
 import type { ProveWhen } from './possession.js'
 import { refuseUnsafe } from './prompt-safety.js'
 import { forward } from './proxy-forward.js'
@@ -125,9 +126,9 @@ export async function startProxy(options: ProxyOptions): Promise<RunningProxy> {
   }
 }
 
-function finderOf(workers: readonly string[], connect: ConnectOptions): WorkerFinder {
+function finderOf(workers: readonly string[], options: ConnectOptions): WorkerFinder {
   for (const worker of workers) parseWorkerUrl(worker)
-  return inOrder(workers, connect)
+  return inOrder(workers, (url) => connect(url, options))
 }
 
 function plain(response: ServerResponse, status: number, text: string): void {

@@ -32,6 +32,7 @@ import {
   TruncatedResponseError,
   UnprovenError,
 } from './errors.js'
+import { type Line, LineEndedError, type Lines, type Reach } from './lines.js'
 import { type Asked, Possession, type ProveWhen } from './possession.js'
 import { acceptedKeys, promptPolicy } from './prompt-policy.js'
 import { type ReadRequest, readRequest } from './read-request.js'
@@ -50,6 +51,7 @@ export interface ConnectOptions {
   readonly endorsements?: EndorsementPool
   /** Judges Sigstore bundles, where the policy wants one: `verifySigstoreBundle` of `subrosa/sigstore`, in Node. */
   readonly sigstore?: SigstoreVerifier
+  /** Reaches the worker, over connections of its choice; see `prove`. Default: in Node connections of the session's own, elsewhere the global one. */
   readonly fetch?: typeof globalThis.fetch
   /** The caller's clock. An attacker who controls it can make expired evidence look current. */
   readonly now?: () => Date
@@ -66,11 +68,12 @@ export interface ConnectOptions {
   readonly session?: boolean
   /**
    * When whoever is at the worker's address has to show, before a request is sealed, that it holds the attested key: by answering a
-   * small sealed request that carries nothing of the caller's, which costs a round trip. `always`: after each request was made;
-   * someone who takes over the address of a verified worker then gets no byte of a prompt's ciphertext, unless it happens
-   * between that answer and the prompt. `recent`: unless the worker has answered something that was asked less than a second ago; someone who
-   * takes over the address can be sent what is sealed within that second, which they cannot open. In both, connections opened earlier that
-   * stay open are part of the address: one may carry the answer, and another the prompt. Default: `recent`.
+   * small sealed request that carries nothing of the caller's, which costs a round trip. `always`: after each request was made. `recent`: unless it
+   * has answered something that was asked less than a second ago. In Node answer and request go over one connection, and over no other if that
+   * ends: who takes over the address of a verified worker gets no byte of a prompt's ciphertext. Elsewhere, and where a `fetch` is named,
+   * they go over whichever connections that takes: who takes over the address can be sent what is sealed within that second, or under `always`
+   * between answer and request, and while a connection opened earlier still reaches the worker, what is sealed until it ends. They cannot open
+   * it. Default: `recent`.
    */
   readonly prove?: ProveWhen
 }
@@ -103,7 +106,7 @@ export interface WorkerSession {
   ready(): Promise<void>
   /** Fetches and verifies new evidence now. @throws NotTrustedError, and the session then sends nothing more. */
   refresh(): Promise<void>
-  /** Every later request is refused. */
+  /** Every later request is refused; connections are closed when the answers that come over them have ended. */
   close(): void
 }
 
@@ -115,6 +118,10 @@ const PROOF_TIMEOUT_MS = 30_000
 const MOST_PROOF_BYTES = 64 * 1024
 /** A proof, one more under the evidence that its failure calls for, and one where the worker was replaced meanwhile. */
 const PROOF_ATTEMPTS = 3
+const CONNECTIONS_END =
+  'not sent: each connection over which the worker had shown that it holds the attested key ended before the request; if something before the worker closes them after every answer, have it keep them open'
+/** Lines tried for one request: each proven, and then ended before the request went over it. */
+const MOST_LINES = 3
 /** Evidence this near its end, or in its last fifth, is renewed beside the request that notices, so that none waits for it. */
 const RENEW_AHEAD_MS = 60_000
 
@@ -123,9 +130,14 @@ const RENEW_AHEAD_MS = 60_000
  * @throws UsageError or PolicyError before any network; UnavailableError when the worker does not answer;
  * NotTrustedError, with the whole result, when it answers and is not acceptable.
  */
-export async function connect(url: string | URL, options: ConnectOptions = {}): Promise<WorkerSession> {
-  const session = new Session(parseWorkerUrl(String(url)), options)
-  await session.refresh(options.signal)
+export async function connectOver(url: string | URL, options: ConnectOptions, reach: Reach): Promise<WorkerSession> {
+  const session = new Session(parseWorkerUrl(String(url)), options, reach)
+  try {
+    await session.refresh(options.signal)
+  } catch (error) {
+    session.close()
+    throw error
+  }
   return session
 }
 
@@ -143,6 +155,12 @@ interface CurrentKey {
   readonly configuration: Bytes
 }
 
+/** What a request may be sealed to, and sent over. */
+interface Proven {
+  readonly key: CurrentKey
+  readonly line: Line
+}
+
 /** A question that was answered under a key. */
 interface Proof {
   readonly key: CurrentKey
@@ -155,7 +173,7 @@ class Session implements WorkerSession {
   readonly #url: URL
   readonly #policy: AppraisalPolicy
   readonly #endorsements: EndorsementPool
-  readonly #fetch: typeof globalThis.fetch
+  readonly #lines: Lines
   readonly #now: () => Date
   readonly #options: ConnectOptions
   readonly #receipts = new WeakMap<Response, Promise<ReceivedReceipt>>()
@@ -169,13 +187,13 @@ class Session implements WorkerSession {
   #doubted = false
   #chain: Chain | undefined
 
-  constructor(url: URL, options: ConnectOptions) {
+  constructor(url: URL, options: ConnectOptions, reach: Reach) {
     const { prove = 'recent' } = options
     this.#url = url
     this.#options = options
     this.#policy = promptPolicy(options.policy)
     this.#endorsements = options.endorsements ?? sortEndorsements([])
-    this.#fetch = options.fetch ?? globalThis.fetch.bind(globalThis)
+    this.#lines = reach(url)
     this.#now = options.now ?? (() => new Date())
     this.#possession = new Possession(prove, this.#now)
     this.baseURL = workerPath(url, '/v1').href
@@ -220,6 +238,7 @@ class Session implements WorkerSession {
     this.#closed = true
     this.#state = undefined
     this.#senders.drop()
+    this.#lines.close()
   }
 
   #held(): { readonly result: AcceptedResult; readonly worker: VerifiedWorker } {
@@ -330,38 +349,53 @@ class Session implements WorkerSession {
     if (request.method === 'POST' && !headers.has(IDEMPOTENCY_HEADER)) {
       headers.set(IDEMPOTENCY_HEADER, crypto.randomUUID())
     }
-    const { signal } = request
-    const key = await this.#provenKey(signal)
     try {
-      return await this.#send(request, headers, body, key)
+      return await this.#sendProven(request, headers, body)
     } catch (error) {
       if (!(error instanceof GatewayRefusedError) || error.code !== 'transport.key-refused') throw error
     }
     // An unauthenticated hint that the key is gone: verify anew, seal once more. The first attempt may have been processed.
     try {
-      const response = await this.#send(request, headers, body, await this.#provenKey(signal))
+      const response = await this.#sendProven(request, headers, body)
       this.#sealedTwice.add(response)
       return response
     } catch (error) {
       if (error instanceof NotTrustedError) throw error.afterAttempt()
       // That nobody was reached now says nothing of the first attempt.
-      if (signal.aborted || (isAnswerless(error) && !(error instanceof UnavailableError))) throw error
+      if (request.signal.aborted || (isAnswerless(error) && !(error instanceof UnavailableError))) throw error
       throw new GatewayRefusedError('transport.key-refused', 421, { cause: error })
     }
   }
 
+  /** Sends over a line that was proven, and over that one only (P-7.12). @throws UnprovenError where each of several ended before that. */
+  async #sendProven(request: Request, headers: Headers, body: Bytes): Promise<Response> {
+    for (let tried = 1; ; tried++) {
+      const to = await this.#proven(request.signal)
+      try {
+        return await this.#send(request, headers, body, to)
+      } catch (error) {
+        if (!(error instanceof LineEndedError)) throw error
+        if (tried >= MOST_LINES) throw new UnprovenError(error, CONNECTIONS_END)
+      } finally {
+        to.line.release()
+      }
+    }
+  }
+
   /**
-   * A current key that whoever is at the address now has shown to hold (P-7.11).
+   * A current key, and a line whose other end has shown to hold it (P-7.11); the caller releases it.
    * @throws UnprovenError, and what renewal throws; nothing of the request was sealed.
    */
-  async #provenKey(signal: AbortSignal): Promise<CurrentKey> {
+  async #proven(signal: AbortSignal): Promise<Proven> {
     let unproven: UnprovenError | undefined
+    let fresh = false
     for (let attempt = 1; attempt <= PROOF_ATTEMPTS; attempt++) {
       const current = await unlessAborted(this.#currentKey(), signal)
-      if (this.#possession.recent) return current
+      const line = this.#lines.take(fresh)
+      if (this.#possession.recent(line)) return { key: current, line }
       try {
         const proof = await unlessAborted(
-          this.#possession.prove(() => this.#prove()),
+          this.#possession.prove(line, () => this.#prove(line)),
           signal,
         )
         // Meanwhile other requests may have put the worker in doubt, or evidence may have named other keys. Nothing is waited for
@@ -369,18 +403,27 @@ class Session implements WorkerSession {
         const key = this.#keyAtHand()
         const holds =
           key !== undefined && isSameBoot(key.worker, proof.key.worker) && this.#possession.counts(proof.asked)
-        if (holds) return key
+        if (holds) return { key, line }
       } catch (error) {
+        line.release()
+        if (isStale(error) && !fresh) {
+          // An idle connection had been closed at the other end, which says nothing of who is there.
+          fresh = true
+          attempt--
+          continue
+        }
         // Nothing of the request was sent, so it may go on under new evidence, to the keys that this names.
         if (!(error instanceof UnprovenError) || unproven !== undefined) throw error
         unproven = error
+        continue
       }
+      line.release()
     }
     throw unproven ?? new UnprovenError(undefined)
   }
 
   /** Asks for what carries nothing of the caller's, and opens the whole answer. */
-  async #prove(): Promise<Proof> {
+  async #prove(line: Line): Promise<Proof> {
     const key = this.#keyAtHand() ?? (await this.#currentKey())
     const asked = this.#possession.asked()
     const deadline = new AbortController()
@@ -389,7 +432,7 @@ class Session implements WorkerSession {
     const answer = async (): Promise<void> => {
       const url = new URL(PATH_PROOF, this.#url)
       const limits = { maxResponseBytes: MOST_PROOF_BYTES }
-      const { response, trailers } = await this.#exchange(url, { signal }, key, asked, limits)
+      const { response, trailers } = await this.#exchange(url, { signal }, { key, line }, asked, limits)
       await response.arrayBuffer()
       await trailers
     }
@@ -397,7 +440,7 @@ class Session implements WorkerSession {
       await unlessAborted(answer(), signal)
       return { key, asked }
     } catch (error) {
-      if (!signal.aborted && !isAnswerless(error)) throw error
+      if (!signal.aborted && (isStale(error) || !isAnswerless(error))) throw error
       this.#doubt(key)
       throw new UnprovenError(error)
     } finally {
@@ -409,30 +452,21 @@ class Session implements WorkerSession {
   async #exchange(
     url: URL,
     init: RequestInit & { readonly signal: AbortSignal },
-    key: CurrentKey,
+    { key, line }: Proven,
     asked: Asked,
     limits: { readonly maxResponseBytes?: number } = {},
   ): Promise<SealedExchange> {
     const transport = createTransport({
       endpoint: workerPath(this.#url, PATH_OHTTP),
-      fetch: this.#fetch,
+      line,
       keyConfiguration: () => key.configuration,
       now: this.#now,
       senders: this.#senders,
       limits,
     })
-    const failed = (error: unknown): void => {
-      if (isAnswerless(error) && !init.signal.aborted) this.#doubt(key)
-    }
-    try {
-      const exchange = await transport(url, init)
-      exchange.trailers.catch(failed)
-      if (this.#state !== undefined && isSameBoot(this.#state.worker, key.worker)) this.#possession.answered(asked)
-      return exchange
-    } catch (error) {
-      failed(error)
-      throw error
-    }
+    const exchange = await transport(url, init)
+    if (this.#state !== undefined && isSameBoot(this.#state.worker, key.worker)) this.#possession.answered(line, asked)
+    return exchange
   }
 
   /** Whoever is at the address gave no answer that opens, so it has to prove itself anew (P-7.10). */
@@ -440,13 +474,14 @@ class Session implements WorkerSession {
     // Of another boot, proven since, it says nothing.
     if (this.#state === undefined || !isSameBoot(this.#state.worker, worker)) return
     this.#possession.forget()
+    this.#lines.drop()
     // Evidence that came since is in no need of renewal.
     if (this.#state.result === result) this.#doubted = true
   }
 
-  async #send(request: Request, headers: Headers, body: Bytes, key: CurrentKey): Promise<Response> {
+  async #send(request: Request, headers: Headers, body: Bytes, to: Proven): Promise<Response> {
     const { method, signal, url } = request
-    const { worker } = key
+    const { worker } = to.key
     const chain = this.#options.session === true ? this.#chainOf(worker) : undefined
     const reuse = chain?.reuse
     if (chain !== undefined) headers.set(SESSION_HEADER, chain.token)
@@ -454,7 +489,14 @@ class Session implements WorkerSession {
     const path = new URL(url).pathname.slice(this.#url.pathname.replace(/\/$/, '').length)
     const innerUrl = new URL(path + new URL(url).search, this.#url.origin)
     const inner = { method, headers, signal, ...(body.length === 0 ? {} : { body }) }
-    const exchange = await this.#exchange(innerUrl, inner, key, this.#possession.asked())
+    const failed = (error: unknown): void => {
+      if (isAnswerless(error) && !signal.aborted) this.#doubt(to.key)
+    }
+    const exchange = await this.#exchange(innerUrl, inner, to, this.#possession.asked()).catch((error: unknown) => {
+      failed(error)
+      throw error
+    })
+    exchange.trailers.catch(failed)
     const { response, receipt } = await withReceipt(exchange, body, worker)
     const issued = response.headers.get(REUSE_HEADER)
     // Of several that are issued to requests at once, the first is used from then on.
@@ -477,7 +519,7 @@ class Session implements WorkerSession {
   #limits(signal?: AbortSignal): { fetch: typeof globalThis.fetch; timeoutMs?: number; signal?: AbortSignal } {
     const { timeoutMs } = this.#options
     return {
-      fetch: this.#fetch,
+      fetch: this.#lines.fetch,
       ...(timeoutMs === undefined ? {} : { timeoutMs }),
       ...(signal === undefined ? {} : { signal }),
     }
@@ -496,6 +538,11 @@ function isAnswerless(error: unknown): boolean {
     error instanceof TruncatedResponseError ||
     error instanceof UnavailableError
   )
+}
+
+/** Whether a question was met by the end of a connection that had been idle. */
+function isStale(error: unknown): boolean {
+  return error instanceof LineEndedError || (error instanceof UnavailableError && error.cause instanceof LineEndedError)
 }
 
 /** Renewals and proofs are shared, so leaving one does not end it. */

@@ -24,7 +24,8 @@ import { FormatError } from '../verifier/protocol/errors.js'
 import { openResponse, REQUEST_MEDIA_TYPE, RESPONSE_MEDIA_TYPE, sealPrepared } from '../verifier/protocol/ohttp.js'
 import { OhttpError } from '../verifier/protocol/ohttp-errors.js'
 import { ROUTING_HINT_HEADER } from '../verifier/protocol/ohttp-keys.js'
-import { fromReadable, StreamReader, TruncatedError, toReadable } from '../verifier/protocol/streams.js'
+import { StreamReader, TruncatedError, toReadable } from '../verifier/protocol/streams.js'
+import { type Answer, type Line, LineEndedError } from './lines.js'
 import { type ReadRequest, readRequest } from './read-request.js'
 import { createSenderStock, type SenderStock } from './sender-stock.js'
 import {
@@ -49,7 +50,8 @@ export const TRANSPORT_LIMITS: TransportLimits = {
 export interface TransportOptions {
   /** The worker's OHTTP resource. */
   readonly endpoint: URL
-  readonly fetch: typeof globalThis.fetch
+  /** What it is sent over; taken and released by the caller. */
+  readonly line: Pick<Line, 'post'>
   /**
    * The key configuration to seal to, asked for at every request. It must come from an accepted attestation result that
    * still holds: whatever key this returns can read the request.
@@ -80,7 +82,7 @@ export type Transport = (input: RequestInfo | URL, init?: RequestInit) => Promis
 /**
  * The request's `signal` aborts sending, waiting and reading, with its own reason.
  * @throws GatewayRefusedError, UnavailableError, TruncatedResponseError, InvalidResponseError; before anything is sent,
- * FormatError or HpkeError on a bad key configuration and FormatError on a request that is too large.
+ * FormatError or HpkeError on a bad key configuration, FormatError on a request that is too large, and LineEndedError.
  */
 export function createTransport(options: TransportOptions): Transport {
   const limits: TransportLimits = { ...TRANSPORT_LIMITS, ...options.limits }
@@ -116,9 +118,7 @@ async function exchange(
 
   const outer = await post(options, sealed.body, sender.hint, signal)
   // A connection that breaks is a truncated response, an abort stays an abort.
-  const bytes = fromReadable(outer.body, signal, (error) =>
-    signal.aborted ? signal.reason : new TruncatedResponseError(error),
-  )
+  const bytes = outer.pieces((error) => (signal.aborted ? signal.reason : new TruncatedResponseError(error)))
   const opened = await rethrow(decodeResponse(openResponse(sealed, bytes), bhttpLimits(limits)), signal)
   const { response, trailers } = await responseOf(opened, lifetime)
   const configuration = sender.configuration.encoded
@@ -146,45 +146,23 @@ function encodeInner(request: Request, content: Bytes, now: Date): Bytes {
 }
 
 async function post(
-  { endpoint, fetch }: TransportOptions,
+  { endpoint, line }: TransportOptions,
   body: Bytes,
   hint: string,
   signal: AbortSignal,
-): Promise<Response> {
-  const init = {
-    method: 'POST',
-    headers: {
-      'content-type': REQUEST_MEDIA_TYPE.chunked,
-      incremental: '?1',
-      [ROUTING_HINT_HEADER]: hint,
-    },
-    body,
-    signal,
-    credentials: 'omit',
-    redirect: 'error',
-    referrerPolicy: 'no-referrer',
-    cache: 'no-store',
-  } as const
-  const outer = await fetch(endpoint, init).catch((cause: unknown) => {
+): Promise<Answer> {
+  const headers = { 'content-type': REQUEST_MEDIA_TYPE.chunked, incremental: '?1', [ROUTING_HINT_HEADER]: hint }
+  const outer = await line.post(endpoint, headers, body, signal).catch((cause: unknown) => {
     signal.throwIfAborted()
-    if (isSpentRetry(cause)) throw new GatewayRefusedError('transport.key-refused', 421)
+    if (cause instanceof GatewayRefusedError || (cause instanceof LineEndedError && !cause.sent)) throw cause
     throw new UnavailableError(cause)
   })
-  const type = outer.headers.get('content-type')
-  if (outer.status === 200 && type === RESPONSE_MEDIA_TYPE.chunked) return outer
+  const { status, type } = outer
+  if (status === 200 && type === RESPONSE_MEDIA_TYPE.chunked) return outer
   // The body of a refusal is anyone's word and may be long: the status and media type are all that is used of it.
-  await outer.body?.cancel().catch(() => undefined)
-  const aboutKey = outer.status === 421 || (outer.status === 400 && type === 'application/problem+json')
-  throw new GatewayRefusedError(aboutKey ? 'transport.key-refused' : 'transport.refused', outer.status)
-}
-
-/**
- * Fetch sends a request that got 421 once more by itself; Node's does so with a body it has used up, and reports only
- * that. Our bodies have a fixed length, so nothing else can cause this error.
- */
-function isSpentRetry(error: unknown): boolean {
-  const cause = error instanceof Error ? error.cause : undefined
-  return cause instanceof Error && 'code' in cause && cause.code === 'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH'
+  await outer.discard()
+  const aboutKey = status === 421 || (status === 400 && type === 'application/problem+json')
+  throw new GatewayRefusedError(aboutKey ? 'transport.key-refused' : 'transport.refused', status)
 }
 
 async function responseOf(

@@ -4,7 +4,7 @@
  */
 import type { Listing } from '../verifier/directory/listing.js'
 import { NotTrustedError, PolicyError, SessionError, SubrosaError, UnprovenError, UsageError } from './errors.js'
-import { type ConnectOptions, connect, type WorkerSession } from './session.js'
+import type { WorkerSession } from './session.js'
 import { UnavailableError } from './transport-errors.js'
 
 export interface HeldWorker {
@@ -197,8 +197,8 @@ export class WorkerPool {
 /** Statuses that say, inside the encryption, that a request was not processed (P-7.8) and that another worker may take it. */
 const UNPROCESSED: ReadonlySet<number> = new Set([429, 503])
 
-/** Workers by their addresses: the first, in the order given, that verifies. */
-export function inOrder(urls: readonly string[], options: ConnectOptions): WorkerFinder {
+/** Workers by their addresses: the first, in the order given, that verifies. `connect` verifies one. */
+export function inOrder(urls: readonly string[], connect: (url: string) => Promise<WorkerSession>): WorkerFinder {
   return {
     size: urls.length,
     async find(without) {
@@ -206,7 +206,7 @@ export function inOrder(urls: readonly string[], options: ConnectOptions): Worke
       for (const url of urls) {
         if (without.has(url)) continue
         try {
-          return { worker: { url, session: await connect(url, options) }, failures }
+          return { worker: { url, session: await connect(url) }, failures }
         } catch (error) {
           failures.push({ url, error: refusalOf(error) })
         }

@@ -12,6 +12,7 @@ import { randomBytes, randomInt } from 'node:crypto'
 import { parseArgs } from 'node:util'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
+import { fetchLine } from '../client/lines.js'
 import { withReceipt } from '../client/receipts.js'
 import { createTransport } from '../client/transport.js'
 import { GatewayRefusedError } from '../client/transport-errors.js'
@@ -69,7 +70,7 @@ export async function soak({ seconds, requests, concurrent, aborts }: SoakOption
   await renewKey()
   const transport = createTransport({
     endpoint: new URL('/ohttp', origin),
-    fetch: globalThis.fetch,
+    line: fetchLine(globalThis.fetch),
     keyConfiguration: () => configuration,
     now: () => new Date(),
   })

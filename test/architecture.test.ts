@@ -63,7 +63,7 @@ const SINGLE_IMPORTERS: readonly { readonly package: RegExp; readonly only: RegE
   { package: /^onnxruntime-/, only: /^enclave\/inference\/ort\// },
   { package: /^koffi$/, only: /^enclave\/(inference\/ort\/c-api|platforms\/native)\.ts$/ },
   { package: /^refa$/, only: /^enclave\/inference\/grammar\/pattern\.ts$/ },
-  { package: /^undici$/, only: /^client\/directory\/public-fetch\.ts$/ },
+  { package: /^undici(\/|$)/, only: /^client\/(node-lines|undici-parts\.d)\.ts$/ },
   { package: /^ipaddr\.js$/, only: /^client\/directory\/addresses\.ts$/ },
   { package: /^node-forge$/, only: /^scripts\/simulated\// },
 ]

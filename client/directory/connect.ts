@@ -6,6 +6,7 @@ import type { DirectoryDocument } from '../../verifier/directory/document.js'
 import { fetchDescriptors } from '../../verifier/directory/fetch.js'
 import { type Listing, priceHeld } from '../../verifier/directory/listing.js'
 import { SessionError, UsageError } from '../errors.js'
+import { type Reach, reachOver } from '../lines.js'
 import type { ReceivedReceipt } from '../receipts.js'
 import type { ConnectOptions, WorkerSession } from '../session.js'
 import { type HeldWorker, WorkerPool } from '../worker-pool.js'
@@ -55,20 +56,26 @@ export type Directories = string | URL | DirectoryDocument | readonly (string | 
 
 const BASE_URL = 'https://directory.subrosa.invalid/v1'
 
-/** `endpointFetch` reaches listed endpoints where the caller names no `fetch` and allows no private ones. */
+/** How workers are reached where the caller names no `fetch`: at public addresses only, or at any. */
+export interface Reaches {
+  readonly listed: () => Promise<Reach> | Reach
+  readonly any: () => Promise<Reach> | Reach
+}
+
 export async function connectThrough(
   directories: Directories,
   options: DirectoryOptions,
-  endpointFetch: typeof globalThis.fetch,
+  { listed, any }: Reaches,
 ): Promise<DirectorySession> {
   const { intent, allowPrivateEndpoints = false, patienceMs, ...connect } = options
   const { fetch = globalThis.fetch.bind(globalThis) } = connect
   if (intent === undefined) throw new UsageError('intent.invalid', 'expected an intent: { model: … }')
-  const guarded = allowPrivateEndpoints || options.fetch !== undefined ? fetch : endpointFetch
+  const reach = options.fetch === undefined ? await (allowPrivateEndpoints ? any() : listed()) : reachOver(fetch)
   const router = new Router({
     read: readerOf(directories, fetch),
     intent,
-    connect: { ...connect, fetch: guarded },
+    connect,
+    reach,
     allowPrivateEndpoints,
     ...(patienceMs === undefined ? {} : { patienceMs }),
   })

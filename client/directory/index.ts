@@ -7,6 +7,7 @@
  * const openai = new OpenAI({ baseURL: worker.baseURL, fetch: worker.fetch, apiKey: 'unused' })
  * ```
  */
+import { reachOver } from '../lines.js'
 import { privateEndpoint } from './addresses.js'
 import { connectThrough, type Directories, type DirectoryOptions, type DirectorySession } from './connect.js'
 
@@ -26,7 +27,10 @@ export type { CandidateReport, CandidateStatus, RouteReport } from './report.js'
  * @throws UsageError or PolicyError before any network; NoWorkerError when none of those that fit verifies.
  */
 export function connect(directories: Directories, options: DirectoryOptions): Promise<DirectorySession> {
-  return connectThrough(directories, options, listedFetch)
+  return connectThrough(directories, options, {
+    listed: () => reachOver(listedFetch),
+    any: () => reachOver(globalThis.fetch.bind(globalThis)),
+  })
 }
 
 /** In a browser, names cannot be resolved: what the URL itself says is all that is looked at; pages may not ask private networks. */

@@ -1,11 +1,9 @@
-/** `subrosa/directory` in Node: as `index.ts`, with a `fetch` that also refuses names that lead to private addresses. */
+/** `subrosa/directory` in Node: as `index.ts`, over connections that the session chooses, and to no name that leads to a private address. */
+import { reachHere } from '../reach-here.js'
 import { connectThrough, type Directories, type DirectoryOptions, type DirectorySession } from './connect.js'
-import { createPublicFetch } from './public-fetch.js'
+import { publicReach } from './public-reach.js'
 
 export * from './index.js'
-
-/** One for all sessions, which share its connections. */
-let publicFetch: typeof globalThis.fetch | undefined
 
 /**
  * Reads the directory, verifies some of the listed workers that fit the intent, and returns a session over the best. Being
@@ -13,6 +11,5 @@ let publicFetch: typeof globalThis.fetch | undefined
  * @throws UsageError or PolicyError before any network; NoWorkerError when none of those that fit verifies.
  */
 export function connect(directories: Directories, options: DirectoryOptions): Promise<DirectorySession> {
-  publicFetch ??= createPublicFetch()
-  return connectThrough(directories, options, publicFetch)
+  return connectThrough(directories, options, { listed: () => publicReach(), any: reachHere })
 }

@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander'
 import { UsageError } from '../../verifier/errors.js'
 import { resolveFlags, type VerificationFlags } from '../../verifier/options.js'
 import type { ProveWhen } from '../possession.js'
+import { reachHere } from '../reach-here.js'
 import type { Intent, PriceCap } from './intent.js'
 import type { Router } from './router.js'
 
@@ -66,9 +67,9 @@ export async function routerFor(
 ): Promise<Router> {
   const intent = intentOf(flags)
   const { policy, endorsements, sigstore } = await resolveFlags(flags)
-  const [{ Router }, { createPublicFetch }, { readDescriptors }, { readSources }] = await Promise.all([
+  const [{ Router }, { publicReach }, { readDescriptors }, { readSources }] = await Promise.all([
     import('./router.js'),
-    import('./public-fetch.js'),
+    import('./public-reach.js'),
     import('./file-source.js'),
     import('./sources.js'),
   ])
@@ -77,12 +78,12 @@ export async function routerFor(
     read: () => readSources(flags.directory, readDescriptors),
     intent,
     allowPrivateEndpoints,
+    reach: await (allowPrivateEndpoints ? reachHere() : publicReach()),
     connect: {
       policy: { resolved: policy },
       endorsements,
       session: flags.session === true,
       ...(flags.prove === undefined ? {} : { prove: flags.prove }),
-      fetch: allowPrivateEndpoints ? globalThis.fetch : createPublicFetch(),
       ...(sigstore === undefined ? {} : { sigstore }),
     },
   })

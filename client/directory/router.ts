@@ -5,8 +5,9 @@
 import { type Collection, collectDescriptors, type DescriptorSourceList } from '../../verifier/directory/collect.js'
 import { verifyListing } from '../../verifier/directory/listing.js'
 import { SubrosaError } from '../errors.js'
+import type { Reach } from '../lines.js'
 import { promptPolicy } from '../prompt-policy.js'
-import { type ConnectOptions, connect, type WorkerSession } from '../session.js'
+import { type ConnectOptions, connectOver, type WorkerSession } from '../session.js'
 import {
   type FoundWorker,
   type HeldWorker,
@@ -25,8 +26,10 @@ export interface RouterOptions {
   /** Reads every directory anew. */
   readonly read: () => Promise<ReadSources>
   readonly intent: Intent
-  /** How candidates are verified; `fetch` reaches listed endpoints and must refuse what is not public, unless that is allowed. */
+  /** How candidates are verified. */
   readonly connect: ConnectOptions
+  /** Reaches listed endpoints, and must refuse what is not public, unless that is allowed. */
+  readonly reach: Reach
   /**
    * Also tries endpoints that are not `https:` or not on public addresses. A list then makes this machine ask whatever its
    * author likes, on this machine and its network, for evidence.
@@ -215,10 +218,9 @@ export class Router implements WorkerFinder {
     try {
       signal.throwIfAborted()
       asked = true
-      const timed = this.#timed(options.fetch ?? globalThis.fetch)
+      const timed = this.#timed()
       let session = before?.session
-      if (session === undefined)
-        session = await connect(listing.endpoint.url, { ...options, fetch: timed.fetch, signal })
+      if (session === undefined) session = await connectOver(listing.endpoint.url, { ...options, signal }, timed.reach)
       else await unlessAborted(session.ready(), signal)
       if (this.#closed) session.close()
       const latencyMs = before?.session === undefined ? timed.latencyMs() : (before.latencyMs ?? 0)
@@ -242,14 +244,22 @@ export class Router implements WorkerFinder {
   }
 
   /** Measures the first exchange, which is the request for evidence, up to the head of its answer. */
-  #timed(fetch: typeof globalThis.fetch): { readonly fetch: typeof globalThis.fetch; latencyMs(): number } {
+  #timed(): { readonly reach: Reach; latencyMs(): number } {
     let latencyMs: number | undefined
     return {
-      fetch: async (input, init) => {
-        const from = this.#elapsedMs()
-        const response = await fetch(input, init)
-        latencyMs ??= this.#elapsedMs() - from
-        return response
+      reach: (worker) => {
+        const lines = this.#options.reach(worker)
+        return {
+          fetch: async (input, init) => {
+            const from = this.#elapsedMs()
+            const response = await lines.fetch(input, init)
+            latencyMs ??= this.#elapsedMs() - from
+            return response
+          },
+          take: (fresh) => lines.take(fresh),
+          drop: () => lines.drop(),
+          close: () => lines.close(),
+        }
       },
       latencyMs: () => latencyMs ?? 0,
     }

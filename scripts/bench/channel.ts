@@ -1,4 +1,5 @@
 /** What the sealed channel costs in time and bytes, what its sizes give away, and how many clients share a report. */
+import { reachOverLines } from '../../client/reach-here.js'
 import { createTransport } from '../../client/transport.js'
 import { encodeRequest } from '../../verifier/protocol/bhttp.js'
 import { toBase64Url, utf8 } from '../../verifier/protocol/bytes.js'
@@ -166,7 +167,7 @@ async function overLoopback(tokens: number): Promise<Streams> {
   const plain = new URL('/v1/chat/completions', await plainOnLoopback(await createPlainServer(model, 'off')))
   const transport = createTransport({
     endpoint: sealed,
-    fetch: globalThis.fetch,
+    line: (await reachOverLines())(sealed).take(false),
     keyConfiguration: () => configuration.encoded,
     now: () => new Date(),
   })

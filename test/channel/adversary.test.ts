@@ -3,6 +3,7 @@
  * swap, replay and rewrite, and never gets anything accepted that the other end did not send. Every refusal is typed.
  */
 import { describe, expect, it } from 'vitest'
+import { fetchLine } from '../../client/lines.js'
 import { createTransport } from '../../client/transport.js'
 import { GatewayRefusedError, InvalidResponseError, TruncatedResponseError } from '../../client/transport-errors.js'
 import { createGateway } from '../../enclave/channel.js'
@@ -284,12 +285,12 @@ describe('a replay', () => {
       endpoint: new URL('http://worker.example/ohttp'),
       keyConfiguration: () => configuration,
       now: () => worker.clock.at,
-      fetch: async (input, init) => {
+      line: fetchLine(async (input, init) => {
         const outer = new Request(input, init)
         taken.body = new Uint8Array(await outer.clone().arrayBuffer())
         taken.headers = Object.fromEntries(outer.headers)
         return worker.worker.fetch(outer)
-      },
+      }),
     })
     await (await transport(chatRequest(STREAM))).response.text()
     return taken

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { fetchLine } from '../../client/lines.js'
 import { InvalidResponseError, TruncatedResponseError } from '../../client/transport-errors.js'
 import { channelOf, withTrailers } from '../../enclave/channel.js'
 import { decodeResponse, encodeRequest, type RequestHead } from '../../verifier/protocol/bhttp.js'
@@ -105,7 +106,7 @@ describe('the fetch it makes', () => {
       seen.init = init
       return new Response(null, { status: 500 })
     }
-    const pair = await createPair(echo, { client: { fetch: refuse } })
+    const pair = await createPair(echo, { client: { line: fetchLine(refuse) } })
     await failureOf(() => pair.transport(post('x')))
     expect(seen.init).toMatchObject({
       method: 'POST',

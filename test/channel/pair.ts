@@ -1,4 +1,5 @@
 /** A gateway and a transport that meet in memory, with the wire between them recorded and under the test's control. */
+import { fetchLine } from '../../client/lines.js'
 import { createTransport, type Transport, type TransportOptions } from '../../client/transport.js'
 import { channelOf, createGateway, type GatewayDeps, type HpkeKey, type KeyRing } from '../../enclave/channel.js'
 import { outerOf, responseOf } from '../../enclave/channel-web.js'
@@ -84,7 +85,7 @@ export async function createPair(
   }
   const transport = createTransport({
     endpoint: new URL('https://worker.example/ohttp'),
-    fetch,
+    line: fetchLine(fetch),
     keyConfiguration: () => {
       const key = ring.keys[0]
       if (key === undefined) throw new Error('the ring is empty')

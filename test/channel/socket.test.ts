@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import type { Server as HttpServer } from 'node:http'
 import { type AddressInfo, connect, createServer, type Server } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { fetchLine } from '../../client/lines.js'
 import { createTransport, type Transport } from '../../client/transport.js'
 import { createGateway, withTrailers } from '../../enclave/channel.js'
 import { createWorkerServer } from '../../enclave/channel-socket.js'
@@ -55,7 +56,7 @@ describe('over a socket', () => {
     endpoint = new URL(`http://127.0.0.1:${(proxy.address() as AddressInfo).port}/ohttp`)
     transport = createTransport({
       endpoint,
-      fetch: globalThis.fetch,
+      line: fetchLine(globalThis.fetch),
       keyConfiguration: () => ring.keys[0]?.configuration.encoded ?? new Uint8Array(0),
       now: () => new Date(),
     })
@@ -135,7 +136,7 @@ describe('over a socket', () => {
     ring.keys = []
     const stale = createTransport({
       endpoint,
-      fetch: globalThis.fetch,
+      line: fetchLine(globalThis.fetch),
       keyConfiguration: () => held[0]?.configuration.encoded ?? new Uint8Array(0),
       now: () => new Date(),
       limits: { maxRequestBytes: 8_000_000 },
@@ -205,7 +206,7 @@ describe('over a socket', () => {
     }
     const failed = createTransport({
       endpoint,
-      fetch: streamed,
+      line: fetchLine(streamed),
       keyConfiguration: () => ring.keys[0]?.configuration.encoded ?? new Uint8Array(0),
       now: () => new Date(),
     })
@@ -220,7 +221,7 @@ describe('over a socket', () => {
   it('an unreachable worker is unavailable', async () => {
     const nobody = createTransport({
       endpoint: new URL('http://127.0.0.1:1/ohttp'),
-      fetch: globalThis.fetch,
+      line: fetchLine(globalThis.fetch),
       keyConfiguration: () => ring.keys[0]?.configuration.encoded ?? new Uint8Array(0),
       now: () => new Date(),
     })

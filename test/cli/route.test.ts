@@ -10,6 +10,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Router } from '../../client/directory/router.js'
 import { connect, type PolicyDocument, type WorkerSession } from '../../client/index.js'
 import { startProxy } from '../../client/proxy.js'
+import { reachHere } from '../../client/reach-here.js'
 import { MEDIA_TYPE_DIRECTORY } from '../../verifier/directory/document.js'
 import {
   closeAll,
@@ -196,6 +197,7 @@ describe('subrosa proxy --directory', () => {
       read: async () => ({ lists: [{ source: 'a list', descriptors: document.descriptors }], failures: [] }),
       intent: { model: MODEL.id },
       connect: { policy, timeoutMs: 60_000 },
+      reach: await reachHere(),
       allowPrivateEndpoints: true,
       patienceMs: 60_000,
     })

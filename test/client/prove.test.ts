@@ -34,6 +34,8 @@ vi.mock('../../client/transport.js', async (original) => {
   return { ...real, createTransport }
 })
 
+/** Stands for all of an address. */
+const LINE = {}
 const CHAT = '/v1/chat/completions'
 const PROOF = '/v1/models'
 
@@ -437,28 +439,28 @@ describe('the mode', () => {
   it('says when a proof is due, and never by a clock that went back', () => {
     let nowMs = 0
     const possession = new Possession('recent', () => new Date(nowMs))
-    expect(possession.recent).toBe(false)
-    possession.answered(possession.asked())
+    expect(possession.recent(LINE)).toBe(false)
+    possession.answered(LINE, possession.asked())
     const due = [0, POSSESSION_WINDOW_MS - 1, POSSESSION_WINDOW_MS, -1].map((at) => {
       nowMs = at
-      return !possession.recent
+      return !possession.recent(LINE)
     })
     expect(due).toEqual([false, false, true, true])
     nowMs = 0
     possession.forget()
-    expect(possession.recent).toBe(false)
+    expect(possession.recent(LINE)).toBe(false)
   })
 
   it('does not come back by an answer to what was asked before a doubt, be it of the same instant', () => {
     const possession = new Possession('recent', () => new Date(0))
     const before = possession.asked()
-    possession.answered(before)
+    possession.answered(LINE, before)
     possession.forget()
-    possession.answered(before)
-    expect([possession.counts(before), possession.recent]).toEqual([false, false])
+    possession.answered(LINE, before)
+    expect([possession.counts(before), possession.recent(LINE)]).toEqual([false, false])
     const after = possession.asked()
-    possession.answered(after)
-    expect([possession.counts(after), possession.recent]).toEqual([true, true])
+    possession.answered(LINE, after)
+    expect([possession.counts(after), possession.recent(LINE)]).toEqual([true, true])
   })
 
   it.each<[string, (possession: Possession<number>, pass: (ms: number) => void) => void, number]>([
@@ -471,11 +473,11 @@ describe('the mode', () => {
     const possession = new Possession<number>('recent', () => new Date(nowMs))
     const answers: (() => void)[] = []
     const ask = () => new Promise<number>((resolve) => answers.push(() => resolve(answers.length)))
-    const first = possession.prove(ask)
+    const first = possession.prove(LINE, ask)
     meanwhile(possession, (ms) => {
       nowMs += ms
     })
-    const later = [possession.prove(ask), possession.prove(ask)]
+    const later = [possession.prove(LINE, ask), possession.prove(LINE, ask)]
     expect(answers).toHaveLength(1)
     answers[0]?.()
     expect(await first).toBe(1)

@@ -1,6 +1,6 @@
 /** How a session lives on: many requests on one attestation, renewal ahead of expiry, workers replaced, evidence refused. */
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
-import { connect, NotTrustedError, type PolicyDocument } from '../../client/index.js'
+import { connect, NotTrustedError, type PolicyDocument } from '../../client/node.js'
 import { reachedNobody } from '../../client/worker-pool.js'
 import { encodeBundle, parseBundle } from '../../verifier/protocol/bundle.js'
 import { toHex } from '../../verifier/protocol/bytes.js'

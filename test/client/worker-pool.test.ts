@@ -1,6 +1,7 @@
 /** What a pool hands out: a worker whose proof holds now, on the caller's clock, or none. */
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { type PolicyDocument, UnprovenError, type WorkerSession } from '../../client/index.js'
+import { connect } from '../../client/node.js'
 import { inOrder, NoWorkerError, WorkerPool } from '../../client/worker-pool.js'
 import { toHex } from '../../verifier/protocol/bytes.js'
 import { MODEL, stubEngine } from '../enclave/stub.js'
@@ -19,7 +20,10 @@ afterAll(() => worker.close())
 it('hands out nothing from the instant at which the evidence ends', async () => {
   let aheadMs = 0
   const clock = () => new Date(Date.now() + aheadMs)
-  const pool = new WorkerPool(inOrder([worker.url], { policy, now: clock }), clock)
+  const pool = new WorkerPool(
+    inOrder([worker.url], (url) => connect(url, { policy, now: clock })),
+    clock,
+  )
   const { session } = await pool.acquire()
   const until = session.worker.validUntil.getTime()
   aheadMs = until - Date.now() - 60_000
@@ -79,13 +83,13 @@ it('leaves a worker that does not prove itself for the next, and says that it di
   const impostor = await relayingEvidence(worker.url)
   const body = JSON.stringify({ model: MODEL.id, messages: [{ role: 'user', content: 'x' }] })
   const init = { method: 'POST', headers: { 'content-type': 'application/json' }, body }
-  const pool = new WorkerPool(inOrder([impostor.url, worker.url], { policy }))
+  const pool = new WorkerPool(inOrder([impostor.url, worker.url], (url) => connect(url, { policy })))
   const { worker: served, answer } = await pool.send('/chat/completions', init)
   expect([served.url, answer.status]).toEqual([worker.url, 200])
   await answer.text()
   pool.close()
   for (const others of [[], ['http://127.0.0.1:1']]) {
-    const alone = new WorkerPool(inOrder([impostor.url, ...others], { policy }))
+    const alone = new WorkerPool(inOrder([impostor.url, ...others], (url) => connect(url, { policy })))
     await expect(alone.send('/chat/completions', init)).rejects.toBeInstanceOf(UnprovenError)
     alone.close()
   }

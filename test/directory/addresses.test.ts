@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { isPublicAddress, privateEndpoint } from '../../client/directory/addresses.js'
 import { connect as connectInBrowser } from '../../client/directory/index.js'
 import { connect } from '../../client/directory/node.js'
-import { createPublicFetch, publicLookup } from '../../client/directory/public-fetch.js'
+import { publicLookup, publicReach } from '../../client/directory/public-reach.js'
 import { startHttp } from '../support/http.js'
 import { createProvider, ENDPOINT } from './providers.js'
 
@@ -131,10 +131,18 @@ describe('a name', () => {
     ['nothing', []],
   ])('that leads to %s is not connected to', async (_, addresses) => {
     const { resolve, asked } = resolver(addresses)
-    const fetch = createPublicFetch(resolve)
-    const error = await fetch(`https://gpu7.example.net:${port}/`).catch((reason: unknown) => reason)
-    expect(error).toMatchObject({ cause: { message: expect.stringMatching(/not a public one/) } })
-    expect([asked(), connections]).toEqual([1, 0])
+    const endpoint = new URL(`https://gpu7.example.net:${port}/`)
+    const lines = (await publicReach(resolve))(endpoint)
+    const { signal } = new AbortController()
+    const error = await lines.fetch(endpoint).catch((reason: unknown) => reason)
+    const sealed = await lines
+      .take(false)
+      .post(endpoint, {}, new Uint8Array(1), signal)
+      .catch((reason: unknown) => reason)
+    for (const one of [error, sealed]) {
+      expect(one).toMatchObject({ cause: { message: expect.stringMatching(/not a public one/) } })
+    }
+    expect([asked(), connections]).toEqual([2, 0])
   })
 
   it('that was public a moment ago is looked at again for every connection', () => {
@@ -160,13 +168,18 @@ describe('a name', () => {
     ])
   })
 
-  it('or address that is private is refused by that fetch before it looks anything up', async () => {
+  it('or address that is private is refused before anything is looked up', async () => {
     const { resolve, asked } = resolver(['8.8.8.8'])
-    const fetch = createPublicFetch(resolve)
-    for (const url of [`http://127.0.0.1:${port}/`, `https://localhost:${port}/`, 'file:///etc/passwd']) {
-      await expect(fetch(url)).rejects.toThrow()
+    const reach = await publicReach(resolve)
+    const { signal } = new AbortController()
+    for (const url of [`http://127.0.0.1:${port}/`, `https://localhost:${port}/`, `https://10.0.0.1:${port}/`].map(
+      (text) => new URL(text),
+    )) {
+      await expect(reach(url).fetch(url)).rejects.toThrow()
+      await expect(reach(url).take(false).post(url, {}, new Uint8Array(1), signal)).rejects.toThrow()
     }
-    await expect(fetch(new Request('https://gpu7.example.net/'))).rejects.toThrow(/expected a URL/)
+    const listed = new URL('https://gpu7.example.net/')
+    await expect(reach(listed).fetch(new Request(listed))).rejects.toThrow(/expected a URL/)
     expect([asked(), connections]).toEqual([0, 0])
   })
 })

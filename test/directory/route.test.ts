@@ -11,6 +11,7 @@ import { connect } from '../../client/directory/node.js'
 import { Router } from '../../client/directory/router.js'
 import { readSources } from '../../client/directory/sources.js'
 import { type PolicyDocument, UsageError } from '../../client/index.js'
+import { reachHere } from '../../client/reach-here.js'
 import { WorkerPool } from '../../client/worker-pool.js'
 import type { Engine } from '../../enclave/inference/engine.js'
 import { EngineError } from '../../enclave/inference/errors.js'
@@ -410,6 +411,7 @@ describe('a directory at an address', () => {
       read: async () => ({ lists: [{ source: 'a list', ...list }], failures: [] }),
       intent: { model: MODEL.id, maxPrice: cap, prefer: 'price' },
       connect: { policy, timeoutMs: 60_000 },
+      reach: await reachHere(),
       allowPrivateEndpoints: true,
       patienceMs: 60_000,
       elapsedMs: () => elapsedMs,
@@ -441,6 +443,7 @@ describe('a directory at an address', () => {
       read: () => read(),
       intent: { model: MODEL.id },
       connect: { policy, timeoutMs: 60_000 },
+      reach: await reachHere(),
       allowPrivateEndpoints: true,
       elapsedMs: () => elapsedMs,
     })

@@ -1,7 +1,7 @@
 /** The whole way, as a user goes it: a worker on a socket, `connect`, and the unmodified `openai` package through the seal. */
 import OpenAI from 'openai'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { connect, NotTrustedError, type PolicyDocument, SessionError, type WorkerSession } from '../../client/index.js'
+import { connect, NotTrustedError, type PolicyDocument, SessionError, type WorkerSession } from '../../client/node.js'
 import { encodeBundle, parseBundle } from '../../verifier/protocol/bundle.js'
 import { fromUtf8 } from '../../verifier/protocol/bytes.js'
 import { policyFor, type RunningWorker, startWorker, tapWire } from '../support/worker.js'

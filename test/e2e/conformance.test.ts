@@ -6,7 +6,7 @@
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import OpenAI, { APIError } from 'openai'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { connect, type WorkerSession } from '../../client/index.js'
+import { connect, type WorkerSession } from '../../client/node.js'
 import { servedEngine } from '../support/inference-server.js'
 import { LLAMA_SERVER, llamaServer } from '../support/llama-server.js'
 import { policyFor, type RunningWorker, startWorker } from '../support/worker.js'

@@ -1,6 +1,6 @@
 /** A conversation that goes on: with a session, at a worker that attests isolation `session`, faster and the same. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { connect, type PolicyDocument, type WorkerSession } from '../../client/index.js'
+import { connect, type PolicyDocument, type WorkerSession } from '../../client/node.js'
 import { policyFor, type RunningWorker, startWorker } from '../support/worker.js'
 
 let worker: RunningWorker

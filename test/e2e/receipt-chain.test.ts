@@ -1,6 +1,6 @@
 /** `connect(url, { session: true })`: the receipts of one session form a chain that an auditor can check. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { connect, type PolicyDocument, type ReceivedReceipt, type WorkerSession } from '../../client/index.js'
+import { connect, type PolicyDocument, type ReceivedReceipt, type WorkerSession } from '../../client/node.js'
 import { verifyReceipts } from '../../verifier/receipt-chain.js'
 import { policyFor, type RunningWorker, startWorker } from '../support/worker.js'
 

@@ -10,6 +10,7 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { fetchLine } from '../../client/lines.js'
 import { createTransport } from '../../client/transport.js'
 import { type RunningWorker, serve } from '../../enclave/serve.js'
 import { chatRequest, eventsOf, MODEL, stubEngine } from '../enclave/stub.js'
@@ -105,7 +106,7 @@ describe.skipIf(missing.length > 0)(
         endpoint: new URL(address('/ohttp')),
         keyConfiguration: () => keys.slice(2),
         now: () => new Date(),
-        fetch: globalThis.fetch,
+        line: fetchLine(globalThis.fetch),
       })
       const body = { model: MODEL.id, messages: [{ role: 'user', content: 'x' }], stream: true }
       return () => send(chatRequest(JSON.stringify(body)))

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { setFlagsFromString, writeHeapSnapshot } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { describe, expect, it } from 'vitest'
+import { fetchLine } from '../../client/lines.js'
 import { signRelease } from '../../client/model-release.js'
 import { createTransport } from '../../client/transport.js'
 import { EngineError } from '../../enclave/inference/errors.js'
@@ -113,7 +114,7 @@ async function exchange(prompt: string): Promise<Worker> {
   const { worker, configuration } = await createBenchWorker(createEchoModel(1), 'tick')
   const transport = createTransport({
     endpoint: new URL('http://worker.example/ohttp'),
-    fetch: (input, init) => worker.fetch(new Request(input, init)),
+    line: fetchLine((input, init) => worker.fetch(new Request(input, init))),
     keyConfiguration: () => configuration.encoded,
     now: () => new Date(),
   })

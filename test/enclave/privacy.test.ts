@@ -83,20 +83,21 @@ describe('privacy', () => {
       const { worker, transport } = await testWorker({ engine: stubEngine({ answer }) })
       const wire: Uint8Array[] = []
       const { createTransport } = await import('../../client/transport.js')
+      const { fetchLine } = await import('../../client/lines.js')
       const keys = await worker.fetch(new Request('http://worker.example/.well-known/ohttp-keys'))
       const list = new Uint8Array(await keys.arrayBuffer())
       const recorded = createTransport({
         endpoint: new URL('http://worker.example/ohttp'),
         keyConfiguration: () => list.slice(2),
         now: () => NOW,
-        async fetch(input, init) {
+        line: fetchLine(async (input, init) => {
           const outer = new Request(input, init)
           wire.push(new Uint8Array(await outer.clone().arrayBuffer()))
           const response = await worker.fetch(outer)
           const bytes = new Uint8Array(await response.arrayBuffer())
           wire.push(bytes)
           return new Response(bytes, response)
-        },
+        }),
       })
       const { response } = await recorded(chatRequest(JSON.stringify({ ...prompt, seed: 1, max_tokens: 9 })))
       expect(await response.text()).toContain(answer.join(''))

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Command } from 'commander'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { fetchLine } from '../../client/lines.js'
 import { createTransport, type Transport } from '../../client/transport.js'
 import { banner, registerServe } from '../../enclave/cli.js'
 import { configurationDigest, encodeHostConfiguration } from '../../enclave/config.js'
@@ -36,7 +37,7 @@ beforeAll(async () => {
     endpoint: new URL(`${worker.url}/ohttp`),
     keyConfiguration: () => signed.configuration,
     now: () => new Date(),
-    fetch: globalThis.fetch,
+    line: fetchLine(globalThis.fetch),
   })
 })
 

@@ -1,4 +1,5 @@
 /** A worker without hardware, model or socket: what is stubbed is the machine and the engine, and nothing between them. */
+import { fetchLine } from '../../client/lines.js'
 import { createTransport, type Transport } from '../../client/transport.js'
 import type { Engine, EngineEvent, GenerateOptions } from '../../enclave/inference/engine.js'
 import { EngineError } from '../../enclave/inference/errors.js'
@@ -190,7 +191,7 @@ export async function testWorker(
   if (configuration === undefined) throw new Error('no key configuration')
   const transport = createTransport({
     endpoint: new URL('http://worker.example/ohttp'),
-    fetch: (input, init) => worker.fetch(new Request(input, init)),
+    line: fetchLine((input, init) => worker.fetch(new Request(input, init))),
     keyConfiguration: () => configuration,
     now: () => clock.at,
     // A client that keeps to no limit, so that the worker's own are met.

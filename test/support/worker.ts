@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { connect as connectSocket, createServer, type Server, type Socket } from 'node:net'
 import type { PolicyDocument } from '../../client/index.js'
+import { fetchLine } from '../../client/lines.js'
 import { createTransport, type Transport } from '../../client/transport.js'
 import { loadModelPackage, modelClaims } from '../../enclave/inference/package.js'
 import { defaultModelDirectory, type RunningWorker, type ServeOptions, serve } from '../../enclave/serve.js'
@@ -22,7 +23,7 @@ export async function sealedTo({ url }: Pick<RunningWorker, 'url'>): Promise<Tra
     endpoint: new URL(`${url}/ohttp`),
     keyConfiguration: () => keys.slice(2),
     now: () => new Date(),
-    fetch: globalThis.fetch,
+    line: fetchLine(globalThis.fetch),
   })
 }
 
@@ -49,8 +50,12 @@ export interface WireTap {
   sealed(): readonly number[]
   /** Number of TCP connections opened. */
   connections(): number
+  /** Number of those that are open now. */
+  open(): number
   /** From now on leads to another worker, or nowhere; what was open is cut. As if the worker had been replaced. */
   lead(worker: string): void
+  /** From now on leads new connections to another worker; what was open goes on as it was. */
+  divert(worker: string): void
   close(): Promise<void>
 }
 
@@ -74,7 +79,10 @@ export async function tapWire(worker: string): Promise<WireTap> {
       })
       from.on('end', () => to.end())
       from.on('error', () => to.destroy())
-      from.on('close', () => to.destroy())
+      from.on('close', () => {
+        sockets.delete(from)
+        to.destroy()
+      })
     }
   })
   server.listen(0, '127.0.0.1')
@@ -84,6 +92,10 @@ export async function tapWire(worker: string): Promise<WireTap> {
     bytes: () => Buffer.concat(seen),
     sealed: () => sealedIn(Buffer.concat(seen).toString('latin1')),
     connections: () => connections,
+    open: () => sockets.size / 2,
+    divert(next) {
+      ;({ port, hostname } = new URL(next))
+    },
     lead(next) {
       ;({ port, hostname } = new URL(next))
       for (const socket of sockets) socket.destroy()

@@ -1,14 +1,14 @@
 /**
  * `npm run image:check`: builds twice, the second time as somebody else would, and compares artifact by artifact; then boots, with all
- * refusals. The second build unpacks its own base, in another checkout, cache, umask, time zone, locale, host name and number of
- * cores.
+ * refusals. The second build unpacks its own base, in another checkout, cache, umask, time zone, locale, host name, clock and number
+ * of cores.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { bootSuites, suitesOf } from './boot.js'
 import { firstDifference } from './compare.js'
-import { CONDITIONS_ELSEWHERE, type Conditions, elsewhere, here, runUnder } from './elsewhere.js'
+import { CONDITIONS_ELSEWHERE, type Conditions, clockInside, elsewhere, here, runUnder } from './elsewhere.js'
 import { KERNELS, ownKernel } from './kernel.js'
 import { createLane } from './lane.js'
 import { loadLock } from './lock.js'
@@ -24,15 +24,16 @@ export async function checkLane(flavours: readonly Flavour[]): Promise<number> {
     // Both builds take the same kernels; building those twice is a lane of its own, `npm run image:slow`.
     const names = new Set(flavours.map((flavour) => KERNELS[flavour]))
     for (const name of names) if (name !== undefined) await ownKernel({ name, lock: await loadLock() })
-    const second = await elsewhere(folder, ['debs', 'npm', 'kernel'])
+    const second = await clockInside(await elsewhere(folder, ['debs', 'npm', 'kernel']), folder)
     const same = new Map<Flavour, string>()
     for (const flavour of flavours) {
       const [one, two] = [join(folder, `${flavour}-one`), join(folder, `${flavour}-two`)]
       const built = await lane.check(`${flavour} image, built here`, () => build(flavour, here(), one))
       const again =
         built &&
-        (await lane.check(`${flavour} image, built elsewhere (${CONDITIONS_ELSEWHERE})`, () =>
-          build(flavour, second, two),
+        (await lane.check(
+          `${flavour} image, built elsewhere (${CONDITIONS_ELSEWHERE}; that clock in the steps too)`,
+          () => build(flavour, second, two),
         ))
       if (!again) continue
       const identical = await lane.check(`${flavour} image: both builds are identical`, async () => {

@@ -1,12 +1,12 @@
 /**
  * Two sets of conditions to build under: here, as one does, and as somebody else would: another checkout, umask, time zone,
  * locale, host name, number of cores and clock. All of that is for the scripts and the tools they start. Of it the steps inside the
- * recipe (RUN) see the number of cores: buildah's chroot has its own environment and umask, and the real clock.
+ * recipe (RUN) see the number of cores, and with `clockInside` the clock: buildah's chroot has its own environment and umask.
  */
 import { existsSync } from 'node:fs'
-import { cp, mkdir, symlink } from 'node:fs/promises'
+import { copyFile, cp, mkdir, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { run } from './command.js'
+import { ImageError, run } from './command.js'
 import { cacheFolder, repository } from './places.js'
 import { ensureInstalled } from './tools.js'
 
@@ -56,6 +56,30 @@ export async function elsewhere(folder: string, keep: readonly string[]): Promis
 
 /** What differs in them, for the name of a check. */
 export const CONDITIONS_ELSEWHERE: string = `own base, path, one core; outside of the recipe’s steps also umask 077, TZ, locale, host name, clock ${DAYS_AHEAD}`
+
+/**
+ * The same conditions with their clock inside the recipe's steps too: its library is mounted there, from outside of the recipe, as
+ * what containers.conf(5) has every build mount. @param folder for what is mounted.
+ */
+export async function clockInside(conditions: Conditions, folder: string): Promise<Conditions> {
+  const faketime = await ensureInstalled('faketime')
+  // Where it is, the loader knows: LD_PRELOAD names it with a part that depends on the machine.
+  const library = /\/\S+\/libfaketime\S+$/m.exec(await run(faketime, ['-f', DAYS_AHEAD, 'cat', '/proc/self/maps']))?.[0]
+  if (library === undefined) throw new ImageError('faketime: expected programs under it to have its library loaded')
+  const mounted = join(folder, 'clock')
+  await mkdir(mounted)
+  await copyFile(library, join(mounted, 'library.so'))
+  await writeFile(join(mounted, 'preload'), '/clock/library.so\n')
+  await writeFile(join(mounted, 'rc'), `${DAYS_AHEAD}\n`)
+  const volumes = [
+    [mounted, '/clock'],
+    [join(mounted, 'preload'), '/etc/ld.so.preload'],
+    [join(mounted, 'rc'), '/etc/faketimerc'],
+  ]
+  const conf = join(folder, 'containers.conf')
+  await writeFile(conf, `[containers]\nvolumes = ${JSON.stringify(volumes.map(([from, to]) => `${from}:${to}:ro`))}\n`)
+  return { ...conditions, env: { ...conditions.env, CONTAINERS_CONF: conf } }
+}
 
 /** What version control knows or would take, so that nothing a build left behind comes along; and the compiled scripts. */
 async function copyCheckout(to: string): Promise<void> {

@@ -1,10 +1,10 @@
 /** What a plain Debian lacks is installed, or asked for by name; nothing is compared without it. */
-import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { ImageError, run } from '../../scripts/image/command.js'
-import { elsewhere } from '../../scripts/image/elsewhere.js'
+import { clockInside, elsewhere, here } from '../../scripts/image/elsewhere.js'
 import { ensureInstalled } from '../../scripts/image/tools.js'
 
 vi.mock('../../scripts/image/command.js', async (original) => ({
@@ -13,6 +13,8 @@ vi.mock('../../scripts/image/command.js', async (original) => ({
 }))
 
 let ran: string[]
+/** What faketime has programs load. */
+let library: string
 /** Whether the program is on the path, and whether apt puts it there. */
 let machine: { present: boolean; readonly served: boolean }
 
@@ -23,6 +25,8 @@ beforeEach(() => {
     ran.push([program, ...words].join(' '))
     if (program === 'sh') return machine.present ? `/usr/bin/${words.at(-1)}\n` : ''
     if (words[0] === 'install') machine.present = machine.served
+    if (words.includes('/proc/self/maps'))
+      return `7f00-7f01 r--p 00000000 fe:00 1   ${library}\n7f01-7f02 rw-p 0 0:0 0\n`
     return ''
   })
 })
@@ -48,6 +52,36 @@ describe('a program that a lane needs', () => {
       await expect(elsewhere(folder, [])).rejects.toThrow(ImageError)
       await expect(elsewhere(folder, [])).rejects.toThrow('faketime')
       expect(await readdir(folder)).toEqual([])
+    } finally {
+      await rm(folder, { recursive: true })
+    }
+  })
+})
+
+describe('another clock', () => {
+  it('is mounted into the steps of the recipe, with what has programs load it and how far ahead it is', async () => {
+    machine = { present: true, served: false }
+    const folder = await mkdtemp(join(tmpdir(), 'subrosa-clock-'))
+    try {
+      library = join(folder, 'libfaketime.so.1')
+      await writeFile(library, 'a library')
+      const { env } = await clockInside({ ...here(), env: { TZ: 'UTC' } }, folder)
+      expect(env).toEqual({ TZ: 'UTC', CONTAINERS_CONF: join(folder, 'containers.conf') })
+      const volumes = /^\[containers\]\nvolumes = (\[.*\])\n$/.exec(
+        await readFile(env['CONTAINERS_CONF'] ?? '', 'utf8'),
+      )?.[1]
+      const mounts = (JSON.parse(volumes ?? '') as string[]).map((volume) => volume.split(':'))
+      expect(mounts.map(([, ...rest]) => rest)).toEqual([
+        ['/clock', 'ro'],
+        ['/etc/ld.so.preload', 'ro'],
+        ['/etc/faketimerc', 'ro'],
+      ])
+      const [of = '', preload = '', rc = ''] = mounts.map(([from]) => from)
+      expect(await readFile(join(of, 'library.so'), 'utf8')).toBe('a library')
+      expect(await readFile(preload, 'utf8')).toBe('/clock/library.so\n')
+      expect(await readFile(rc, 'utf8')).toMatch(/^\+\d+d\n$/)
+      library = '/usr/lib/libc.so.6'
+      await expect(clockInside(here(), folder)).rejects.toThrow('its library loaded')
     } finally {
       await rm(folder, { recursive: true })
     }

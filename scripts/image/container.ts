@@ -1,10 +1,8 @@
-/** Runs Dockerfile.enclave with buildah: no daemon, no network, and for each build a store of its own. */
-import { mkdir, rm } from 'node:fs/promises'
+/** Runs Dockerfile.enclave with buildah: no daemon, no network, storage of its own. */
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Base } from './base.js'
-import { type BaseImage, baseImage, storageOptions } from './base-store.js'
+import { type Base, exportBase } from './base.js'
 import { run } from './command.js'
-import { withOwnFolder } from './own-folder.js'
 import { cacheFolder, type Flavour, repository } from './places.js'
 
 export interface Recipe {
@@ -24,41 +22,62 @@ export interface Recipe {
 
 export async function buildTrees(recipe: Recipe): Promise<void> {
   const { bases, target, epoch, context = repository, out, env = {}, timeoutMs, onLine } = recipe
-  const given = await basesGiven(bases, epoch)
+  const storage = await storageOptions()
+  const bound: string[] = []
+  for (const [argument, base] of Object.entries(bases)) {
+    const image = `subrosa-image-base:${base.id}`
+    if ((await run('buildah', [...storage, 'images', '-q', image], { accept: [125] })).trim() === '') {
+      await importBase(storage, base, image, epoch)
+    }
+    bound.push(`--build-arg=${argument}=localhost/${image}`)
+  }
   await rm(out, { recursive: true, force: true })
   await mkdir(out, { recursive: true })
-  // The trees are what is wanted; the image they are taken from is gone with its store.
-  await withOwnFolder(join(cacheFolder, 'buildah'), (folder) =>
-    run(
-      'unshare',
-      [
-        // An empty network name space: chroot isolation has no network setting of its own. And mounts that end with the build.
-        ...['--net', '--mount', 'buildah'],
-        ...storageOptions(join(folder, 'store'), join(folder, 'run')),
-        ...given.map(({ store }) => `--storage-opt=vfs.imagestore=${store}`),
-        'bud',
-        '--isolation=chroot',
-        '--no-cache',
-        '--pull-never',
-        `--timestamp=${epoch}`,
-        ...given.map(({ argument, name }) => `--build-arg=${argument}=${name}`),
-        `--build-arg=SOURCE_DATE_EPOCH=${epoch}`,
-        `--target=${target}`,
-        `--file=${join(context, 'Dockerfile.enclave')}`,
-        `--output=type=local,dest=${out}`,
-        context,
-      ],
-      { env, ...(timeoutMs === undefined ? {} : { timeoutMs }), ...(onLine === undefined ? {} : { onLine }) },
-    ),
+  const idFile = `${out}.id`
+  // An empty network name space: chroot isolation has no network setting of its own.
+  await run(
+    'unshare',
+    [
+      '--net',
+      'buildah',
+      ...storage,
+      'bud',
+      '--isolation=chroot',
+      '--no-cache',
+      '--pull-never',
+      `--timestamp=${epoch}`,
+      ...bound,
+      `--build-arg=SOURCE_DATE_EPOCH=${epoch}`,
+      `--target=${target}`,
+      `--file=${join(context, 'Dockerfile.enclave')}`,
+      `--output=type=local,dest=${out}`,
+      `--iidfile=${idFile}`,
+      context,
+    ],
+    { env, ...(timeoutMs === undefined ? {} : { timeoutMs }), ...(onLine === undefined ? {} : { onLine }) },
   )
+  // The trees are what was wanted; the image they were taken from would stay in the store with every build.
+  await run('buildah', [...storage, 'rmi', '--force', (await readFile(idFile, 'utf8')).trim()])
+  await rm(idFile)
 }
 
-async function basesGiven(
-  bases: Recipe['bases'],
-  epoch: number,
-): Promise<readonly (BaseImage & { readonly argument: string })[]> {
-  const given = []
-  // One after the other: each reads everything it has.
-  for (const [argument, base] of Object.entries(bases)) given.push({ argument, ...(await baseImage(base, epoch)) })
-  return given
+async function storageOptions(): Promise<readonly string[]> {
+  const folder = join(cacheFolder, 'buildah')
+  await mkdir(folder, { recursive: true })
+  return ['--root', join(folder, 'store'), '--runroot', join(folder, 'run'), '--storage-driver', 'vfs']
+}
+
+async function importBase(storage: readonly string[], base: Base, image: string, epoch: number): Promise<void> {
+  process.stderr.write(`image: importing base ${base.id} into buildah's store\n`)
+  const scratch = await mkdtemp(join(cacheFolder, `base-${base.id}-`))
+  const tar = join(scratch, 'base.tar')
+  const container = (await run('buildah', [...storage, 'from', 'scratch'])).trim()
+  try {
+    await exportBase(base, tar, epoch)
+    await run('buildah', [...storage, 'add', container, tar, '/'])
+    await run('buildah', [...storage, 'commit', `--timestamp=${epoch}`, container, image])
+  } finally {
+    await run('buildah', [...storage, 'rm', container])
+    await rm(scratch, { recursive: true, force: true })
+  }
 }

@@ -56,6 +56,9 @@ export async function createTokenizer(modelPackage: ModelPackage): Promise<TextT
   }
   const written = writtenBytes(modelPackage, definition, added)
   const fewest = written && createFewestTokens(definition, written.all, added)
+  const vocabulary = written && createVocabulary(written.text.length, written.text)
+  const named = namedTokens(config)
+  // Last: whatever fails before leaves no thread behind.
   const thread = await startTokenizerThread(
     fromUtf8(fileBytes(modelPackage, 'tokenizer.json')),
     fromUtf8(fileBytes(modelPackage, 'tokenizer_config.json')),
@@ -74,8 +77,8 @@ export async function createTokenizer(modelPackage: ModelPackage): Promise<TextT
     spell: (tokenId) => decodeWith([tokenId], false),
     prefix: prefixOf(thread.sample),
     controlTokens,
-    vocabulary: written && createVocabulary(written.text.length, written.text),
-    named: namedTokens(config),
+    vocabulary,
+    named,
     healthy: thread.healthy,
     close: thread.close,
   }

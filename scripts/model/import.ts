@@ -6,8 +6,7 @@ import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
-import { createChatEncoder } from '../../enclave/inference/chat.js'
-import { expectChats } from '../../enclave/inference/chat-trial.js'
+import { openChats } from '../../enclave/inference/chat-trial.js'
 import { createOrtEngine } from '../../enclave/inference/ort/engine.js'
 import {
   checkModelFolder,
@@ -15,7 +14,6 @@ import {
   type ModelFileRole,
   type ModelManifest,
 } from '../../enclave/inference/package.js'
-import { createTokenizer } from '../../enclave/inference/tokenizer.js'
 import { measureCacheScales, surprise } from './cache-scales.js'
 import type { Format } from './formats.js'
 import { openGguf } from './gguf-source.js'
@@ -26,7 +24,7 @@ import { broken, ModelFileError } from './model-file.js'
 import { onnxIn, openOnnxModel } from './onnx-source.js'
 import { copyOriginals } from './originals.js'
 import { openFolder } from './safetensors-source.js'
-import { checkRotary, checkShape, type ModelSource } from './source.js'
+import { checkHeads, checkRotary, checkShape, type ModelSource } from './source.js'
 import { withUnfinished } from './unfinished.js'
 
 export interface ImportOptions {
@@ -122,14 +120,9 @@ async function tryPackage(directory: string, format: ImportOptions['format']): P
 /** Of a package for a server, all that the worker reads. @throws EngineError `package.…`. */
 export async function checkOriginal(directory: string): Promise<ModelManifest> {
   const modelPackage = await checkModelFolder(directory)
-  const { manifest } = modelPackage
-  const tokenizer = await createTokenizer(modelPackage)
-  try {
-    await expectChats(createChatEncoder(modelPackage, tokenizer), manifest.architecture.vocabularySize)
-  } finally {
-    await tokenizer.close()
-  }
-  return manifest
+  const { tokenizer } = await openChats(modelPackage)
+  await tokenizer.close()
+  return modelPackage.manifest
 }
 
 async function openSource(from: string): Promise<ModelSource> {
@@ -154,7 +147,10 @@ async function writePackage(
   const contextLength = Math.min(source.shape.contextLength, options.contextLength ?? source.shape.contextLength)
   const shape = checkShape({ ...source.shape, contextLength })
   const parameters = Object.values(parameterCounts(shape)).reduce((sum, count) => sum + count, 0)
-  if (options.format !== 'original') checkRotary(shape, parameters)
+  if (options.format !== 'original') {
+    checkHeads(shape)
+    checkRotary(shape, parameters)
+  }
   const { graph, reports, files } = await writeWeights(source, from, directory, { ...options, shape, scales })
   const add = async (path: string, role: ModelFileRole, bytes: Uint8Array | string): Promise<void> => {
     const content = typeof bytes === 'string' ? Buffer.from(bytes) : bytes

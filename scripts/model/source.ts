@@ -19,6 +19,7 @@ export interface ModelSource {
 
 /** Models beyond these are refused before anything is allocated for them. */
 const LIMITS = { ...MODEL_LIMITS, matrix: 2 ** 31 }
+const HEAD_MULTIPLE = 16
 /** Of the larger table of rotary positions, whatever the model's own size. */
 const ROTARY_VALUES = 2 ** 22
 
@@ -48,6 +49,13 @@ export function checkShape(shape: LlamaShape): LlamaShape {
   if (!shape.ropeFrequencies.every((f) => Number.isFinite(f) && f >= 0))
     throw broken('rotary positions: expected finite frequencies')
   return shape
+}
+
+/** What the runtime's attention computes. @throws ModelFileError. */
+export function checkHeads({ headSize }: LlamaShape): void {
+  if (headSize % HEAD_MULTIPLE !== 0) {
+    throw broken(`head size: expected a multiple of ${HEAD_MULTIPLE}, got ${headSize}: keep it for a server (original)`)
+  }
 }
 
 /**

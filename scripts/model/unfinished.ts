@@ -3,7 +3,8 @@ import { rmSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { constants } from 'node:os'
 
-const SIGNALS = ['SIGINT', 'SIGTERM'] as const
+/** By hand, by a service manager, and by a terminal that goes away. */
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 /** Runs `work`. While it runs, signals that end the process take `path` along. */
 export async function withUnfinished<T>(path: string, work: () => Promise<T>): Promise<T> {

@@ -1,7 +1,7 @@
 /** Importers: what comes out is what went in, and hostile files are refused with nothing left behind. */
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, mkdtemp, open, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, open, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -19,8 +19,9 @@ import {
 import { readGgufHeader } from '../../scripts/model/gguf.js'
 import { decodeTensor, GGML_TYPES, type GgmlType, halfToFloat } from '../../scripts/model/gguf-blocks.js'
 import { importModel } from '../../scripts/model/import.js'
-import { toHex } from '../../verifier/protocol/bytes.js'
+import { toHex, utf8 } from '../../verifier/protocol/bytes.js'
 import { SubrosaError } from '../../verifier/protocol/errors.js'
+import { sha256 } from '../../verifier/protocol/hash.js'
 import { PACKAGE_DIRECTORY } from './model.js'
 
 let folder: string
@@ -350,6 +351,23 @@ describe('a GGUF file', () => {
   })
 })
 
+describe('a model of heads that attention here does not take', () => {
+  it('is refused by what is expected, and kept for a server', async () => {
+    const file = await draft()
+    file.metadata.forEach(([key], i) => {
+      if (key === 'llama.attention.head_count') file.metadata[i] = [key, 4, u32(8)]
+      if (key === 'llama.attention.head_count_kv') file.metadata[i] = [key, 4, u32(4)]
+    })
+    const path = join(folder, 'model.gguf')
+    await writeFile(path, encode(file))
+    await expect(importModel(path, join(folder, 'out'), OPTIONS)).rejects.toThrowError(
+      'head size: expected a multiple of 16, got 8: keep it for a server (original)',
+    )
+    expect(await readdir(folder)).toEqual(['model.gguf'])
+    await importModel(path, join(folder, 'out'), { ...OPTIONS, format: 'original' })
+  })
+})
+
 describe('a GGUF header', () => {
   it('leaves lists of numbers where they lie', async () => {
     const file = await draft()
@@ -387,6 +405,61 @@ describe('a GGUF header', () => {
   })
 })
 
+describe('a command about a model whose chats cannot be written', () => {
+  const BROKEN = '{% if'
+  const ended = async (...command: string[]) => {
+    const child = spawn(process.execPath, ['dist/client/cli.js', ...command])
+    let complaint = ''
+    child.stderr.setEncoding('utf8').on('data', (piece: string) => {
+      complaint += piece
+    })
+    const [status] = (await once(child, 'close')) as [number | null]
+    return [status, complaint] as const
+  }
+  /** The demo model, and its template another one. */
+  const brokenPackage = async (): Promise<string> => {
+    const path = join(folder, 'package')
+    await cp(PACKAGE_DIRECTORY, path, { recursive: true })
+    await writeFile(join(path, 'chat_template.jinja'), BROKEN)
+    const manifest = JSON.parse(await readFile(join(path, 'manifest.json'), 'utf8'))
+    const entry = manifest.files.find((file: { path: string }) => file.path === 'chat_template.jinja')
+    Object.assign(entry, { size: BROKEN.length, sha256: toHex(sha256(utf8(BROKEN))) })
+    await writeFile(join(path, 'manifest.json'), JSON.stringify(manifest))
+    return path
+  }
+
+  it.each(['fp32', 'original'])(
+    'ends when it has said so: import to %s',
+    async (format) => {
+      const file = await draft()
+      const template = file.metadata.findIndex(([key]) => key === 'tokenizer.chat_template')
+      file.metadata[template] = ['tokenizer.chat_template', 8, text(BROKEN)]
+      await writeFile(join(folder, 'model.gguf'), encode(file))
+      const out = join(folder, 'out')
+      const [status, complaint] = await ended(
+        ...['model', 'import', join(folder, 'model.gguf'), '--out', out, '--id', 'x', '--format', format],
+      )
+      expect([status, complaint]).toEqual([1, 'subrosa model import: the chat template does not parse\n'])
+      expect(await readdir(folder)).toEqual(['model.gguf'])
+    },
+    60_000,
+  )
+
+  it.each([
+    ['model', 'verify'],
+    ['bench', '--model'],
+    ['serve', '--simulated', '--port', '0', '--model'],
+  ])(
+    'ends when it has said so: %s %s',
+    async (...command) => {
+      const [status, complaint] = await ended(...command, await brokenPackage())
+      expect(complaint).toContain('the chat template does not parse')
+      expect(status).toBeGreaterThan(0)
+    },
+    60_000,
+  )
+})
+
 describe('the folder of a package', () => {
   it('may be named with a slash at its end', async () => {
     await writeFile(join(folder, 'model.gguf'), encode(await draft()))
@@ -422,7 +495,11 @@ describe('the folder of a package', () => {
     }
   })
 
-  it.each(['SIGINT', 'SIGTERM'] as const)('is gone when %s ends the import', async (signal) => {
+  it.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+    ['SIGHUP', 129],
+  ] as const)('is gone when %s ends the import', async (signal, status) => {
     const path = join(folder, 'out.partial-1')
     const program = `
       import { mkdirSync, writeFileSync } from 'node:fs'
@@ -439,7 +516,7 @@ describe('the folder of a package', () => {
     await once(child.stdout, 'data')
     expect(await readdir(folder)).toEqual(['out.partial-1'])
     child.kill(signal)
-    expect(await once(child, 'close')).toEqual([signal === 'SIGINT' ? 130 : 143, null])
+    expect(await once(child, 'close')).toEqual([status, null])
     expect(await readdir(folder)).toEqual([])
   })
 })

@@ -8,8 +8,7 @@
 import { availableParallelism, totalmem } from 'node:os'
 import { startAnswer } from '../answer.js'
 import { createBackground } from '../background.js'
-import { createChatEncoder } from '../chat.js'
-import { expectChats } from '../chat-trial.js'
+import { openChats } from '../chat-trial.js'
 import type { Decoder } from '../decoder.js'
 import { DEFAULT_DEVICE, type Device } from '../device.js'
 import { embedText } from '../embedding.js'
@@ -21,7 +20,6 @@ import { checkWeights } from '../onnx/weights-check.js'
 import { checkOptions } from '../options.js'
 import type { ModelManifest, ModelPackage } from '../package.js'
 import { createScheduler } from '../scheduler.js'
-import { createTokenizer } from '../tokenizer.js'
 import { givesLogits, rowsAreIndependent } from '../trial.js'
 import { findDeviceLibrary } from './device-library.js'
 import { createNativeDecoder, type DecoderOptions, nativeRuntime } from './native-decoder.js'
@@ -61,14 +59,11 @@ export async function createOrtEngine(modelPackage: ModelPackage, options: OrtEn
     throw new EngineError('package.unusable', 'the weights are in their publisher’s files, for a server: give --server')
   }
   const { vocabularySize, eosTokenIds } = manifest.architecture
-  const tokenizer = await createTokenizer(modelPackage)
-  const encoder = createChatEncoder(modelPackage, tokenizer)
-  const { decoder, determinism } = await expectChats(encoder, vocabularySize)
-    .then(() => createDecoder(modelPackage, options))
-    .catch(async (error: unknown) => {
-      await tokenizer.close()
-      throw error
-    })
+  const { tokenizer, encoder } = await openChats(modelPackage)
+  const { decoder, determinism } = await createDecoder(modelPackage, options).catch(async (error: unknown) => {
+    await tokenizer.close()
+    throw error
+  })
   const contextLength = decoder.slotTokens
   const background = createBackground()
   const matchers = tokenizer.vocabulary && createMatcherFactory(tokenizer.vocabulary)

@@ -8,14 +8,13 @@
  */
 import { createHmac, randomBytes } from 'node:crypto'
 import * as v from 'valibot'
-import { asOpenAIMessage, createChatEncoder } from '../chat.js'
-import { expectChats } from '../chat-trial.js'
+import { asOpenAIMessage } from '../chat.js'
+import { openChats } from '../chat-trial.js'
 import type { Chat, ChatMessage, EmbedOptions, Engine, EngineEvent, GenerateOptions } from '../engine.js'
 import { ContextOverflowError, closedError, EngineError, OverloadedError } from '../errors.js'
 import type { Tool } from '../grammar/answers.js'
 import { checkOptions } from '../options.js'
 import type { ModelPackage } from '../package.js'
-import { createTokenizer } from '../tokenizer.js'
 import { describeTools } from '../tool-prompt.js'
 import { createAnswerCheck } from './answer-check.js'
 import type { ServerConfig } from './config.js'
@@ -36,13 +35,8 @@ export interface RunningServer {
 export async function createServerEngine(modelPackage: ModelPackage, server: RunningServer): Promise<Engine> {
   const { manifest } = modelPackage
   const { config } = server
-  const { contextLength, hiddenSize, vocabularySize } = manifest.architecture
-  const tokenizer = await createTokenizer(modelPackage)
-  const encoder = createChatEncoder(modelPackage, tokenizer)
-  await expectChats(encoder, vocabularySize).catch(async (error: unknown) => {
-    await tokenizer.close()
-    throw error
-  })
+  const { contextLength, hiddenSize } = manifest.architecture
+  const { tokenizer, encoder } = await openChats(modelPackage)
   /** What a session's prompts are reused under, where the server reuses any: drawn here, so that no client can choose it. */
   const secret = randomBytes(32)
   let closed = false

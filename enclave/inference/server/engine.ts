@@ -170,13 +170,23 @@ function saltOf(secret: Uint8Array, tenant: string | undefined): string {
   return createHmac('sha256', secret).update(tenant).digest('base64')
 }
 
-/** @throws EngineError `chat.invalid`. */
+/** A server may render the arguments of a call from their JSON: what escapes spell there counts. @throws EngineError `chat.invalid`. */
 function refuseControlTokens(
   chat: { readonly messages: readonly ChatMessage[]; readonly tools: readonly Tool[] },
   controlTokens: readonly string[],
 ): void {
-  const spelled = textsOf(chat).some((text) => controlTokens.some((token) => text.includes(token)))
+  const called = chat.messages.flatMap(({ toolCalls = [] }) => toolCalls.map((call) => parsed(call.arguments)))
+  const spelled = textsOf([chat, called]).some((text) => controlTokens.some((token) => text.includes(token)))
   if (spelled) throw new EngineError('chat.invalid', 'the chat spells a control token of this model')
+}
+
+/** Undefined where it is no JSON: then it can only be rendered as it is. */
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
 }
 
 function textsOf(value: unknown): string[] {

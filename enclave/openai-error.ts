@@ -95,6 +95,8 @@ export function openAIErrorOf(error: unknown): OpenAIError {
         "messages: the model's template does not allow this chat",
         'messages',
       )
+    case 'text.slow':
+      return new OpenAIError(400, 'invalid_value', "this model's tokenizer takes too long over a text of the request")
     case 'schema.unsupported':
       return new OpenAIError(400, 'invalid_json_schema', 'this model cannot give answers that follow this schema')
     case 'options.invalid':

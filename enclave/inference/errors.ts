@@ -26,6 +26,8 @@ export type EngineErrorCode =
   | 'device.unavailable'
   /** The chat cannot be put into the model's words: unknown role, or refused by the template. */
   | 'chat.invalid'
+  /** The package's tokenizer takes too long over a text: it is given a time for each, by its length. */
+  | 'text.slow'
   /** A JSON schema asks for what constrained answers cannot follow. */
   | 'schema.unsupported'
   /** A generation option is outside its range. */
@@ -44,7 +46,7 @@ export type EngineErrorCode =
   | 'engine.failed'
 
 /**
- * What to do, by prefix: `package.` stop and replace the package; `device.` install what the message names, or choose another; `server.` correct its configuration; `chat.`, `schema.`, `options.` and `context.` fix the request;
+ * What to do, by prefix: `package.` stop and replace the package; `device.` install what the message names, or choose another; `server.` correct its configuration; `chat.`, `text.`, `schema.`, `options.` and `context.` fix the request;
  * `overloaded` try again after `retryAfterS`, or elsewhere; `aborted` nothing; `locked` wait for the model's owner; `closed`
  * and `engine.failed` try another worker.
  */

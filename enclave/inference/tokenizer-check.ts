@@ -38,9 +38,20 @@ export function checkTokenizer(
   const unknown = model[kind === 'BPE' ? 'unk_token' : 'unk_id'] ?? undefined
   const known = kind === 'BPE' ? [...texts.values()].includes(String(unknown)) : texts.has(Number(unknown))
   if (unknown !== undefined && !known) throw unusable('what stands for unknown text is no token')
+  if (splitsByRegex((definition as Fields)['decoder'])) {
+    // Answers are decoded where everybody's are, and nothing stops an expression there that goes on for ever.
+    throw unusable('decoder: expected texts to be replaced, got a regular expression')
+  }
   const stray = eosTokenIds.find((id) => !texts.has(id))
   if (stray !== undefined)
     throw unusable(`the manifest ends answers with token ${stray}, which the tokenizer does not have`)
+}
+
+function splitsByRegex(decoder: unknown): boolean {
+  if (typeof decoder !== 'object' || decoder === null) return false
+  const { pattern, decoders } = decoder as Fields
+  if (typeof pattern === 'object' && pattern !== null && 'Regex' in pattern) return true
+  return Array.isArray(decoders) && decoders.some(splitsByRegex)
 }
 
 function pieces(vocab: unknown): readonly string[] {

@@ -4,13 +4,16 @@
  *
  * One text at a time, the shortest of those that wait first, so that a long one keeps others waiting once at most. Nothing
  * of a text is kept for the next, the words a tokenizer would remember included: how fast a prompt is read tells of no other.
+ * Texts are split by regular expressions of the package, and one of those may go on for ever over a text that was made for it: each
+ * has a time, by its length, after which the others get their turn.
  */
+import { Script } from 'node:vm'
 import { isMainThread, type MessagePort, parentPort, Worker, workerData } from 'node:worker_threads'
 import { Tokenizer } from '@huggingface/tokenizers'
 import { EngineError } from './errors.js'
 
 export interface TokenizerThread {
-  /** Token ids of each part, without what the model begins a text with. @throws EngineError `engine.failed`, `closed`. */
+  /** Token ids of each part, without what the model begins a text with. @throws EngineError `text.slow`, `engine.failed`, `closed`. */
   encode(parts: readonly string[]): Promise<number[]>
   /** The ids of the same text without and with control tokens around it. */
   readonly sample: readonly [readonly number[], readonly number[]]
@@ -20,6 +23,12 @@ export interface TokenizerThread {
 }
 
 const ROLE = 'subrosa tokenizer'
+
+/** Milliseconds for a text, and for each character of it: real tokenizers were seen to take up to 0.016 of them. */
+const [TEXT_MS, CHARACTER_MS] = [5000, 0.1]
+/** What the thread says of a text in the place of its ids. */
+const UNREADABLE = 'unreadable'
+const SLOW = 'slow'
 
 /** Where this module is as JavaScript: itself, whatever it is bundled into, or, run from its sources, what the build made. */
 const PROGRAM = new URL(
@@ -76,11 +85,12 @@ export async function startTokenizerThread(definition: string, config: string): 
     for (const { reject } of [...(running === undefined ? [] : [running]), ...waiting.splice(0)]) reject(gone)
     running = undefined
   }
-  worker.on('message', (ids: Float64Array | undefined) => {
+  worker.on('message', (ids: Float64Array | typeof UNREADABLE | typeof SLOW) => {
     const job = running
     running = undefined
     worker.unref()
-    if (ids === undefined) job?.reject(new EngineError('engine.failed', 'a text that the tokenizer cannot read'))
+    if (ids === SLOW) job?.reject(new EngineError('text.slow', 'a text that the tokenizer takes too long over'))
+    else if (ids === UNREADABLE) job?.reject(new EngineError('engine.failed', 'a text that the tokenizer cannot read'))
     else job?.resolve(Array.from(ids))
     next()
   })
@@ -111,21 +121,39 @@ function serve(port: MessagePort, { definition, config }: ThreadData): void {
     const tokenizer = new Tokenizer(JSON.parse(definition), JSON.parse(config))
     const encode = (text: string, control: boolean): number[] =>
       tokenizer.encode(text, { add_special_tokens: control }).ids
+    const encodeAll = (parts: readonly string[], control: boolean): number[] =>
+      within(TEXT_MS + CHARACTER_MS * parts.reduce((sum, { length }) => sum + length, 0), () =>
+        parts.flatMap((part) => encode(part, control)),
+      )
     port.on('message', (parts: readonly string[]) => {
       try {
         // What is no token becomes NaN, and is refused as any other number that is no token.
-        const ids = Float64Array.from(parts.flatMap((part) => encode(part, false)))
+        const ids = Float64Array.from(encodeAll(parts, false))
         port.postMessage(ids, [ids.buffer])
-      } catch {
-        port.postMessage(undefined)
+      } catch (error) {
+        port.postMessage((error as { code?: unknown }).code === TIMED_OUT ? SLOW : UNREADABLE)
       }
       forget(tokenizer.model)
     })
-    port.postMessage([encode('a', false), encode('a', true)])
+    port.postMessage([encodeAll(['a'], false), encodeAll(['a'], true)])
   } catch {
     port.postMessage(undefined)
     port.close()
   }
+}
+
+const TIMED_OUT = 'ERR_SCRIPT_EXECUTION_TIMEOUT'
+const RUN = 'subrosa tokenizer run'
+/** Only what a script runs can be stopped, and a script finds only what is global: on this thread, nothing else is. */
+const SCRIPT = new Script(`globalThis[Symbol.for('${RUN}')]()`)
+
+/**
+ * What `run` gives, if it does so in that many milliseconds of the clock; a regular expression is stopped in its midst.
+ * @throws Error with the code TIMED_OUT
+ */
+function within<T>(ms: number, run: () => T): T {
+  Object.assign(globalThis, { [Symbol.for(RUN)]: run })
+  return SCRIPT.runInThisContext({ timeout: Math.ceil(ms) }) as T
 }
 
 /** The words the library remembers, of those kinds of tokenizers that do. */

@@ -236,6 +236,14 @@ describe('a package that is intact but unusable (P-8.12)', () => {
     ['an added token of two numbers', (d) => (d.added_tokens[1].id = 1000), /two numbers/],
     ['an added token over another', (d) => (d.added_tokens[0].content = 'x x'), /are both token 0/],
     ['added tokens that are no list', (d) => delete d.added_tokens, /added_tokens: expected a list/],
+    [
+      'a decoder that searches',
+      (d) => {
+        const replace = { type: 'Replace', pattern: { Regex: '(a+)+$' }, content: '' }
+        d.decoder = { type: 'Sequence', decoders: [replace, d.decoder] }
+      },
+      /got a regular expression/,
+    ],
     ['an unknown token for what is unknown', (d) => (d.model.unk_token = 'x x'), /unknown text is no token/],
   ])('a tokenizer with %s', async (_, change, message) => {
     await rewriteTokenizer(change)

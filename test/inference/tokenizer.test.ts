@@ -1,14 +1,23 @@
 /** Texts become tokens on a thread of their own, and those that cannot fit do not get there. */
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { openChats } from '../../enclave/inference/chat-trial.js'
 import { createFewestTokens } from '../../enclave/inference/fewest-tokens.js'
 import { loadModelPackage, type ModelPackage } from '../../enclave/inference/package.js'
 import { createTokenizer, type TextTokenizer } from '../../enclave/inference/tokenizer.js'
-import { utf8 } from '../../verifier/protocol/bytes.js'
+import { fromUtf8, utf8 } from '../../verifier/protocol/bytes.js'
 import { PACKAGE_DIRECTORY } from './model.js'
 
 let modelPackage: ModelPackage
 let tokenizer: TextTokenizer
+
+/** The demo model, whose texts are split by another expression first. */
+function splitBy(regex: string): ModelPackage {
+  const own = JSON.parse(fromUtf8(modelPackage.files.get('tokenizer.json') ?? new Uint8Array()))
+  const split = { type: 'Split', pattern: { Regex: regex }, behavior: 'Isolated', invert: false }
+  const changed = { ...own, pre_tokenizer: { type: 'Sequence', pretokenizers: [split, own.pre_tokenizer] } }
+  return { ...modelPackage, files: new Map([...modelPackage.files, ['tokenizer.json', utf8(JSON.stringify(changed))]]) }
+}
 
 beforeAll(async () => {
   modelPackage = await loadModelPackage(PACKAGE_DIRECTORY)
@@ -36,6 +45,22 @@ describe('a text on its way to tokens', () => {
     await Promise.all([encode('first', 20_000), encode('longer', 30_000), encode('short', 1), encode('middle', 100)])
     expect(ended).toEqual(['first', 'short', 'middle', 'longer'])
   })
+
+  it('that a regular expression of the package would never end with is given up, and the others are read', async () => {
+    const hostile = await createTokenizer(splitBy('^(a+)+$'))
+    const endless = hostile.encode([`${'a'.repeat(60)}!`])
+    const others = Promise.all([hostile.encode(['Hello']), hostile.encode([`${'a'.repeat(60)}!`]).catch(() => 'slow')])
+    await expect(endless).rejects.toMatchObject({ code: 'text.slow' })
+    expect(await others).toEqual([await tokenizer.encode(['Hello']), 'slow'])
+    expect(hostile.healthy()).toBe(true)
+    await hostile.close()
+  }, 60_000)
+
+  it('that no chat of one message comes to the end of is a package that nobody can use', async () => {
+    await expect(openChats(splitBy('(?:(?:(?:[\\s\\S]+)+)+)+[0-9]{9}'))).rejects.toThrowError(
+      expect.objectContaining({ code: 'package.unusable', message: expect.stringContaining('takes too long') }),
+    )
+  }, 60_000)
 
   it('is made of its parts', async () => {
     const [left, right] = [await tokenizer.encode(['Hello']), await tokenizer.encode([' there'])]

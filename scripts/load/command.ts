@@ -157,5 +157,5 @@ function parseLevels(value: string): number[] {
 function parseCount(value: string): number {
   const count = Number(value)
   if (/^\d{1,6}$/.test(value) && count > 0) return count
-  throw new InvalidArgumentError('expected a whole number above 0')
+  throw new InvalidArgumentError('expected a whole number from 1 to 999999')
 }

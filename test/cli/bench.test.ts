@@ -189,8 +189,9 @@ describe('subrosa bench', () => {
 
   it.each([
     [['--readers', '4,2'], /expected ascending numbers/],
-    [['--readers', '0'], /whole number above 0/],
-    [['--rounds', 'many'], /whole number above 0/],
+    [['--readers', '0'], /whole number from 1 to 999999/],
+    [['--rounds', 'many'], /whole number from 1 to 999999/],
+    [['--prompt-tokens', '1000000'], /whole number from 1 to 999999/],
     [['http://127.0.0.1:1', '--model', 'x'], /leave out the URL/],
     [['http://127.0.0.1:1', '--device', 'cuda'], /leave out the URL/],
     [['--server', '/nowhere.json'], /expected a JSON file/],

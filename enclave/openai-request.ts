@@ -7,7 +7,7 @@
  * measured package alone (PROTOCOL.md P-8.2).
  */
 import * as v from 'valibot'
-import type { Bytes } from '../verifier/protocol/bytes.js'
+import { type Bytes, fromUtf8 } from '../verifier/protocol/bytes.js'
 import type { ChatMessage } from './inference/engine.js'
 import { OpenAIError } from './openai-error.js'
 import {
@@ -22,7 +22,7 @@ import {
   samplingFields,
   type UnsupportedFields,
 } from './openai-fields.js'
-import { type Constraint, constraintOf, toolFields } from './openai-tools.js'
+import { type Constraint, constraintOf, expectExactSchemas, toolFields } from './openai-tools.js'
 
 /** A checked request with every default filled in. */
 export interface ChatRequest extends SamplingFields {
@@ -100,8 +100,14 @@ export function parseChatRequest(body: Bytes): ChatRequest {
     maxTokens: request.max_completion_tokens ?? request.max_tokens ?? undefined,
     topLogprobs: logprobs ? (request.top_logprobs ?? 0) : undefined,
     prediction: request.prediction ? textOf(request.prediction.content) : undefined,
-    constraint: constraintOf(request),
+    constraint: exactConstraintOf(body, request),
   }
+}
+
+function exactConstraintOf(body: Bytes, request: v.InferOutput<typeof schema>): Constraint {
+  const schemas = request.response_format?.type === 'json_schema' || (request.tools ?? []).length > 0
+  if (schemas) expectExactSchemas(fromUtf8(body))
+  return constraintOf(request)
 }
 
 function readMessage(message: v.InferOutput<typeof schema>['messages'][number]): ChatMessage {

@@ -5,6 +5,7 @@
 import * as v from 'valibot'
 import type { Chat } from './inference/engine.js'
 import { type AnswerFormat, callGrammar, formatGrammar, type Tool } from './inference/grammar/answers.js'
+import { isExact, numbersIn } from './inference/grammar/exact-numbers.js'
 import type { Grammar } from './inference/grammar/network.js'
 import { SchemaError } from './inference/grammar/schema.js'
 import { OpenAIError } from './openai-error.js'
@@ -93,6 +94,39 @@ export function constraintOf(request: v.InferOutput<typeof toolSchema>): Constra
       throw schemaError(error, all.indexOf(callable[error.tool ?? -1] as Tool))
     }
   }
+}
+
+/** Keywords whose numbers say which values follow: only these are named. */
+const OF_NUMBERS: ReadonlySet<unknown> = new Set(
+  'const enum minimum maximum exclusiveMinimum exclusiveMaximum multipleOf default examples'.split(' '),
+)
+
+/**
+ * Holds the schemas of a request to be what they say once they were read: a number that a reader rounds would be another one.
+ * `json` is the request. @throws OpenAIError 400, which says by order which number it is, and quotes nothing.
+ */
+export function expectExactSchemas(json: string): void {
+  const seen = new Map<string, number>()
+  for (const { path, text } of numbersIn(json)) {
+    const param = schemaAt(path)
+    if (param === undefined) continue
+    const number = (seen.get(param) ?? 0) + 1
+    seen.set(param, number)
+    if (isExact(text)) continue
+    const keyword = [...path].reverse().find((part) => OF_NUMBERS.has(part))
+    const problem = `number ${number} of the schema, counted from its beginning, would be rounded: expected one that is the same as a double (IEEE 754), such as any of at most 15 digits; write a longer one as a string`
+    const where = keyword === undefined ? param : `${param}: ${keyword}`
+    throw new OpenAIError(400, 'invalid_json_schema', `${where}: ${problem}`, param)
+  }
+}
+
+/** Which of a request's schemas such a place is in. */
+function schemaAt([first, second, third, fourth]: readonly (string | number)[]): string | undefined {
+  if (first === 'response_format' && second === 'json_schema' && third === 'schema') {
+    return 'response_format.json_schema.schema'
+  }
+  const parameters = first === 'tools' && third === 'function' && fourth === 'parameters'
+  return parameters ? `tools[${second}].function.parameters` : undefined
 }
 
 type ResponseFormat = NonNullable<v.InferOutput<typeof toolSchema>['response_format']>

@@ -17,6 +17,9 @@ const jsonFormat = (schema: object) => ({ type: 'json_schema', json_schema: { na
 const nested = (depth: number, body: object): string =>
   JSON.stringify(body).replace('"DEEP"', '['.repeat(depth) + ']'.repeat(depth))
 
+/** JSON with that number where it says NUMBER: no value of this language would be written so. */
+const roundedIn = (body: object, number = ''): string => JSON.stringify(body).replace('"NUMBER"', number)
+
 /** An engine that says a text and makes calls, in pieces. */
 function callingEngine() {
   const engine = stubEngine()
@@ -40,6 +43,53 @@ function callingEngine() {
   }
   return engine
 }
+
+describe('numbers of schemas', () => {
+  it.each([
+    ['const', '12345678901234567890'],
+    ['enum', '[1, 9007199254740993]'],
+    ['const', '{"a": [1e400]}'],
+    ['maximum', '1e400'],
+    ['exclusiveMinimum', '0.1000000000000000000000001'],
+    ['multipleOf', '9007199254740993'],
+  ])('are refused where they would be rounded: %s %s (P-8.8)', async (keyword, number) => {
+    const { chat, engine } = await testWorker()
+    const ofAnswer = roundedIn({ ...HELLO, response_format: jsonFormat({ [keyword]: 'NUMBER' }) }, number)
+    const parameters = { type: 'object', properties: { x: { [keyword]: 'NUMBER' } } }
+    const ofTool = roundedIn({ ...HELLO, tools: [tool('a'), tool('b', parameters)] }, number)
+    for (const [body, param] of [
+      [ofAnswer, 'response_format.json_schema.schema'],
+      [ofTool, 'tools[1].function.parameters'],
+    ] as const) {
+      const response = await chat(body)
+      expect(response.status).toBe(400)
+      const expected = { type: 'invalid_request_error', code: 'invalid_json_schema', param }
+      expect(await response.json()).toMatchObject({ error: expected })
+    }
+    expect(engine.calls).toEqual([])
+  })
+
+  it('are named by their order where they would be rounded, with what to do', async () => {
+    const { chat } = await testWorker()
+    const schema = { type: 'object', properties: { canary: { enum: [1, 'NUMBER', 2] } }, default: { a: 3 } }
+    const body = roundedIn({ ...HELLO, response_format: jsonFormat(schema) }, '9007199254740993')
+    const response = await chat(body)
+    expect(response.status).toBe(400)
+    const { error } = await response.json()
+    expect(error.message).toMatch(
+      /^response_format\.json_schema\.schema: enum: number 2 of the schema.*expected one.*as a string$/,
+    )
+    expect(error.message).not.toMatch(/canary|9007/)
+  })
+
+  it('are followed where they are not, and elsewhere in a request nobody asks', async () => {
+    const { chat } = await testWorker()
+    const schema = { enum: [9007199254740992, 0.1, 1e22, 'NUMBER'] }
+    const body = { ...HELLO, user: 'x', metadata: { n: 'NUMBER' }, response_format: jsonFormat(schema) }
+    const text = roundedIn(body, '12345678901234567890').replace('"NUMBER"', '1.50e2')
+    expect((await chat(text)).status).toBe(200)
+  })
+})
 
 describe('tools', () => {
   const ASK = { ...HELLO, tools: [tool('clock'), tool('weather', { type: 'object', properties: {} })] }

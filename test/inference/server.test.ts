@@ -137,6 +137,30 @@ describe('what the server says', () => {
       true,
     ],
     ['JSON that does not', { format: { type: 'json_schema', schema: PERSON } }, [says('{"age": "3"}')], false],
+    [
+      'a number that only rounding brings within bounds',
+      { format: { type: 'json_schema', schema: { type: 'integer', maximum: 2 ** 53 } } },
+      [says('9007199254740993')],
+      false,
+    ],
+    [
+      'a fraction that rounding makes an integer',
+      { format: { type: 'json_schema', schema: { const: 5 } } },
+      [says('5.00000000000000000001')],
+      false,
+    ],
+    [
+      'an integer as it is',
+      { format: { type: 'json_schema', schema: { const: 2 ** 53 } } },
+      [says('9007199254740992.0')],
+      true,
+    ],
+    [
+      'a fraction of many digits',
+      { format: { type: 'json_schema', schema: { type: 'number' } } },
+      [says('3.14159265358979323846')],
+      true,
+    ],
     ['no JSON', { format: { type: 'json_object' } }, [says('well')], false],
     ['JSON that was cut', { format: { type: 'json_object' } }, [says('{"a', 'length')], true],
     ['a call', { tools: [{ name: 'a', parameters: PERSON }] }, [calls('a', '{"age":1}')], true],
@@ -244,6 +268,8 @@ describe('what the server is told', () => {
     ]) {
       await expect(engine.tokenizeChat(messages)).rejects.toMatchObject({ code: 'chat.invalid' })
     }
+    const called = { id: '1', name: 'a', arguments: '{"a": "\\u003cb\\u003e"}' }
+    expect(await engine.tokenizeChat([{ role: 'assistant', content: '', toolCalls: [called] }])).not.toEqual([])
     const tools = [{ name: 'a', parameters: { type: 'object', properties: { [forged]: {} } } }]
     await expect(engine.tokenizeChat(CHAT.messages, tools)).rejects.toMatchObject({ code: 'chat.invalid' })
     expect((await engine.tokenizeChat(CHAT.messages)).length).toBeGreaterThan(0)
@@ -268,8 +294,6 @@ describe('the configuration', () => {
       ...['--model', `${DIR}/model.gguf`, '--no-cache-prompt', '--no-slots', '--log-disable', '--cache-ram', '0'],
       ...['--host', '/run/engine.sock'],
     ],
-    const called = { id: '1', name: 'a', arguments: '{"a": "\\u003cb\\u003e"}' }
-    expect(await engine.tokenizeChat([{ role: 'assistant', content: '', toolCalls: [called] }])).not.toEqual([])
   } as const
   type Known = keyof typeof GOOD
   const told = (kind: Known, list: readonly string[]) =>

@@ -6,6 +6,7 @@ import type { CallPiece, Chat, EngineEvent } from '../engine.js'
 import { EngineError } from '../errors.js'
 import { argumentsSchema } from '../grammar/answers.js'
 import { followsSchema } from '../grammar/check.js'
+import { isExact, numbersIn } from '../grammar/exact-numbers.js'
 
 /** Gives back each event, or rejects with EngineError `engine.failed`. */
 export function createAnswerCheck(chat: Chat | undefined): (event: EngineEvent) => Promise<EngineEvent> {
@@ -58,5 +59,7 @@ async function parsesAs(schema: unknown, text: string): Promise<boolean> {
   } catch {
     return false
   }
+  // As integers they would be held against the schema after they were rounded; of fractions that is the last bit.
+  for (const { text: number } of numbersIn(text)) if (Number.isInteger(Number(number)) && !isExact(number)) return false
   return followsSchema(schema, value)
 }

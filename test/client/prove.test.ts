@@ -367,6 +367,23 @@ describe('a worker that comes back with new keys', () => {
     expect(await read(ask())).toBe(200)
     expect(paths()).toEqual([PROOF, CHAT, PROOF, CHAT])
   })
+
+  it('is in no doubt by what was sealed to the keys before them, and lost', async () => {
+    const successor = await trusted(await startWorker({ engine: { engine: stubEngine(), model: MODEL } }))
+    const { fetch: broken, arrived, release } = breaking()
+    const { ask, tap, session } = await world({ fetch: broken })
+    expect(await read(ask())).toBe(200)
+    const lost = failure(ask('lost'))
+    await arrived
+    tap.lead(successor.url)
+    await session.refresh().catch(() => session.refresh()) // the connection that was cut may be met first
+    expect(await read(ask())).toBe(200)
+    release()
+    expect(await lost).toMatchObject({ code: 'transport.refused' })
+    expect(session.doubted).toBe(false)
+    expect(await read(ask())).toBe(200)
+    expect(paths()).toEqual([PROOF, CHAT, CHAT, PROOF, CHAT, CHAT])
+  })
 })
 
 describe('a question without an answer', () => {

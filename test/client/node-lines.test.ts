@@ -1,6 +1,12 @@
 /** One line by itself (P-7.12), before servers that keep, cut, hold back and redirect. */
+import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
+import { createServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { afterEach, describe, expect, it } from 'vitest'
@@ -138,6 +144,26 @@ describe('a line', () => {
       for await (const _ of answer.pieces(() => new Error('cut')));
     }
     await expect(broken()).rejects.toThrow('cut')
+  })
+
+  it('takes the certificate of a name from authorities that this Node trusts only, as its `fetch` does', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'subrosa-'))
+    const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')]
+    const curve = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes']
+    const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost']
+    execFileSync('openssl', ['req', '-x509', ...curve, '-keyout', key, '-out', cert, ...subject], { stdio: 'ignore' })
+    let requests = 0
+    const server = createServer({ key: await readFile(key), cert: await readFile(cert) }, (_, response) => {
+      requests++
+      response.end()
+    }).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    running.push({ close: () => void server.close() }, { close: () => rm(folder, { recursive: true }) })
+    const url = new URL(`https://localhost:${(server.address() as AddressInfo).port}`)
+    for (const work of [post(nodeReach()(url), url), fetch(url)]) {
+      expect(await failure(work)).toMatchObject({ cause: { code: 'DEPTH_ZERO_SELF_SIGNED_CERT' } })
+    }
+    expect(requests).toBe(0)
   })
 
   it('ends with an answer that was begun and dropped without a word', async () => {

@@ -340,7 +340,9 @@ describe('a connection', () => {
 
   it('is not kept where no session came about', async () => {
     const tap = kept(await tapWire(worker.url))
-    await expect(connect(tap.url, { policy: { ...policy, measurements: [] } })).rejects.toThrow()
+    const other = { ...policy, measurements: [{ digest: 'ab'.repeat(48) }] }
+    await expect(connect(tap.url, { policy: other })).rejects.toMatchObject({ code: 'client.not-trusted' })
+    expect(tap.connections()).toBe(1)
     await expect.poll(() => tap.open()).toBe(0)
   })
 

@@ -6,6 +6,7 @@
  * age, and found only by their random id, inside the encryption.
  */
 import { createHmac } from 'node:crypto'
+import { setImmediate as nextLoop } from 'node:timers/promises'
 import { CompactSign } from 'jose'
 import { type Bytes, toBase64Url, utf8 } from '../verifier/protocol/bytes.js'
 import { hmacSha256 } from '../verifier/protocol/hash.js'
@@ -84,9 +85,13 @@ export function createReceiptBook({ now, maxKept = 1024, keptS = 900 }: ReceiptB
   return {
     async open(channel, boot, requestBody, chain = UNCHAINED) {
       const id = toBase64Url(crypto.getRandomValues(new Uint8Array(16)))
-      const requestSalt = await channel.exportSecret(RECEIPT_REQUEST_SALT, SALT_BYTES)
       const response = createHmac('sha256', await channel.exportSecret(RECEIPT_RESPONSE_SALT, SALT_BYTES))
-      const requestCommit = toBase64Url(hmacSha256(requestSalt, requestBody))
+      // Beside the engine's first run, not before it.
+      const requestCommit = nextLoop().then(async () => {
+        const salt = await channel.exportSecret(RECEIPT_REQUEST_SALT, SALT_BYTES)
+        return toBase64Url(hmacSha256(salt, requestBody))
+      })
+      requestCommit.catch(() => undefined) // an answer that is never signed must not end the process
       let chunks = 0
       return {
         id,
@@ -101,7 +106,7 @@ export function createReceiptBook({ now, maxKept = 1024, keptS = 900 }: ReceiptB
             iat: Math.floor(now()),
             stmt: toBase64Url(boot.statementDigest),
             key: toBase64Url(configurationHash(channel.configuration)),
-            req: { commit: requestCommit },
+            req: { commit: await requestCommit },
             res: { commit: toBase64Url(response.digest()), chunks, final: facts.final },
             model: {
               id: model.id,

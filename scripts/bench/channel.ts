@@ -33,7 +33,7 @@ export const CHANNEL_BENCHMARKS: readonly Figure[] = [
     against:
       'the same inner application in plaintext on loopback; ours minus theirs, from the call to the first byte of a streamed answer; MLKEM768-X25519, padding off, one token; 20 ms between two requests',
     target: nodeCrypto()?.encapsulate === undefined ? TTFT_TARGETS_MS.javaScript : TTFT_TARGETS_MS.native,
-    rounds: 60,
+    rounds: 200,
     async figure(rounds) {
       const { oursMs, theirsMs } = await measure(await overLoopback(1), rounds)
       return { value: oursMs - theirsMs, detail: `${oursMs.toFixed(2)} ms − ${theirsMs.toFixed(2)} ms` }

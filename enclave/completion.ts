@@ -15,7 +15,7 @@ import type { Engine, GenerateOptions, TokenEvent } from './inference/engine.js'
 import { EngineError } from './inference/errors.js'
 import { errorCode, type Logger } from './log.js'
 import type { Metrics } from './metrics.js'
-import { asOpenAIError, errorBody, OpenAIError, openAIErrorOf } from './openai-error.js'
+import { asOpenAIError, brokenOff, errorBody, OpenAIError, openAIErrorOf } from './openai-error.js'
 import { padBody } from './padding.js'
 import { type OpenReceipt, RECEIPT_ID_HEADER } from './receipts.js'
 import type { Reuse } from './reuse-tokens.js'
@@ -65,6 +65,7 @@ interface Answer {
   readonly created: number
   readonly fingerprint: string
   readonly choices: readonly Choice[]
+  readonly streams: boolean
   readonly sampling: ReceiptPayload['sampling']
   readonly seed: number
   readonly promptTokens: number
@@ -126,6 +127,7 @@ function startAnswer(deps: CompletionDeps, exchange: Exchange): Answer {
     created: Math.floor(now()),
     fingerprint: `fp_${toHex(statementDigest.subarray(0, 8))}`,
     choices,
+    streams: sampling.stream,
     sampling: {
       temperature: options.temperature,
       top_p: options.topP,
@@ -187,8 +189,13 @@ async function* checkedTokens({ log }: CompletionDeps, answer: Answer): AsyncGen
     if (answer.timedOut()) throw new OpenAIError(504, 'timeout', 'the answer took too long')
     if (!(error instanceof EngineError && error.code === 'aborted'))
       log.error('inference.failed', { code: errorCode(error) })
-    throw openAIErrorOf(error)
+    throw brokenOff(error, isUntouched(answer))
   }
+}
+
+/** Of several choices others may have begun when one is refused; and a stream has begun by its status. */
+function isUntouched({ choices, streams }: Answer): boolean {
+  return !streams && choices.length === 1 && choices[0]?.completionTokens === 0
 }
 
 async function whole(deps: CompletionDeps, exchange: Exchange, answer: Answer): Promise<Response> {

@@ -13,7 +13,7 @@ import type { Engine } from './inference/engine.js'
 import { EngineError } from './inference/errors.js'
 import { errorCode, type Logger } from './log.js'
 import { promptsOf, tokenList } from './openai-completion.js'
-import { OpenAIError, openAIErrorOf } from './openai-error.js'
+import { brokenOff, OpenAIError } from './openai-error.js'
 import { integer, optional, parseFields } from './openai-fields.js'
 import { padBody } from './padding.js'
 import { type OpenReceipt, RECEIPT_ID_HEADER } from './receipts.js'
@@ -136,7 +136,7 @@ async function compute(
     if (!(error instanceof EngineError && error.code === 'aborted')) {
       log.error('inference.failed', { code: errorCode(error) })
     }
-    throw openAIErrorOf(error)
+    throw brokenOff(error, embeddings.length === 0)
   }
 }
 

@@ -21,6 +21,7 @@ export type OpenAIErrorCode =
   | 'model_key_refused'
   | 'rate_limit_exceeded'
   | 'timeout'
+  | 'answer_broken_off'
   | 'internal_error'
 
 /** An answer that is an error. What to do: 409 do not repeat, 429 wait as long as it says, other 4xx fix the request, 503 try later or elsewhere, 500 try another worker. */
@@ -47,6 +48,9 @@ export class OpenAIError extends Error {
     this.param = param
   }
 }
+
+/** Statuses that say, inside the encryption, that a request was not processed (P-7.8). */
+export const UNPROCESSED: ReadonlySet<number> = new Set([400, 429, 503])
 
 /** The body of an error answer. */
 export interface OpenAIErrorBody {
@@ -81,6 +85,26 @@ export async function asTokens(field: string, run: () => Promise<readonly number
     const problem = `${field}: more tokens than fit into the context of this model`
     throw new OpenAIError(400, 'context_length_exceeded', problem, field)
   }
+}
+
+/** What engines throw of a request before they compute anything of it; `closed` they throw at any time. */
+const REFUSALS: ReadonlySet<string> = new Set([
+  'schema.unsupported',
+  'options.invalid',
+  'context.overflow',
+  'locked',
+  'overloaded',
+])
+
+/**
+ * What a client may know of an error that came after the engine was given the request. None of the statuses that say it was
+ * not processed (P-7.8), unless `untouched`: nothing of it was computed, provided that this is an engine's refusal.
+ */
+export function brokenOff(error: unknown, untouched: boolean): OpenAIError {
+  const known = openAIErrorOf(error)
+  if (!UNPROCESSED.has(known.status)) return known
+  if (untouched && error instanceof EngineError && REFUSALS.has(error.code)) return known
+  return new OpenAIError(500, 'answer_broken_off', 'the answer had been begun and broke off')
 }
 
 /** What a client may know of an error. Messages of other errors stay out: they may quote what they choked on. */

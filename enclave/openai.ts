@@ -22,7 +22,7 @@ import type { KeyLadder } from './keys.js'
 import { errorCode, type Logger } from './log.js'
 import type { Metrics } from './metrics.js'
 import type { ModelLock } from './model-key.js'
-import { errorBody, OpenAIError } from './openai-error.js'
+import { errorBody, OpenAIError, UNPROCESSED } from './openai-error.js'
 import { padBody } from './padding.js'
 import type { OpenReceipt, ReceiptBook } from './receipts.js'
 import { createReuseTokens, type Reuse } from './reuse-tokens.js'
@@ -126,8 +126,8 @@ export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise
       })
     } catch (error) {
       release()
-      // Refused before the engine saw it: the same request may come again.
-      if (error instanceof OpenAIError && [400, 429, 503].includes(error.status)) giveBack?.()
+      // Nothing was computed of it: the same request may come again.
+      if (error instanceof OpenAIError && UNPROCESSED.has(error.status)) giveBack?.()
       throw error
     }
   }

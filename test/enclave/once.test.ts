@@ -1,14 +1,25 @@
 /** Processed once (P-7.8), and receipts in a chain without a gap (P-10.3, P-10.4), through the whole channel. */
 import { describe, expect, it } from 'vitest'
 import { createIdempotencyTable } from '../../enclave/idempotency.js'
-import { EngineError } from '../../enclave/inference/errors.js'
+import type { EngineEvent } from '../../enclave/inference/engine.js'
+import { closedError, EngineError, type EngineErrorCode } from '../../enclave/inference/errors.js'
 import { createSessionTable } from '../../enclave/sessions.js'
 import { toBase64Url, toBytes } from '../../verifier/protocol/bytes.js'
 import { sha256 } from '../../verifier/protocol/hash.js'
 import { verifyReceipt } from '../../verifier/receipt.js'
 import { verifyReceipts } from '../../verifier/receipt-chain.js'
 import { gate } from '../channel/pair.js'
-import { chatRequest, fetchBundle, HELLO, MODEL, stubEngine, type TestWorker, testWorker } from './stub.js'
+import {
+  chatRequest,
+  eventsOf,
+  fetchBundle,
+  HELLO,
+  MODEL,
+  type StubEngine,
+  stubEngine,
+  type TestWorker,
+  testWorker,
+} from './stub.js'
 
 const STREAM = { ...HELLO, stream: true } as const
 const KEY = 'idempotent-0123456789'
@@ -77,6 +88,94 @@ describe('idempotency keys (P-7.8)', () => {
     const worker = await testWorker({ engine: stubEngine({ failAfter: 2 }) })
     expect((await send(worker, HELLO)).status).toBe(500)
     expect((await send(worker, HELLO)).status).toBe(409)
+  })
+
+  /** Tells of one token, if at all, and then breaks off with that code. */
+  const breaking = (code: EngineErrorCode, afterOne: boolean): StubEngine => {
+    const engine = stubEngine()
+    engine.generate = async function* generate(): AsyncGenerator<EngineEvent> {
+      if (afterOne) yield { type: 'token', text: 'x', tokenId: 1 }
+      throw new EngineError(code, 'broke off')
+    }
+    return engine
+  }
+  const BROKEN_OFF = { error: { code: 'answer_broken_off', type: 'server_error' } }
+
+  it.each([
+    ['/v1/chat/completions', { ...HELLO, n: 4 }],
+    ['/v1/completions', { model: MODEL.id, prompt: 'hello', n: 4 }],
+  ])('are taken, and nothing says otherwise, when the worker closes half way: %s', async (path, body) => {
+    const closing = gate()
+    const engine = stubEngine({ step: () => (engine.closed ? Promise.reject(closedError()) : closing.promise) })
+    const worker = await testWorker({ engine })
+    const ask = () =>
+      worker.transport(
+        new Request(`https://worker.example${path}`, {
+          method: 'POST',
+          headers: { 'content-type': 'application/json', 'idempotency-key': KEY },
+          body: JSON.stringify(body),
+        }),
+      )
+    const asked = ask()
+    await expect.poll(() => engine.calls.length).toBe(4)
+    engine.closed = true
+    closing.open()
+    const { response } = await asked
+    expect(response.status).toBe(500)
+    expect(await response.json()).toMatchObject(BROKEN_OFF)
+    expect((await ask()).response.status).toBe(409)
+  })
+
+  it.each([
+    ['closed', false, 1],
+    ['overloaded', false, 2],
+    ['overloaded', true, 1],
+    ['options.invalid', true, 1],
+    ['chat.invalid', false, 1],
+    ['locked', true, 1],
+  ] as const)('are taken by an answer that ended with %s, after a token: %s, of %i', async (code, afterOne, n) => {
+    const worker = await testWorker({ engine: breaking(code, afterOne) })
+    const response = await send(worker, { ...HELLO, n })
+    expect(response.status).toBe(500)
+    expect(await response.json()).toMatchObject(BROKEN_OFF)
+    expect((await send(worker, HELLO)).status).toBe(409)
+  })
+
+  it('are taken by a stream, which says that it broke off', async () => {
+    const worker = await testWorker({ engine: breaking('overloaded', false) })
+    const response = await send(worker, STREAM)
+    expect(response.status).toBe(200)
+    expect(eventsOf(await response.text()).at(-1)).toContain('answer_broken_off')
+    expect((await send(worker, HELLO)).status).toBe(409)
+  })
+
+  it('stay free when the engine refused its only answer before it began', async () => {
+    const worker = await testWorker({ engine: breaking('overloaded', false) })
+    expect((await send(worker, HELLO)).status).toBe(429)
+    expect((await send(worker, HELLO)).status).toBe(429)
+  })
+
+  it.each([
+    [0, 'overloaded', 429, 429],
+    [1, 'overloaded', 500, 409],
+    [0, 'closed', 500, 409],
+    [1, 'closed', 500, 409],
+  ] as const)('with embeddings, of which %i were computed before %s', async (most, code, first, second) => {
+    const engine = stubEngine()
+    let computed = 0
+    const embed = async (): Promise<Float32Array> => {
+      if (computed === most) throw new EngineError(code, 'broke off')
+      computed += 1
+      return Float32Array.of(1)
+    }
+    const worker = await testWorker({ engine: Object.assign(engine, { embed }) })
+    const ask = async () => {
+      const headers = { 'content-type': 'application/json', 'idempotency-key': KEY }
+      const body = JSON.stringify({ model: MODEL.id, input: ['a', 'b'] })
+      const url = 'https://worker.example/v1/embeddings'
+      return (await worker.transport(new Request(url, { method: 'POST', headers, body }))).response.status
+    }
+    expect([await ask(), await ask()]).toEqual([first, second])
   })
 
   it.each(['short', 'x'.repeat(129), 'with a space in the middle'])('must be of their form: %s', async (key) => {

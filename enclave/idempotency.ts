@@ -16,21 +16,21 @@ export interface IdempotencyTable {
 }
 
 export interface IdempotencyOptions {
-  /** Seconds since the epoch. */
-  readonly now: () => number
+  /** Milliseconds, monotonic: whoever sets the clock forth must not make it forget. */
+  readonly monotonicMs: () => number
   /** Most keys remembered. A full table refuses: to forget one early would process its request twice. Default 100,000. */
   readonly maxKeys?: number
 }
 
 /** Remembers keys for as long as any HPKE key lives. */
-export function createIdempotencyTable({ now, maxKeys = 100_000 }: IdempotencyOptions): IdempotencyTable {
+export function createIdempotencyTable({ monotonicMs, maxKeys = 100_000 }: IdempotencyOptions): IdempotencyTable {
   const taken = new Map<string, number>()
   return {
     claim(key) {
       if (!/^[\x21-\x7e]{16,128}$/.test(key)) {
         throw new OpenAIError(400, 'invalid_value', `${IDEMPOTENCY_HEADER}: expected 16 to 128 visible characters`)
       }
-      const at = now()
+      const at = monotonicMs()
       // In order of insertion, which is the order of expiry.
       for (const [old, until] of taken) {
         if (until > at) break
@@ -45,7 +45,7 @@ export function createIdempotencyTable({ now, maxKeys = 100_000 }: IdempotencyOp
         )
       }
       if (taken.size >= maxKeys) throw new OpenAIError(503, 'overloaded', 'too many idempotency keys are remembered')
-      taken.set(id, at + MAX_KEY_LIFETIME_S)
+      taken.set(id, at + 1000 * MAX_KEY_LIFETIME_S)
       return () => void taken.delete(id)
     },
   }

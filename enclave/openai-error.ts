@@ -24,7 +24,7 @@ export type OpenAIErrorCode =
   | 'answer_broken_off'
   | 'internal_error'
 
-/** An answer that is an error. What to do: 409 do not repeat, 429 wait as long as it says, other 4xx fix the request, 503 try later or elsewhere, 500 try another worker. */
+/** An answer that is an error. What to do: 409 do not repeat, 429 wait as long as it says, other 4xx fix the request, 503 try later or elsewhere; after 500 and 504 it may have been processed. */
 export class OpenAIError extends Error {
   readonly status: 400 | 404 | 405 | 409 | 429 | 500 | 503 | 504
   readonly code: OpenAIErrorCode

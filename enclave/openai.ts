@@ -39,6 +39,8 @@ export interface OpenAIDeps {
   readonly log: Logger
   /** Seconds since the epoch. */
   readonly now: () => number
+  /** Milliseconds, monotonic. */
+  readonly monotonicMs: () => number
   /** Answers in progress at once, waiting ones included; more get 503. Default 128: the engine's own queue is shorter. */
   readonly maxAnswers?: number
   /** Longest time one answer may take. Default 5 minutes. */
@@ -66,8 +68,8 @@ export function createOpenAIApp(deps: OpenAIDeps): (request: Request) => Promise
   const { engine, keys, receipts, padding, isolation, log, maxAnswers = 128 } = deps
   const completion: CompletionDeps = { ...deps, timeoutMs: deps.timeoutMs ?? 300_000 }
   const model = { id: engine.info.manifest.id, object: 'model', created: Math.floor(deps.now()), owned_by: 'subrosa' }
-  const idempotency = createIdempotencyTable({ now: deps.now })
-  const sessions = createSessionTable({ now: deps.now })
+  const idempotency = createIdempotencyTable(deps)
+  const sessions = createSessionTable(deps)
   const reuseTokens = createReuseTokens()
   let answers = 0
 

@@ -25,8 +25,8 @@ export interface SessionTable {
 }
 
 export interface SessionTableOptions {
-  /** Seconds since the epoch. */
-  readonly now: () => number
+  /** Milliseconds, monotonic: whoever sets the clock forth must not make it forget. */
+  readonly monotonicMs: () => number
   /** Most sessions kept. A full table refuses new ones: to forget a chain would look like a lost receipt. Default 10,000. */
   readonly maxSessions?: number
   /** How long an unused one is kept. Default 3,600 s. */
@@ -38,12 +38,13 @@ interface Chain extends ReceiptChain {
   usedAt: number
 }
 
-export function createSessionTable({ now, maxSessions = 10_000, idleS = 3600 }: SessionTableOptions): SessionTable {
+export function createSessionTable({ monotonicMs, maxSessions = 10_000, idleS = 3600 }: SessionTableOptions): SessionTable {
+  const idleMs = 1000 * idleS
   const chains = new Map<string, Chain>()
 
   const makeRoom = (at: number): void => {
     for (const [old, { usedAt }] of chains) {
-      if (usedAt + idleS > at) break
+      if (usedAt + idleMs > at) break
       chains.delete(old)
     }
     if (chains.size >= maxSessions) throw new OpenAIError(503, 'overloaded', 'too many receipt sessions are open')
@@ -52,10 +53,10 @@ export function createSessionTable({ now, maxSessions = 10_000, idleS = 3600 }: 
   return {
     chainOf(token, boot) {
       const session = toBase64Url(sha256(tokenBytes(token)))
-      const at = now()
+      const at = monotonicMs()
       const known = chains.get(session)
       // Another boot signs with another key: its chains begin anew.
-      const usable = known !== undefined && known.boot === boot && known.usedAt + idleS > at
+      const usable = known !== undefined && known.boot === boot && known.usedAt + idleMs > at
       if (known !== undefined) chains.delete(session)
       if (!usable) makeRoom(at)
       const chain = usable ? known : createChain(session, boot, at)

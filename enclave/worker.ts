@@ -175,6 +175,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
       metrics,
       log,
       now: nowS,
+      monotonicMs: options.monotonicMs,
       ...(options.answerTimeoutMs === undefined ? {} : { timeoutMs: options.answerTimeoutMs }),
       ...(options.maxAnswers === undefined ? {} : { maxAnswers: options.maxAnswers }),
       ...(lock === undefined ? {} : { lock }),

@@ -1,4 +1,5 @@
 /** Processed once (P-7.8), and receipts in a chain without a gap (P-10.3, P-10.4), through the whole channel. */
+import { decodeJwt } from 'jose'
 import { describe, expect, it } from 'vitest'
 import { createIdempotencyTable } from '../../enclave/idempotency.js'
 import type { EngineEvent } from '../../enclave/inference/engine.js'
@@ -62,6 +63,36 @@ describe('idempotency keys (P-7.8)', () => {
     clock.at = new Date(clock.at.getTime() + 400_000)
     await worker.refresh()
     expect((await send(all, HELLO)).status).toBe(409)
+  })
+
+  it('hold, as sessions do, when the clock is set forth and back', async () => {
+    const worker = await testWorker({ worker: { monotonicMs: () => 0 } })
+    const chained = async (headers: Record<string, string>): Promise<[number, unknown]> => {
+      const { response, trailers } = await worker.transport(request(HELLO, { 'subrosa-session': token(1), ...headers }))
+      await response.text()
+      const jws = (await trailers).get('subrosa-receipt')
+      return [response.status, jws && decodeJwt(jws)['seq']]
+    }
+    expect(await chained({ 'idempotency-key': KEY })).toEqual([200, 0])
+    // An earlier request than this one is under way, say, and its key is found in time.
+    const { at } = worker.clock
+    const claimedLater = gate()
+    const { engine } = worker
+    const tokenize = engine.tokenizeChat
+    let reached = false
+    engine.tokenizeChat = async (messages) => {
+      reached = true
+      await claimedLater.promise
+      return tokenize(messages)
+    }
+    const underWay = chained({ 'idempotency-key': `${KEY}-2` })
+    await expect.poll(() => reached).toBe(true)
+    worker.clock.at = new Date(at.getTime() + 4_000_000)
+    claimedLater.open()
+    expect(await underWay).toEqual([200, 1])
+    worker.clock.at = at
+    expect((await chained({ 'idempotency-key': KEY }))[0]).toBe(409)
+    expect(await chained({})).toEqual([200, 2])
   })
 
   it('stay free when the request was refused before it was processed', async () => {
@@ -186,7 +217,7 @@ describe('idempotency keys (P-7.8)', () => {
 
   it('are forgotten in time and never early', () => {
     let at = 0
-    const table = createIdempotencyTable({ now: () => at, maxKeys: 2 })
+    const table = createIdempotencyTable({ monotonicMs: () => 1000 * at, maxKeys: 2 })
     const key = (n: number): string => `${KEY}-${n}`
     table.claim(key(1))
     at = 300
@@ -254,7 +285,7 @@ describe('receipt chains (P-10.3)', () => {
 
   it('go on after a signature that failed, begin anew with another boot, and make room only of idle ones', async () => {
     let at = 0
-    const table = createSessionTable({ now: () => at, maxSessions: 2, idleS: 100 })
+    const table = createSessionTable({ monotonicMs: () => 1000 * at, maxSessions: 2, idleS: 100 })
     const boot = {}
     const next = (chain: ReturnType<typeof table.chainOf>) => chain.append(async (link) => JSON.stringify(link))
     const seqOf = async (fill: number, of: object = boot) => JSON.parse(await next(table.chainOf(token(fill), of))).seq

@@ -5,7 +5,8 @@
  * Everything that fails before a request is authentic is answered in plaintext and alike: 421 when the key is not here,
  * otherwise one 400, both of type `ohttp-key` and without detail. Everything after is answered inside the encryption.
  * Refused: replays (§6.5.1: an encapsulation is remembered for as long as its key lives), a missing or skewed `date`,
- * requests above the limits. A request reaches the handler only when its final chunk has opened.
+ * requests above the limits. A request is opened only when all of it is there, and reaches the handler only when its final
+ * chunk has opened.
  */
 import { createHash } from 'node:crypto'
 import { BHTTP_LIMITS, type BhttpLimits, decodeRequest } from '../verifier/protocol/bhttp.js'
@@ -23,6 +24,7 @@ import { OhttpError } from '../verifier/protocol/ohttp-errors.js'
 import { ROUTING_HINT_HEADER, routingHint } from '../verifier/protocol/ohttp-keys.js'
 import type { PaddingMode } from '../verifier/protocol/statement.js'
 import { StreamReader, streamOf } from '../verifier/protocol/streams.js'
+import { createPlaces, type Place, type PlaceLimits } from './channel-places.js'
 import { type InnerRequest, innerRequest, isTimely } from './channel-request.js'
 import { innerError, innerProblem, type OuterAnswer, plaintextProblem, sealInnerResponse } from './channel-response.js'
 
@@ -41,13 +43,11 @@ export interface KeyRing {
   retire(key: HpkeKey): void
 }
 
-export interface GatewayLimits {
+export interface GatewayLimits extends PlaceLimits {
   /** Most bytes of one encapsulated request. */
   readonly maxRequestBytes: number
   /** Time to receive one whole encapsulated request. */
   readonly requestTimeoutMs: number
-  /** Requests being received, handled or answered at once; more get 503. */
-  readonly maxConcurrentRequests: number
   /** Encapsulations remembered for one key before it is retired. */
   readonly maxReplayEntries: number
   /** Tolerated distance of the inner `date` from now, either way. */
@@ -62,6 +62,7 @@ export interface GatewayLimits {
 export const GATEWAY_LIMITS: GatewayLimits = {
   maxRequestBytes: 8 * 1024 * 1024,
   requestTimeoutMs: 30_000,
+  maxArrivingRequests: 256,
   maxConcurrentRequests: 256,
   maxReplayEntries: 100_000,
   dateWindowMs: CLOCK_SKEW_S * 1000,
@@ -121,7 +122,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
   const { padding = 'tick' } = deps
   const rules = { padding, maxPlainResponseBytes: limits.maxPlainResponseBytes }
   const memory = new WeakMap<HpkeKey, KeyMemory>()
-  let active = 0
+  const places = createPlaces(limits)
 
   return async (outer, ended) => {
     const unread = (status: number, title: string, headers?: Readonly<Record<string, string>>): OuterAnswer => {
@@ -131,8 +132,9 @@ export function createGateway(deps: GatewayDeps): Gateway {
     const form = formOf(outer.header('content-type'))
     if (outer.method !== 'POST') return unread(405, 'method not allowed', { allow: 'POST' })
     if (form === undefined) return unread(415, 'unsupported media type')
-    if (active >= limits.maxConcurrentRequests) return unread(503, 'busy', { 'retry-after': '1' })
-    active++
+    const arriving = new AbortController()
+    const place = places.enter(() => arriving.abort(new Refusal('busy')))
+    if (place === undefined) return unread(503, 'busy', { 'retry-after': '1' })
     const gone = new AbortController()
     const leave = () => gone.abort(outer.signal.reason)
     outer.signal.addEventListener('abort', leave, { once: true })
@@ -141,12 +143,13 @@ export function createGateway(deps: GatewayDeps): Gateway {
     const release = (status = 200) => {
       if (released) return
       released = true
-      active--
+      place.leave()
       outer.signal.removeEventListener('abort', leave)
       ended?.(status)
     }
     try {
-      const received = await receive(outer, form, deps, limits, memory)
+      const sealed = await receive(outer, place, arriving, limits)
+      const received = await open(sealed, outer.header(ROUTING_HINT_HEADER), form, deps, limits, memory)
       const inner = await answer(received, deps, limits, padding, gone.signal)
       return await sealInnerResponse(received.opened, inner, gone, rules, release)
     } catch (error) {
@@ -164,37 +167,51 @@ interface Received {
   readonly plaintext: Bytes
 }
 
-/** Everything cryptographic about a request. What it returns is whole, authentic, timely enough to buffer, and new. */
+/** The whole encapsulated request, which has its place among those to be answered. @throws Refusal */
 async function receive(
   outer: Outer,
+  place: Place,
+  arriving: AbortController,
+  { maxRequestBytes, requestTimeoutMs }: GatewayLimits,
+): Promise<Bytes> {
+  const timer = setTimeout(() => arriving.abort(new Refusal('timeout')), requestTimeoutMs)
+  const body = outer.body(arriving.signal)
+  try {
+    const sealed = await new StreamReader(limited(body, maxRequestBytes), 'encapsulated request').rest(maxRequestBytes)
+    if (!place.arrived()) throw new Refusal('busy')
+    return sealed
+  } finally {
+    await drain(body, maxRequestBytes)
+    clearTimeout(timer)
+  }
+}
+
+/**
+ * Everything cryptographic about a request. What it returns is authentic and new. The key is looked for when all of the request
+ * has come, so that the time it takes does not lengthen the key's.
+ */
+async function open(
+  sealed: Bytes,
+  hint: string | undefined,
   form: OhttpForm,
   deps: GatewayDeps,
   limits: GatewayLimits,
   memory: WeakMap<HpkeKey, KeyMemory>,
 ): Promise<Received> {
-  const hint = outer.header(ROUTING_HINT_HEADER)
-  const deadline = new AbortController()
-  const timer = setTimeout(() => deadline.abort(new Refusal('timeout')), limits.requestTimeoutMs)
-  const body = outer.body(deadline.signal)
-  try {
-    const used: { key?: HpkeKey } = {}
-    const findKey = ({ keyId }: { readonly keyId: number }): HpkeKey | undefined => {
-      const key = deps.keys.find(keyId, hint)
-      const usable = key !== undefined && deps.now() < key.notAfter
-      if (!usable || (hint !== undefined && hint !== memoryOf(key, memory).hint)) return undefined
-      used.key = key
-      return key
-    }
-    const opened = await openRequest(limited(body, limits.maxRequestBytes), findKey, form)
-    const { key } = used
-    if (key === undefined) throw new Refusal('key-unknown')
-    remember(key, opened.enc, deps.keys, limits, memoryOf(key, memory).seen)
-    const plaintext = await new StreamReader(opened.plaintext, 'request').rest(limits.maxRequestBytes)
-    return { key, opened, plaintext }
-  } finally {
-    await drain(body, limits.maxRequestBytes)
-    clearTimeout(timer)
+  const used: { key?: HpkeKey } = {}
+  const findKey = ({ keyId }: { readonly keyId: number }): HpkeKey | undefined => {
+    const key = deps.keys.find(keyId, hint)
+    const usable = key !== undefined && deps.now() < key.notAfter
+    if (!usable || (hint !== undefined && hint !== memoryOf(key, memory).hint)) return undefined
+    used.key = key
+    return key
   }
+  const opened = await openRequest(streamOf(sealed), findKey, form)
+  const { key } = used
+  if (key === undefined) throw new Refusal('key-unknown')
+  remember(key, opened.enc, deps.keys, limits, memoryOf(key, memory).seen)
+  const plaintext = await new StreamReader(opened.plaintext, 'request').rest(limits.maxRequestBytes)
+  return { key, opened, plaintext }
 }
 
 /** What the gateway keeps of a key for as long as the key lives. */
@@ -261,15 +278,20 @@ async function answer(
 
 /** A reason to answer in plaintext; the reason itself stays here. */
 class Refusal extends SubrosaError {
-  constructor(reason: 'timeout' | 'too-large' | 'key-unknown' | 'replay') {
+  constructor(reason: 'busy' | 'timeout' | 'too-large' | 'key-unknown' | 'replay') {
     super(`channel.${reason}`, `refused: ${reason}`)
   }
 }
 
+/** The connection is not kept for the rest of a request that did not come. */
+const UNFINISHED = { connection: 'close' } as const
+
 function refuse(error: unknown, deps: GatewayDeps): OuterAnswer {
   const code = error instanceof SubrosaError ? error.code : 'channel.internal'
   deps.onRefusal?.(code)
-  if (code === 'channel.timeout') return plaintextProblem(408, 'about:blank', 'request timeout')
+  if (code === 'channel.timeout') return plaintextProblem(408, 'about:blank', 'request timeout', UNFINISHED)
+  if (code === 'channel.busy')
+    return plaintextProblem(503, 'about:blank', 'busy', { ...UNFINISHED, 'retry-after': '1' })
   if (code === 'channel.too-large') return plaintextProblem(413, 'about:blank', 'content too large')
   if (code === 'channel.key-unknown' || (error instanceof OhttpError && code === 'ohttp.key-unknown')) {
     return plaintextProblem(421, 'ohttp-key', 'key not available')

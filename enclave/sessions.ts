@@ -38,7 +38,11 @@ interface Chain extends ReceiptChain {
   usedAt: number
 }
 
-export function createSessionTable({ monotonicMs, maxSessions = 10_000, idleS = 3600 }: SessionTableOptions): SessionTable {
+export function createSessionTable({
+  monotonicMs,
+  maxSessions = 10_000,
+  idleS = 3600,
+}: SessionTableOptions): SessionTable {
   const idleMs = 1000 * idleS
   const chains = new Map<string, Chain>()
 

@@ -417,6 +417,72 @@ describe('the gateway refuses', () => {
     expect(await (await pair.transport(post('x'))).response.text()).toBe('x')
   })
 
+  /** A request whose first byte comes at once and the rest when `finish` is called. */
+  function slow(sealed: Uint8Array) {
+    let finish = (): void => undefined
+    const body = new ReadableStream<Uint8Array>({
+      start(controller) {
+        controller.enqueue(sealed.slice(0, 1))
+        finish = () => {
+          controller.enqueue(sealed.slice(1))
+          controller.close()
+        }
+      },
+    })
+    const headers = { 'content-type': 'message/ohttp-chunked-req' }
+    const init = { method: 'POST', headers, body, duplex: 'half' } as RequestInit
+    return { outer: new Request('https://w/ohttp', init), finish: () => finish() }
+  }
+
+  const sealedOnly = (pair: Pair) => sealedBy(pair, { date: NOW.toUTCString() })
+
+  it('whoever began to send first, where too many take their time, and never a newcomer', async () => {
+    const gateway = { limits: { maxArrivingRequests: 2, maxConcurrentRequests: 1 } }
+    const pair = await createPair(echo, { gateway })
+    const senders = [slow(await sealedOnly(pair)), slow(await sealedOnly(pair)), slow(await sealedOnly(pair))]
+    const [first, second, third] = senders.map(({ outer }) => pair.gateway(outer))
+    const crowdedOut = await first
+    expect([crowdedOut?.status, crowdedOut?.headers.get('connection')]).toEqual([503, 'close'])
+    expect(await (await pair.transport(post('x'))).response.text()).toContain('x')
+    expect((await second)?.status).toBe(503)
+    senders[2]?.finish()
+    expect((await third)?.status).toBe(200)
+    expect(pair.refusals).toEqual(['channel.busy', 'channel.busy'])
+  })
+
+  it('what is whole when no place is free any more', async () => {
+    const held = gate()
+    let handled = 0
+    const handler = async (): Promise<Response> => {
+      handled += 1
+      await held.promise
+      return new Response('x')
+    }
+    const pair = await createPair(handler, { gateway: { limits: { maxConcurrentRequests: 1 } } })
+    const late = slow(await sealedOnly(pair))
+    const outcome = pair.gateway(late.outer)
+    const first = pair.transport(post('x'))
+    await expect.poll(() => handled).toBe(1)
+    late.finish()
+    expect((await outcome).status).toBe(503)
+    held.open()
+    await (await first).response.text()
+    expect(handled).toBe(1)
+    expect(await (await pair.transport(post('x'))).response.text()).toBe('x')
+  })
+
+  it('what was begun while its key lived and is whole only afterwards (P-5.3)', async () => {
+    const clock = { at: NOW }
+    const pair = await createPair(echo, { gateway: { now: () => clock.at } })
+    const sealed = await sealedOnly(pair)
+    const late = slow(sealed)
+    const outcome = pair.gateway(late.outer)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    clock.at = pair.ring.keys[0]?.notAfter ?? NOW
+    late.finish()
+    expect((await outcome).status).toBe(421)
+  })
+
   it('other methods and media types', async () => {
     const pair = await createPair(echo)
     const outer = (init: RequestInit) => pair.gateway(new Request('https://w/ohttp', init))

@@ -190,6 +190,30 @@ describe('over a socket', () => {
     await expect.poll(async () => (await transport(post('x'))).response.text()).toBe('still here')
   })
 
+  it('slow senders, however many, hold up nobody', async () => {
+    const handler = (): Response => new Response('x')
+    const limits = { maxArrivingRequests: 8, maxConcurrentRequests: 2 }
+    const patient = createGateway({ keys: ring, handler, now: () => new Date(), limits })
+    const fetch = async (request: Request) => responseOf(await patient(outerOf(request)))
+    const server = createWorkerServer({ fetch, sealed: patient }, log).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const fields = ['content-length: 1000', 'transfer-encoding: chunked']
+    const slow = Array.from({ length: 20 }, (_, i) => raw(`${head(fields[i % 2] ?? '')}1\r\n`, undefined, server))
+    const busy = 'HTTP/1.1 503 Service Unavailable'
+    // One gives way to each that comes when there is no more room.
+    expect(await Promise.race(slow)).toBe(busy)
+    const direct = createTransport({
+      endpoint: new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/ohttp`),
+      fetch: globalThis.fetch,
+      keyConfiguration: () => ring.keys[0]?.configuration.encoded ?? new Uint8Array(0),
+      now: () => new Date(),
+    })
+    for (let i = 0; i < 10; i++) expect(await (await direct(post('x'))).response.text()).toBe('x')
+    server.closeAllConnections()
+    expect(new Set(await Promise.all(slow))).toEqual(new Set([busy, '']))
+    server.close()
+  })
+
   it.each([
     ['an encapsulated request', {} as Record<string, string>],
     ['one that does not say how long it is', { 'transfer-encoding': 'chunked' }],

@@ -204,7 +204,7 @@ describe('over a socket', () => {
     expect(await Promise.race(slow)).toBe(busy)
     const direct = createTransport({
       endpoint: new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/ohttp`),
-      fetch: globalThis.fetch,
+      line: fetchLine(globalThis.fetch),
       keyConfiguration: () => ring.keys[0]?.configuration.encoded ?? new Uint8Array(0),
       now: () => new Date(),
     })

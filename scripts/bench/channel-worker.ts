@@ -3,7 +3,7 @@
  * nothing. And the same answers in the clear, which no worker can be told to give.
  */
 import { once } from 'node:events'
-import type { Server } from 'node:http'
+import type { Server, ServerOptions } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { createAdaptorServer } from '@hono/node-server'
 import { createWorkerServer } from '../../enclave/channel-socket.js'
@@ -141,8 +141,8 @@ export async function createPlainServer(
 }
 
 /** As a provider's worker listens, on loopback, for as long as the process lives. */
-export function workerOnLoopback(worker: Worker): Promise<URL> {
-  return onLoopback(createWorkerServer(worker, log))
+export function workerOnLoopback(worker: Worker, options: ServerOptions = {}): Promise<URL> {
+  return onLoopback(createWorkerServer(worker, log, options))
 }
 
 /** A server in the clear, on loopback, for as long as the process lives. */

@@ -10,7 +10,8 @@ const collect = runInNewContext('gc') as () => void
 
 const keyLifetimeS = Number(process.argv[2])
 const { worker } = await createBenchWorker(createEchoModel(2), 'tick', { keyLifetimeS })
-const origin = await workerOnLoopback(worker)
+// Either end may stand still for as long as the machine likes: no connection ends for that.
+const origin = await workerOnLoopback(worker, { keepAliveTimeout: 0, headersTimeout: 0, requestTimeout: 0 })
 const tell = (message: FromWorker): void => void process.send?.(message)
 setInterval(() => void worker.refresh(), 1000).unref()
 

@@ -17,6 +17,8 @@ export function nodeReach(lookup?: LookupFunction): Reach {
 
 const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308])
 const WITHOUT_BODY: ReadonlySet<number> = new Set([204, 205, 304])
+/** How long before the other end said that it closes an idle connection, in milliseconds, it is not used again. */
+const EARLIER_MS = 500
 /** More of an answer than this is not taken from the connection before somebody reads it, in bytes. */
 const MOST_HELD_BYTES = 64 * 1024
 
@@ -112,6 +114,7 @@ interface Exchange extends Answer {
 class NodeLine implements Line {
   readonly #client: Client
   readonly #released: (line: NodeLine) => void
+  readonly #over: () => void
   #taken = false
   #running = false
   /** Whether a whole answer has come over it. */
@@ -127,6 +130,7 @@ class NodeLine implements Line {
     this.#released = released
     let opened = false
     this.#client = new Client(origin, {
+      keepAliveTimeoutThreshold: EARLIER_MS,
       connect: (options, callback) => {
         // What is left to send when a connection has ended would go over another one, to whoever is there by then.
         if (opened) return callback(new LineEndedError(false), null)
@@ -134,11 +138,11 @@ class NodeLine implements Line {
         connector(options, callback)
       },
     })
-    const over = (): void => {
+    this.#over = () => {
       this.#ended = true
       ended(this)
     }
-    this.#client.on('disconnect', over).on('connectionError', over)
+    this.#client.on('disconnect', this.#over).on('connectionError', this.#over)
   }
 
   take(): void {
@@ -152,7 +156,7 @@ class NodeLine implements Line {
 
   /** Ends the connection, and the exchange that is running. */
   end(): void {
-    this.#ended = true
+    this.#over()
     this.#client.destroy(new Error('the exchange was given up')).catch(() => undefined)
   }
 

@@ -393,11 +393,9 @@ class Session implements WorkerSession {
       const current = await unlessAborted(this.#currentKey(), signal)
       const line = this.#lines.take(fresh)
       if (this.#possession.recent(line)) return { key: current, line }
+      const proving = this.#possession.prove(line, () => this.#prove(line))
       try {
-        const proof = await unlessAborted(
-          this.#possession.prove(line, () => this.#prove(line)),
-          signal,
-        )
+        const proof = await unlessAborted(proving, signal)
         // Meanwhile other requests may have put the worker in doubt, or evidence may have named other keys. Nothing is waited for
         // here: the proof is of now.
         const key = this.#keyAtHand()
@@ -405,7 +403,9 @@ class Session implements WorkerSession {
           key !== undefined && isSameBoot(key.worker, proof.key.worker) && this.#possession.counts(proof.asked)
         if (holds) return { key, line }
       } catch (error) {
-        line.release()
+        // Its caller may have left, and the question is on its way all the same: nobody else's until that is over.
+        const release = (): void => line.release()
+        proving.then(release, release)
         if (isStale(error) && !fresh) {
           // An idle connection had been closed at the other end, which says nothing of who is there.
           fresh = true

@@ -93,6 +93,14 @@ describe('a line', () => {
     expect(connections()).toBe(1)
   })
 
+  it('is used again where the other end keeps it for no more than a second', async () => {
+    const { lines, url, connections } = await linesTo(
+      answering((response) => response.writeHead(200, { 'keep-alive': 'timeout=1' }).end('x')),
+    )
+    for (let i = 0; i < 3; i++) await read(await post(lines, url))
+    expect(connections()).toBe(1)
+  })
+
   it('hands on a long answer whole to whoever reads slowly, and takes no more than it hands on', async () => {
     const whole = Buffer.alloc(8 * 1024 * 1024, 'subrosa')
     let written: ServerResponse | undefined

@@ -7,7 +7,7 @@ import { request as sendRequest } from 'node:http'
 import OpenAI from 'openai'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { connect as connectOverFetch } from '../../client/index.js'
-import { LineEndedError } from '../../client/lines.js'
+import { LineEndedError, type Reach } from '../../client/lines.js'
 import {
   type ConnectOptions,
   connect,
@@ -15,8 +15,10 @@ import {
   UnprovenError,
   type WorkerSession,
 } from '../../client/node.js'
+import { nodeReach } from '../../client/node-lines.js'
 import { POSSESSION_WINDOW_MS } from '../../client/possession.js'
 import { startProxy } from '../../client/proxy.js'
+import { connectOver } from '../../client/session.js'
 import { reachedNobody } from '../../client/worker-pool.js'
 import { toHex } from '../../verifier/protocol/bytes.js'
 import { PATH_ATTESTATION, PATH_OHTTP } from '../../verifier/protocol/constants.js'
@@ -319,6 +321,45 @@ describe('a connection', () => {
     await noticed()
     expect(await whole(ask())).toBe(200)
     expect([tap.connections(), tap.sealed().length]).toEqual([1, 3])
+  })
+
+  it('is nobody else’s while a question is on its way, at whichever point its caller left', async () => {
+    const late: string[] = []
+    const reach: Reach = (url) => {
+      const lines = nodeReach()(url)
+      return {
+        fetch: lines.fetch,
+        drop: () => lines.drop(),
+        close: () => lines.close(),
+        take(fresh) {
+          const line = lines.take(fresh)
+          let released = false
+          return {
+            post(...what) {
+              if (released) late.push('sent over a line that was given back')
+              return line.post(...what)
+            },
+            release() {
+              if (released) late.push('given back twice')
+              released = true
+              line.release()
+            },
+          }
+        },
+      }
+    }
+    const { ask } = await world({ prove: 'always' }, worker.url, (url, options = {}) =>
+      connectOver(url, options, reach),
+    )
+    for (let turns = 0; turns < 40; turns++) {
+      const leaving = new AbortController()
+      const left = failure(ask('x', { signal: leaving.signal }))
+      for (let turn = 0; turn < turns; turn++) await Promise.resolve()
+      leaving.abort()
+      expect(await left).toMatchObject({ name: 'AbortError' })
+    }
+    expect(await whole(ask())).toBe(200)
+    expect(late).toEqual([])
   })
 
   it('ends with the session, when its answer has', async () => {

@@ -1,12 +1,8 @@
 /** The worker of a soak, in a process of its own: so its memory is its alone, and a busy client does not hold it up. */
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { createBenchWorker, workerOnLoopback } from '../bench/channel-worker.js'
+import { collectGarbage } from '../bench/measure.js'
 import { createEchoModel } from './echo-engine.js'
 import type { FromWorker, ToWorker } from './worker-process.js'
-
-setFlagsFromString('--expose-gc')
-const collect = runInNewContext('gc') as () => void
 
 const keyLifetimeS = Number(process.argv[2])
 const { worker } = await createBenchWorker(createEchoModel(2), 'tick', { keyLifetimeS })
@@ -16,7 +12,7 @@ const tell = (message: FromWorker): void => void process.send?.(message)
 setInterval(() => void worker.refresh(), 1000).unref()
 
 process.on('message', (_: ToWorker) => {
-  collect()
+  collectGarbage()
   const { heapUsed, rss } = process.memoryUsage()
   tell({ memory: { heapBytes: heapUsed, rssBytes: rss } })
 })

@@ -7,11 +7,10 @@ import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { afterEach, describe, expect, it } from 'vitest'
 import { type Answer, LineEndedError, type Lines } from '../../client/lines.js'
 import { nodeReach } from '../../client/node-lines.js'
+import { collectGarbage } from '../../scripts/bench/measure.js'
 import { concat } from '../../verifier/protocol/bytes.js'
 import { startHttp } from '../support/http.js'
 
@@ -168,15 +167,13 @@ describe('a line', () => {
     await once(server, 'listening')
     running.push({ close: () => void server.close() }, { close: () => rm(folder, { recursive: true }) })
     const url = new URL(`https://localhost:${(server.address() as AddressInfo).port}`)
-    for (const work of [post(nodeReach()(url), url), fetch(url)]) {
-      expect(await failure(work)).toMatchObject({ cause: { code: 'DEPTH_ZERO_SELF_SIGNED_CERT' } })
+    for (const error of await Promise.all([post(nodeReach()(url), url), fetch(url)].map(failure))) {
+      expect(error).toMatchObject({ cause: { code: 'DEPTH_ZERO_SELF_SIGNED_CERT' } })
     }
     expect(requests).toBe(0)
   })
 
   it('ends with an answer that was begun and dropped without a word', async () => {
-    setFlagsFromString('--expose-gc')
-    const collect = runInNewContext('gc') as () => void
     let closed = false
     const { lines, url } = await linesTo(
       answering((response) => {
@@ -194,7 +191,7 @@ describe('a line', () => {
     await expect
       .poll(
         () => {
-          collect()
+          collectGarbage()
           return closed
         },
         { timeout: 60_000 },

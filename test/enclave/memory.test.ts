@@ -5,8 +5,7 @@
 import { createReadStream, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setFlagsFromString, writeHeapSnapshot } from 'node:v8'
-import { runInNewContext } from 'node:vm'
+import { writeHeapSnapshot } from 'node:v8'
 import { describe, expect, it } from 'vitest'
 import { fetchLine } from '../../client/lines.js'
 import { signRelease } from '../../client/model-release.js'
@@ -17,17 +16,15 @@ import { createKeyLadder } from '../../enclave/keys.js'
 import { createModelLock, type ModelLock } from '../../enclave/model-key.js'
 import type { Worker } from '../../enclave/worker.js'
 import { createBenchWorker } from '../../scripts/bench/channel-worker.js'
+import { collectGarbage } from '../../scripts/bench/measure.js'
 import { createEchoModel } from '../../scripts/soak/echo-engine.js'
 import { STATEMENT } from '../support/samples.js'
 import { MODEL, NOW } from './stub.js'
 
-setFlagsFromString('--expose-gc')
-const collect = runInNewContext('gc') as () => void
-
 async function settled(): Promise<void> {
   for (let i = 0; i < 10; i++) {
     await new Promise((resolve) => setTimeout(resolve, 20))
-    collect()
+    collectGarbage()
   }
 }
 

@@ -22,19 +22,9 @@ import {
   whole,
 } from './edited-graph.js'
 import { PACKAGE_DIRECTORY } from './model.js'
+import { SHAPE as IMPORTED } from './onnx-model.js'
 
-const SHAPE: LlamaShape = {
-  ...SMALL,
-  layers: 4,
-  hiddenSize: 64,
-  heads: 4,
-  kvHeads: 2,
-  headSize: 16,
-  feedForwardSize: 96,
-  vocabularySize: 1024,
-  contextLength: 64,
-  ropeFrequencies: SMALL.ropeFrequencies.slice(0, 8),
-}
+const SHAPE: LlamaShape = { ...IMPORTED, layers: 4, contextLength: 64, tiedEmbeddings: SMALL.tiedEmbeddings }
 const SCALES: Cache = Array.from({ length: SHAPE.layers }, () => ({ key: 0.04, value: 0.03 }))
 
 describe('graphs of this project', () => {

@@ -8,6 +8,8 @@
  * inputs is skipped by name on standard error. A missed target is printed, not an error: exit status 0 unless something
  * failed to run, 2 on misuse.
  */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { parseArgs } from 'node:util'
 import { CHANNEL_BENCHMARKS } from './bench/channel.js'
 import { COLD_BENCHMARKS } from './bench/cold.js'
@@ -49,19 +51,13 @@ export async function runBenchmarks(
   rounds?: number,
   all: readonly (Benchmark | Figure)[] = BENCHMARKS,
 ): Promise<number> {
-  const options = readOptions(argv, output)
-  if (options === undefined) return 2
-  const named = all.filter(({ name }) => name === options.only)
-  const chosen = named.length > 0 ? named : all.filter(({ name }) => name.startsWith(options.only))
-  if (chosen.length === 0) {
-    output.stderr.write(`bench: no benchmark ${options.only}; there are ${all.map(({ name }) => name).join(' ')}\n`)
-    return 2
-  }
+  const choice = choose(argv, output, all)
+  if (choice === undefined) return 2
   let status = 0
-  for (const benchmark of chosen) {
+  for (const benchmark of choice.benchmarks) {
     try {
       const { line, detail } = await run(benchmark, rounds ?? benchmark.rounds)
-      output.stdout.write(options.json ? `${JSON.stringify(line)}\n` : row(line, detail, benchmark))
+      output.stdout.write(choice.json ? `${JSON.stringify(line)}\n` : row(line, detail, benchmark))
     } catch (error) {
       const skipped = error instanceof MissingInput
       if (!skipped) status = 1
@@ -70,6 +66,45 @@ export async function runBenchmarks(
     }
   }
   return status
+}
+
+/**
+ * The same, each benchmark in a process of its own that `script` is started in with the name: what one leaves behind, threads
+ * and memory in pieces, is not there for the next. A single one runs in this process.
+ */
+export async function runBenchmarksApart(
+  argv: readonly string[],
+  output: Output,
+  script: string,
+  all: readonly (Benchmark | Figure)[],
+): Promise<number> {
+  const choice = choose(argv, output, all)
+  if (choice === undefined) return 2
+  if (choice.benchmarks.length === 1) return runBenchmarks(argv, output, undefined, all)
+  let status = 0
+  for (const { name } of choice.benchmarks) {
+    const args = [...process.execArgv, script, '--only', name, ...(choice.json ? ['--json'] : [])]
+    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+    child.stdout.on('data', (text: Buffer) => output.stdout.write(text.toString()))
+    child.stderr.on('data', (text: Buffer) => output.stderr.write(text.toString()))
+    const [code] = (await once(child, 'close')) as [number | null]
+    if (code !== 0) status = 1
+  }
+  return status
+}
+
+function choose(
+  argv: readonly string[],
+  output: Output,
+  all: readonly (Benchmark | Figure)[],
+): { benchmarks: readonly (Benchmark | Figure)[]; json: boolean } | undefined {
+  const options = readOptions(argv, output)
+  if (options === undefined) return undefined
+  const named = all.filter(({ name }) => name === options.only)
+  const benchmarks = named.length > 0 ? named : all.filter(({ name }) => name.startsWith(options.only))
+  if (benchmarks.length > 0) return { benchmarks, json: options.json }
+  output.stderr.write(`bench: no benchmark ${options.only}; there are ${all.map(({ name }) => name).join(' ')}\n`)
+  return undefined
 }
 
 function readOptions(argv: readonly string[], output: Output): { only: string; json: boolean } | undefined {

@@ -1,6 +1,10 @@
 /** Each benchmark runs one round and prints what other tools read. How fast is not asserted here. */
+
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { BENCHMARKS, type BenchmarkLine, runBenchmarks } from '../scripts/bench.js'
+import { BENCHMARKS, type BenchmarkLine, runBenchmarks, runBenchmarksApart } from '../scripts/bench.js'
 
 interface Run {
   readonly status: number
@@ -63,5 +67,49 @@ describe('npm run bench', () => {
     const { status, stdout, stderr } = await bench(...argv)
     expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
     expect(stderr).toMatch(/^bench: /)
+  })
+
+  it('has each of several run by a process of its own, and the worst status of these', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'subrosa-bench-'))
+    try {
+      const script = join(folder, 'bench.mjs')
+      await writeFile(
+        script,
+        `const [, name, ...rest] = process.argv.slice(2)
+         console.log(name, process.pid, ...rest)
+         console.error('bench:', name)
+         process.exitCode = name === 'a.second' ? 1 : 0`,
+      )
+      const figure = (name: string) => ({
+        name,
+        unit: 'ratio',
+        against: 'nothing',
+        target: 1,
+        rounds: 1,
+        figure: async () => ({ value: 1, detail: `${process.pid}` }),
+      })
+      const all = ['a.first', 'a.second', 'a.third', 'b'].map(figure)
+      const run = async (...argv: readonly string[]): Promise<Run> => {
+        const written = { stdout: '', stderr: '' }
+        const collect = (stream: keyof typeof written) => ({ write: (text: string) => (written[stream] += text) })
+        const output = { stdout: collect('stdout'), stderr: collect('stderr') }
+        return { status: await runBenchmarksApart(argv, output, script, all), ...written }
+      }
+      const several = await run('--only', 'a', '--json')
+      expect(several.status).toBe(1)
+      expect(several.stderr).toBe('bench: a.first\nbench: a.second\nbench: a.third\n')
+      const lines = several.stdout.trimEnd().split('\n')
+      const started = lines.map((line) => line.split(' '))
+      expect(started.map(([name, , json]) => `${name} ${json}`)).toEqual(
+        ['a.first', 'a.second', 'a.third'].map((name) => `${name} --json`),
+      )
+      expect(new Set(started.map(([, pid]) => pid)).size).toBe(3)
+      // One alone needs no process of its own.
+      const one = await run('--only', 'b')
+      expect(one.status).toBe(0)
+      expect(one.stdout).toContain(`${process.pid}`)
+    } finally {
+      await rm(folder, { recursive: true })
+    }
   })
 })

@@ -37,7 +37,8 @@ export interface Decoder {
   verify?(slot: number, tokenIds: readonly number[]): Promise<readonly Float32Array[]>
   /**
    * Appends one token to each of several slots, in ascending order, each once. Returns the logits of each row, which
-   * hold until the next run. @throws EngineError `engine.failed`, or `aborted` after `interrupt`.
+   * hold until the next run.
+   * @throws EngineError `engine.failed`, or `aborted` after `interrupt`; RangeError where one run would take more than `maxRows`.
    */
   decode(rows: readonly DecodeRow[]): Promise<readonly Float32Array[]>
   /** Ends the run in progress, if any, as soon as the runtime can. What it wrote to its slots is undefined. */

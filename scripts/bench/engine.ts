@@ -15,7 +15,7 @@ import { createDecoder, createOrtEngine } from '../../enclave/inference/ort/engi
 import { loadModelPackage } from '../../enclave/inference/package.js'
 import { createScheduler, type SequenceRequest } from '../../enclave/inference/scheduler.js'
 import { defaultModelDirectory } from '../../enclave/serve.js'
-import { BLOCK } from '../model/formats.js'
+import { BLOCK, WIDE_BLOCK } from '../model/formats.js'
 import { createBandwidthMeter } from './bandwidth.js'
 import { loadLlama } from './llama-cpp.js'
 import { collectGarbage, type Figure, measure, median } from './measure.js'
@@ -148,8 +148,11 @@ const transformersJs: Figure = {
 function bytesOfStep(context: number): number {
   const { layers, hiddenSize, heads, kvHeads, headSize, feedForwardSize, vocabularySize } = SMOLLM2
   const attention = hiddenSize * headSize * (2 * heads + 2 * kvHeads)
-  const weights = layers * (attention + 3 * hiddenSize * feedForwardSize) + vocabularySize * hiddenSize
-  return weights * (1 + 4 / BLOCK) + context * layers * 2 * kvHeads * headSize * 4
+  const branch = hiddenSize * feedForwardSize
+  const wide = layers * 2 * branch + vocabularySize * hiddenSize
+  const others = layers * (attention + branch)
+  const scales = wide / WIDE_BLOCK + others / BLOCK
+  return wide + others + 4 * scales + context * layers * 2 * kvHeads * headSize * 4
 }
 
 const roofline: Figure = {

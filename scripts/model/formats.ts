@@ -3,9 +3,9 @@
  *
  * - fp32: as it is.
  * - fp16: in half precision, and so are inputs and outputs of its products; what is added up between layers is not. For devices.
- * - int8: blocks of 32 inputs with one fp32 scale each, symmetric (MatMulNBits).
- * - int4: the same with 4 bits, and an offset for each block where it brings the codes closer to the source; the output matrix
- *   keeps eight bits.
+ * - int8: blocks of 32 or 64 inputs with one fp32 scale each, symmetric (MatMulNBits).
+ * - int4: blocks of 32 with 4 bits, and an offset for each block where it brings the codes closer to the source; the output
+ *   matrix keeps eight bits.
  * - pr8: one scale for each output; inputs are scaled row by row at run time, so that sums are of integers and exact. The
  *   fastest on processors with integer matrix units, and the one that suffers most from outliers among the inputs.
  */
@@ -19,41 +19,45 @@ export interface Matrix {
   readonly values: Float32Array
 }
 
-/** Inputs of one scale in int8 and int4. */
+/** Inputs of one scale. */
 export const BLOCK = 32
+/** The same in eight bits where that loses little: half as many scales, and sums of blocks, for a step to read. */
+export const WIDE_BLOCK = 2 * BLOCK
 
 export interface BlockQuantised {
-  /** [rows, columns / 32, 32 × bits / 8]; int4 has two neighbours a byte, the lower first. Offset by 128 or 8. */
+  /** Inputs of one scale. */
+  readonly block: number
+  /** [rows, columns / block, block × bits / 8]; int4 has two neighbours a byte, the lower first. Offset by 128 or 8. */
   readonly codes: Uint8Array
   readonly scales: Float32Array
   /** Added to each value of a block. Absent where all are zero. */
   readonly offsets?: Float32Array
 }
 
-/** `columns` must be a multiple of BLOCK. */
-export function quantiseBlocks({ rows, columns, values }: Matrix, bits: 4 | 8): BlockQuantised {
+/** `columns` must be a multiple of `block`, and with 4 bits a block is BLOCK inputs. */
+export function quantiseBlocks({ rows, columns, values }: Matrix, bits: 4 | 8, block: number = BLOCK): BlockQuantised {
   const zero = 2 ** (bits - 1)
-  const blocks = (rows * columns) / BLOCK
+  const blocks = (rows * columns) / block
   const scales = new Float32Array(blocks)
   const offsets = new Float32Array(blocks)
-  const codes = new Uint8Array((blocks * BLOCK * bits) / 8)
+  const codes = new Uint8Array((rows * columns * bits) / 8)
   let shifted = false
-  const coded = new Uint8Array(BLOCK)
-  for (let block = 0; block < blocks; block++) {
-    const source = values.subarray(block * BLOCK, (block + 1) * BLOCK)
+  const coded = new Uint8Array(block)
+  for (let index = 0; index < blocks; index++) {
+    const source = values.subarray(index * block, (index + 1) * block)
     const symmetric = fitSymmetric(source, zero)
     const best = bits === 4 ? closest(source, zero, symmetric, fitRange(source, zero)) : symmetric
-    scales[block] = best.scale
-    offsets[block] = best.offset
+    scales[index] = best.scale
+    offsets[index] = best.offset
     shifted ||= best.offset !== 0
     encode(source, zero, best, coded)
-    if (bits === 8) codes.set(coded, block * BLOCK)
+    if (bits === 8) codes.set(coded, index * block)
     else {
-      const at = (block * BLOCK) / 2
-      for (let i = 0; i < BLOCK / 2; i++) codes[at + i] = (coded[2 * i] ?? 0) | ((coded[2 * i + 1] ?? 0) << 4)
+      const at = (index * block) / 2
+      for (let i = 0; i < block / 2; i++) codes[at + i] = (coded[2 * i] ?? 0) | ((coded[2 * i + 1] ?? 0) << 4)
     }
   }
-  return shifted ? { codes, scales, offsets } : { codes, scales }
+  return { block, codes, scales, ...(shifted ? { offsets } : {}) }
 }
 
 /** A code stands for (code - zero) × scale + offset. */
@@ -84,7 +88,7 @@ function closest(source: Float32Array, zero: number, a: Fit, b: Fit): Fit {
   const distance = (fit: Fit): number => {
     encode(source, zero, fit, TRIAL)
     let sum = 0
-    for (let i = 0; i < BLOCK; i++) sum += (decode(TRIAL[i] ?? 0, zero, fit) - (source[i] ?? 0)) ** 2
+    for (let i = 0; i < source.length; i++) sum += (decode(TRIAL[i] ?? 0, zero, fit) - (source[i] ?? 0)) ** 2
     return sum
   }
   return distance(b) < distance(a) ? b : a
@@ -93,7 +97,7 @@ function closest(source: Float32Array, zero: number, a: Fit, b: Fit): Fit {
 const TRIAL = new Uint8Array(BLOCK)
 
 function encode(source: Float32Array, zero: number, { scale, offset }: Fit, out: Uint8Array): void {
-  for (let i = 0; i < BLOCK; i++) {
+  for (let i = 0; i < source.length; i++) {
     const code = scale === 0 ? zero : Math.round(((source[i] ?? 0) - offset) / scale) + zero
     out[i] = Math.max(0, Math.min(2 * zero - 1, code))
   }
@@ -126,13 +130,13 @@ export function quantiseRows({ rows, columns, values }: Matrix): RowQuantised {
 }
 
 /** What the codes stand for, to be held against the source. */
-export function dequantiseBlocks({ codes, scales, offsets }: BlockQuantised, bits: 4 | 8): Float32Array {
+export function dequantiseBlocks({ block, codes, scales, offsets }: BlockQuantised, bits: 4 | 8): Float32Array {
   const zero = 2 ** (bits - 1)
-  const values = new Float32Array(scales.length * BLOCK)
+  const values = new Float32Array(scales.length * block)
   for (let i = 0; i < values.length; i++) {
-    const block = Math.floor(i / BLOCK)
+    const index = Math.floor(i / block)
     const code = bits === 8 ? (codes[i] ?? 0) : ((codes[i >> 1] ?? 0) >> (4 * (i & 1))) & 15
-    values[i] = decode(code, zero, { scale: scales[block] ?? 0, offset: offsets?.[block] ?? 0 })
+    values[i] = decode(code, zero, { scale: scales[index] ?? 0, offset: offsets?.[index] ?? 0 })
   }
   return values
 }

@@ -142,8 +142,8 @@ export async function writeLlamaGraph(
     )
     branch = await linear.add(`${p}.o`, attended, await weights.matrix(layer, 'o'))
     const h = await norm(`${p}.norm2`, await weights.vector(layer, 'norm2'))
-    const gate = await linear.add(`${p}.gate`, h, await weights.matrix(layer, 'gate'))
-    const up = await linear.add(`${p}.up`, h, await weights.matrix(layer, 'up'))
+    const gate = await linear.add(`${p}.gate`, h, await weights.matrix(layer, 'gate'), 'robust')
+    const up = await linear.add(`${p}.up`, h, await weights.matrix(layer, 'up'), 'robust')
     const gated = graph.node('Mul', [graph.node('Mul', [gate, graph.node('Sigmoid', [gate])]), up])
     branch = await linear.add(`${p}.down`, gated, await weights.matrix(layer, 'down'))
     onLayer(layer + 1)
@@ -156,7 +156,7 @@ export async function writeLlamaGraph(
     ? half
       ? casts.whole(product(casts.half(final)))
       : product(final)
-    : await linear.add('head', final, shape.tiedEmbeddings ? embedding : await weights.head())
+    : await linear.add('head', final, shape.tiedEmbeddings ? embedding : await weights.head(), 'robust')
   graph.nodeWith('Identity', [logits], ['logits'])
   return { graph: graph.finish(), reports: linear.reports }
 }
@@ -176,15 +176,15 @@ async function addAttention(
   const half = cache === 'fp16'
   const { heads, kvHeads, headSize } = shape
   // What goes wrong in the first layers' attention goes through all others: seen to be half of what pr8 loses.
-  const sensitive = layer < shape.layers / 3
+  const kind = layer < shape.layers / 3 ? 'sensitive' : undefined
   const packed = !shape.headNorms && !shape.attentionBias
   let inputs: readonly string[]
   if (packed) {
     const parts = [await weights.matrix(layer, 'q'), await weights.matrix(layer, 'k'), await weights.matrix(layer, 'v')]
-    inputs = [await linear.add(`${p}.qkv`, h, stack(parts), sensitive), '', '']
+    inputs = [await linear.add(`${p}.qkv`, h, stack(parts), kind), '', '']
   } else {
     const part = async (name: 'q' | 'k' | 'v', count: number): Promise<string> => {
-      let out = await linear.add(`${p}.${name}`, h, await weights.matrix(layer, name), sensitive)
+      let out = await linear.add(`${p}.${name}`, h, await weights.matrix(layer, name), kind)
       if (shape.attentionBias) {
         const bias = await weights.vector(layer, `${name}.bias`)
         out = graph.node('Add', [out, graph.constant(`${p}.${name}.bias`, 'float', [count * headSize], bias)])

@@ -86,6 +86,9 @@ describe('a graph with one scale for all rows', () => {
     })
     const { decoder, determinism } = await createDecoder(modelPackage, { threads: 1, slots: 4 })
     expect([determinism, decoder.maxRows]).toEqual(['single', 1])
+    for (const slot of [0, 1]) await decoder.prefill(slot, [5])
+    const rows = [0, 1].map((slot) => ({ slot, tokenId: 6 }))
+    await expect(decoder.decode(rows)).rejects.toThrow(new RangeError('expected 1 rows in a run at most, got 2'))
     await decoder.close()
   })
 

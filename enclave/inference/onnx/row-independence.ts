@@ -148,7 +148,7 @@ const FORMS: Readonly<Record<string, Form>> = {
       K: isInteger,
       N: isInteger,
       bits: (value: AttributeValue) => value === 4n || value === 8n,
-      block_size: 32n,
+      block_size: (value: AttributeValue) => value === 32n || value === 64n,
       accuracy_level: 4n,
     }
     return inputs.length === 3 &&

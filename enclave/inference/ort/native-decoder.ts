@@ -153,6 +153,7 @@ export async function createNativeDecoder(
     async decode(rows: readonly DecodeRow[]) {
       const first = rows[0]?.slot ?? 0
       const count = (rows.at(-1)?.slot ?? 0) - first + 1
+      if (count > maxRows) throw new RangeError(`expected ${maxRows} rows in a run at most, got ${count}`)
       const ids = new Array<number>(count).fill(0)
       for (const { slot, tokenId } of rows) ids[slot - first] = tokenId
       const totals = ids.map((_, row) => (lengths[first + row] ?? 0) + 1)

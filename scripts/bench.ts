@@ -8,7 +8,7 @@
  * inputs is skipped by name on standard error. A missed target is printed, not an error: exit status 0 unless something
  * failed to run, 2 on misuse.
  */
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { parseArgs } from 'node:util'
 import { CHANNEL_BENCHMARKS } from './bench/channel.js'
@@ -68,6 +68,8 @@ export async function runBenchmarks(
   return status
 }
 
+const STOPPING = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+
 /**
  * The same, each benchmark in a process of its own that `script` is started in with the name: what one leaves behind, threads
  * and memory in pieces, is not there for the next. A single one runs in this process.
@@ -82,14 +84,26 @@ export async function runBenchmarksApart(
   if (choice === undefined) return 2
   if (choice.benchmarks.length === 1) return runBenchmarks(argv, output, undefined, all)
   let status = 0
+  let child: ChildProcess | undefined
+  let stopped: NodeJS.Signals | undefined
+  // Whoever stops this process alone means what it started too.
+  const stop = (signal: NodeJS.Signals): void => {
+    stopped = signal
+    child?.kill(signal)
+  }
+  for (const signal of STOPPING) process.on(signal, stop)
   for (const { name } of choice.benchmarks) {
+    if (stopped !== undefined) break
     const args = [...process.execArgv, script, '--only', name, ...(choice.json ? ['--json'] : [])]
-    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
-    child.stdout.on('data', (text: Buffer) => output.stdout.write(text.toString()))
-    child.stderr.on('data', (text: Buffer) => output.stderr.write(text.toString()))
-    const [code] = (await once(child, 'close')) as [number | null]
+    const started = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+    child = started
+    started.stdout.setEncoding('utf8').on('data', (text: string) => output.stdout.write(text))
+    started.stderr.setEncoding('utf8').on('data', (text: string) => output.stderr.write(text))
+    const [code, signal] = (await once(started, 'close')) as [number | null, NodeJS.Signals | null]
+    if (signal !== null) output.stderr.write(`bench: ${name} failed: ended by ${signal}\n`)
     if (code !== 0) status = 1
   }
+  for (const signal of STOPPING) process.off(signal, stop)
   return status
 }
 

@@ -78,6 +78,8 @@ describe('npm run bench', () => {
         `const [, name, ...rest] = process.argv.slice(2)
          console.log(name, process.pid, ...rest)
          console.error('bench:', name)
+         if (name === 'k.killed') process.kill(process.pid, 'SIGKILL')
+         if (name === 'k.stops') setTimeout(() => process.kill(process.ppid, 'SIGTERM'), 50), setTimeout(() => {}, 60_000)
          process.exitCode = name === 'a.second' ? 1 : 0`,
       )
       const figure = (name: string) => ({
@@ -88,7 +90,7 @@ describe('npm run bench', () => {
         rounds: 1,
         figure: async () => ({ value: 1, detail: `${process.pid}` }),
       })
-      const all = ['a.first', 'a.second', 'a.third', 'b'].map(figure)
+      const all = ['a.first', 'a.second', 'a.third', 'b', 'k.killed', 'k.stops', 'k.last'].map(figure)
       const run = async (...argv: readonly string[]): Promise<Run> => {
         const written = { stdout: '', stderr: '' }
         const collect = (stream: keyof typeof written) => ({ write: (text: string) => (written[stream] += text) })
@@ -108,6 +110,12 @@ describe('npm run bench', () => {
       const one = await run('--only', 'b')
       expect(one.status).toBe(0)
       expect(one.stdout).toContain(`${process.pid}`)
+      // Killed is said; and who stops this process stops the one that runs, and none is started any more.
+      const killed = await run('--only', 'k')
+      expect(killed.status).toBe(1)
+      expect(killed.stderr).toBe(
+        'bench: k.killed\nbench: k.killed failed: ended by SIGKILL\nbench: k.stops\nbench: k.stops failed: ended by SIGTERM\n',
+      )
     } finally {
       await rm(folder, { recursive: true })
     }

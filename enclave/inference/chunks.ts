@@ -3,8 +3,8 @@
  *
  * The runtime computes attention in blocks of rows, twice the size of a head. A block of one row goes through other kernels
  * than a block of more, with other roundings: seen with 65 rows at a head size of 32, with 129 at 64, and with one token
- * at any size. Blocks are multiples of 16 rows for every head size in use, so no part has one token more than a multiple
- * of 16, unless the prompt has a single one.
+ * at any size. Blocks are multiples of 16 rows, or graph and machine are not called batch-invariant (`attention-order.ts`), so
+ * no part has one token more than a multiple of 16, unless the prompt has a single one.
  */
 /** Most tokens of a prompt in one run. */
 export const MAX_CHUNK = 128
@@ -18,7 +18,8 @@ export function nextChunk(remaining: number, budget: number): number {
   return Math.min(remaining, 3)
 }
 
-const BLOCK_STEP = 16
+/** Rows of a block are a multiple of this. */
+export const BLOCK_STEP = 16
 
 /** A part of a prompt that was computed, and how long its run took. */
 export interface Part {

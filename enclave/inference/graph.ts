@@ -8,6 +8,7 @@
  * from: embeddings are made of it. Perhaps an input `logit_positions` [n]: which positions of a run logits and state are
  * wanted for, in the place of the last. Refused: any other, and weights in files that the manifest does not list.
  */
+import { findCutDependence } from './attention-order.js'
 import { EngineError } from './errors.js'
 import { cacheNames, HIDDEN_STATE, LOGIT_POSITIONS, pastName, presentName } from './graph-names.js'
 import { type GraphFacts, readGraphFacts, type TensorFacts } from './onnx/graph-facts.js'
@@ -32,11 +33,13 @@ export interface DecoderGraph {
   readonly picksPositions: boolean
   /**
    * `batch-invariant`: made of nothing but nodes that keep each row to itself, and were seen to do so to the last bit
-   * (`onnx/row-independence.ts`). `single`: of others too.
+   * (`onnx/row-independence.ts`), with heads of a size that keeps cuts from showing (`attention-order.ts`). `single`: any other.
    */
   readonly determinism: 'batch-invariant' | 'single'
   /** What keeps the graph from being batch-invariant, for people. Names what the file names: not printable as it is. */
   readonly dependence: string | undefined
+  /** Whether every node keeps each row to itself, on any device. */
+  readonly rowsApart: boolean
 }
 
 const FLOAT = 1
@@ -92,7 +95,8 @@ export function inspectGraph(modelPackage: ModelPackage): DecoderGraph {
   if (hidden !== undefined && (hidden.elementType !== FLOAT || hidden.shape.at(-1) !== hiddenSize)) {
     throw unusable(`expected ${HIDDEN_STATE} of the ${hiddenSize} fp32 values of the manifest`)
   }
-  const dependence = findDependence(facts)
+  const mixing = findDependence(facts)
+  const dependence = mixing ?? findCutDependence(Number(headSize))
   return {
     layers,
     kvHeads: Number(kvHeads),
@@ -103,6 +107,7 @@ export function inspectGraph(modelPackage: ModelPackage): DecoderGraph {
     picksPositions: positions !== undefined,
     determinism: dependence === undefined ? 'batch-invariant' : 'single',
     dependence,
+    rowsApart: mixing === undefined,
   }
 }
 

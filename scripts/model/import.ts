@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
+import { findCutDependence } from '../../enclave/inference/attention-order.js'
 import { openChats } from '../../enclave/inference/chat-trial.js'
 import { createOrtEngine } from '../../enclave/inference/ort/engine.js'
 import {
@@ -175,7 +176,8 @@ async function writePackage(
       contextLength,
       eosTokenIds: source.eosTokenIds,
     },
-    determinism: options.format === 'original' ? 'single' : 'batch-invariant',
+    determinism:
+      options.format === 'original' || findCutDependence(shape.headSize) !== undefined ? 'single' : 'batch-invariant',
     format: options.format,
     files: files.sort((a, b) => (a.path < b.path ? -1 : 1)),
   }

@@ -1,11 +1,13 @@
 /** Graphs whose rows influence each other are noticed, by operator and by trial, and then nobody shares a run. */
 import { describe, expect, it } from 'vitest'
+import { findCutDependence } from '../../enclave/inference/attention-order.js'
 import type { Decoder } from '../../enclave/inference/decoder.js'
 import { inspectGraph } from '../../enclave/inference/graph.js'
 import { createWireWriter, type WireWriter } from '../../enclave/inference/onnx/wire.js'
 import { createDecoder, createOrtEngine } from '../../enclave/inference/ort/engine.js'
 import { loadModelPackage, type ModelPackage } from '../../enclave/inference/package.js'
 import { rowsAreIndependent } from '../../enclave/inference/trial.js'
+import { randomPackage, SMALL } from '../../scripts/bench/random-model.js'
 import { createGraphBuilder } from '../../scripts/model/graph-builder.js'
 import { toBytes } from '../../verifier/protocol/bytes.js'
 import { ask, collect, GREEDY, PACKAGE_DIRECTORY, textOf } from './model.js'
@@ -75,6 +77,71 @@ async function smallPackage(
     files: new Map([...demo.files, ['model.onnx', toBytes(graph.finish())]]),
   }
 }
+
+describe('attention whose order of summation shows a cut', () => {
+  const withHeads = (headSize: number): Promise<ModelPackage> =>
+    randomPackage(
+      {
+        ...SMALL,
+        layers: 1,
+        hiddenSize: 64,
+        heads: 2,
+        kvHeads: 1,
+        headSize,
+        feedForwardSize: 64,
+        ropeFrequencies: Float64Array.from({ length: headSize / 2 }, (_, i) => 10_000 ** ((-2 * i) / headSize)),
+      },
+      'fp32',
+    )
+
+  it('is of class single where heads have more than 128 values (P-8.7)', async () => {
+    for (const headSize of [144, 160, 256]) {
+      const modelPackage = await withHeads(headSize)
+      expect(inspectGraph(modelPackage)).toMatchObject({
+        determinism: 'single',
+        dependence: expect.stringContaining(`heads of ${headSize} values`),
+        rowsApart: true,
+      })
+      const { decoder, determinism } = await createDecoder(modelPackage, { threads: 1, slots: 4 })
+      expect([determinism, decoder.maxRows]).toEqual(['single', 1])
+      await decoder.close()
+    }
+    expect(inspectGraph(await withHeads(128))).toMatchObject({ determinism: 'batch-invariant', dependence: undefined })
+  })
+
+  it('is of class single where the second-level cache leaves blocks that parts do not fill (P-8.7)', async () => {
+    const kib = 1024
+    const classOf = async (headSize: number, l2Bytes?: number): Promise<string> => {
+      const options = { threads: 1, slots: 4, l2Bytes }
+      const { decoder, determinism } = await createDecoder(await withHeads(headSize), options)
+      await decoder.close()
+      return determinism
+    }
+    expect(await classOf(96, 256 * kib)).toBe('single')
+    expect(await classOf(96, 512 * kib)).toBe('batch-invariant')
+    expect(await classOf(64, 256 * kib)).toBe('batch-invariant')
+    // What this machine says of itself.
+    expect(await classOf(64)).toBe('batch-invariant')
+  })
+
+  it.each([
+    [64, undefined, true],
+    [128, undefined, true],
+    [129, undefined, false],
+    // Blocks of 40 rows: a part of 41 leaves one over.
+    [20, undefined, false],
+    [96, 256, false],
+    [80, 256, false],
+    [64, 256, true],
+    [96, 128, false],
+    [128, 512, true],
+    // No cache known, as the C library says it: one row a block.
+    [96, 0, true],
+  ])('heads of %d values and %s KiB: %s', (headSize, kib, apart) => {
+    const found = findCutDependence(headSize, kib === undefined ? undefined : kib * 1024)
+    expect(found === undefined).toBe(apart)
+  })
+})
 
 describe('a graph with one scale for all rows', () => {
   it('is of class single whatever its manifest says, and its rows never share a run (P-8.7)', async () => {

@@ -56,12 +56,12 @@ interface Draft {
 }
 
 /** A Llama of the demo model's vocabulary, as a GGUF file in fp32. Rows of q and k are in the order of such files. */
-async function draft(): Promise<Draft> {
+async function draft(size: Partial<typeof SHAPE> = {}): Promise<Draft> {
   const tokenizer = JSON.parse(await readFile(join(PACKAGE_DIRECTORY, 'tokenizer.json'), 'utf8'))
   const words = Object.entries(tokenizer.model.vocab as Record<string, number>).sort(([, a], [, b]) => a - b)
   const special = new Set((tokenizer.added_tokens as { id: number }[]).map(({ id }) => id))
   const merges = (tokenizer.model.merges as (string | string[])[]).map((m) => (typeof m === 'string' ? m : m.join(' ')))
-  const shape = { ...SHAPE, vocabularySize: words.length }
+  const shape = { ...SHAPE, ...size, vocabularySize: words.length }
   const weights = randomWeights(shape, 3)
   const tensors: Draft['tensors'] = []
   const add = (name: string, dims: number[], values: Float32Array): void =>
@@ -160,6 +160,20 @@ describe('a GGUF file', () => {
       Array(4).fill(true),
     )
     expect((await readdir(folder)).sort()).toEqual(['fp16', 'fp32', 'int4', 'int8', 'model.gguf', 'pr8'])
+  })
+
+  it('with heads in which a cut would show is of class single, in its manifest too (P-8.7)', async () => {
+    const path = join(folder, 'model.gguf')
+    const classes: string[] = []
+    for (const headSize of [128, 256]) {
+      await writeFile(path, encode(await draft({ hiddenSize: 2 * headSize, heads: 2, kvHeads: 1, headSize })))
+      const out = join(folder, `heads-${headSize}`)
+      const { manifest } = await importModel(path, out, OPTIONS)
+      const { decoder, determinism } = await createDecoder(await loadModelPackage(out), { threads: 1 })
+      classes.push(`${headSize}: ${manifest.determinism}, ${determinism}, ${decoder.maxRows > 1}`)
+      await decoder.close()
+    }
+    expect(classes).toEqual(['128: batch-invariant, batch-invariant, true', '256: single, single, false'])
   })
 
   it('keeps keys and values in int8 where asked to, under scales measured over a text', async () => {

@@ -134,6 +134,15 @@ export function created(check: (status: Handle) => void, call: (out: unknown[]) 
   return out[0]
 }
 
+/** _SC_LEVEL2_CACHE_SIZE of glibc (bits/confname.h). */
+const LEVEL2_CACHE_SIZE = 191
+
+/** Size in bytes of the second-level cache, as the runtime asks for it; undefined where there is no glibc to ask. */
+export function levelTwoCacheBytes(): number | undefined {
+  if (process.platform !== 'linux') return undefined
+  return Number(koffi.load('libc.so.6').func('long sysconf(int name)')(LEVEL2_CACHE_SIZE))
+}
+
 function pointerTo(table: unknown, index: number, prototype: string): KoffiFunction {
   const pointer: unknown = koffi.decode(table, index * 8, 'void *')
   return koffi.decode(pointer, koffi.proto(prototype)) as KoffiFunction

@@ -7,6 +7,7 @@
  */
 import { availableParallelism, totalmem } from 'node:os'
 import { startAnswer } from '../answer.js'
+import { findCutDependence } from '../attention-order.js'
 import { createBackground } from '../background.js'
 import { openChats } from '../chat-trial.js'
 import type { Decoder } from '../decoder.js'
@@ -21,6 +22,7 @@ import { checkOptions } from '../options.js'
 import type { ModelManifest, ModelPackage } from '../package.js'
 import { createScheduler } from '../scheduler.js'
 import { givesLogits, rowsAreIndependent } from '../trial.js'
+import { levelTwoCacheBytes } from './c-api.js'
 import { findDeviceLibrary } from './device-library.js'
 import { createNativeDecoder, type DecoderOptions, nativeRuntime } from './native-decoder.js'
 import { providerFor } from './provider.js'
@@ -42,6 +44,8 @@ export interface OrtEngineOptions {
   readonly monotonicMs?: () => number
   /** How long a prompt is kept for requests with the same `reuseKey`, in milliseconds. Default five minutes. */
   readonly keepMs?: number
+  /** Size of the processor's second-level cache, in bytes. Default: what the C library says, as it does to the runtime. */
+  readonly l2Bytes?: number | undefined
 }
 
 const DEFAULT_SLOTS = 16
@@ -143,7 +147,11 @@ export async function createDecoder(
   const { device = DEFAULT_DEVICE } = options
   const graph = inspectGraph(modelPackage)
   checkWeights(modelPackage)
-  const shared = modelPackage.manifest.determinism === 'batch-invariant' && graph.determinism === 'batch-invariant'
+  const { l2Bytes = levelTwoCacheBytes() } = options
+  const shared =
+    modelPackage.manifest.determinism === 'batch-invariant' &&
+    graph.determinism === 'batch-invariant' &&
+    findCutDependence(graph.headSize, l2Bytes) === undefined
   const { slots, slotTokens } = slotsFor(graph, modelPackage.manifest.architecture.contextLength, options)
   const load = async (maxRows: number): Promise<Decoder> => {
     const decoder = await loadDecoder(modelPackage, options, {
@@ -161,7 +169,10 @@ export async function createDecoder(
   }
   if (device !== 'cpu') {
     // Rows of one run may share it where no node carries anything from one to another, only not to the last bit.
-    return { decoder: await load(shared && providerFor(device)?.addressable === true ? slots : 1), determinism: 'none' }
+    return {
+      decoder: await load(graph.rowsApart && providerFor(device)?.addressable === true ? slots : 1),
+      determinism: 'none',
+    }
   }
   if (!shared) return { decoder: await load(1), determinism: 'single' }
   const decoder = await load(slots)

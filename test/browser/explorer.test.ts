@@ -186,7 +186,7 @@ describe.skipIf(withoutBrowser)('the explorer', () => {
     expect(await verdict().getAttribute('data-verdict')).toBe('rejected')
     expect(await page.locator('#padlock').textContent()).toMatch(/^Locked: not sent: .*\(snp\.chain\.root\)$/)
     expect(await page.locator('#prompt').isDisabled()).toBe(true)
-    expect(tap.bytes().toString('latin1')).not.toContain('POST')
+    expect(tap.bytes().toString('latin1')).not.toContain('POST ')
     await tap.close()
   })
 

@@ -162,7 +162,7 @@ describe('JSON schemas', () => {
       { numRuns: 150 },
     )
     // Few are so deep that random choices do not finish them.
-    expect(whole).toBeGreaterThan(tried * 0.9)
+    expect(whole).toBeGreaterThan(tried * 0.85)
   })
 
   it('judges values as ajv does', async () => {

@@ -153,6 +153,15 @@ interface Case {
   readonly every?: number
 }
 
+const LARGE_HEADS = {
+  ...SMALL,
+  layers: 2,
+  heads: 4,
+  kvHeads: 2,
+  headSize: 128,
+  ropeFrequencies: Float64Array.from({ length: 64 }, (_, i) => 10_000 ** (-i / 64)),
+}
+
 const CASES: readonly Case[] = [
   { name: 'the demo model', load: () => loadModelPackage(PACKAGE_DIRECTORY), schedules: 500 * FACTOR },
   ...(['fp32', 'fp16', 'int8', 'int4', 'pr8'] as const).map((format) => ({
@@ -160,6 +169,12 @@ const CASES: readonly Case[] = [
     load: () => randomPackage(SMALL, format),
     schedules: 16 * FACTOR,
   })),
+  // The largest heads whose sums do not depend on how many keys there are.
+  {
+    name: 'random weights, heads of 128, int8',
+    load: () => randomPackage(LARGE_HEADS, 'int8'),
+    schedules: 16 * FACTOR,
+  },
   {
     name: 'random weights, pr8, keys and values in int8',
     load: () => randomPackage(SMALL, 'pr8', 1, INT8_SCALES),

@@ -115,10 +115,13 @@ describe.skipIf(!built)('the command (skipped until built)', () => {
   })
 
   it('leaves at once while a worker keeps it waiting', async () => {
-    const silent = await startHttp(() => undefined)
+    let began = 0
+    const silent = await startHttp(() => {
+      // It waits from now on.
+      began = Date.now()
+      child.kill('SIGINT')
+    })
     const child = start(silent.url, '--policy', policyFile)
-    setTimeout(() => child.kill('SIGINT'), 1500)
-    const began = Date.now()
     const [status] = (await once(child, 'close')) as [number | null]
     await silent.close()
     expect(status).toBe(0)

@@ -1,11 +1,17 @@
 /** A lane of checks on real machines: each is run, named, and printed with what was seen; the last line is for machines. */
 export interface Lane {
-  /** What `work` returns is printed beside the name; what it throws makes the check fail. */
+  /**
+   * What `work` returns is printed beside the name; what it throws makes the check fail. Where the emulator itself broke down, which
+   * says nothing of the guest, it is run once more, and a line says so.
+   */
   check(name: string, work: () => Promise<string>): Promise<boolean>
   skip(name: string, reason: string): void
   /** Prints the tally; the exit status. */
   finish(): number
 }
+
+/** QEMU's words when it ends by an assertion of its own. */
+const EMULATOR_BROKE_DOWN = /qemu-system-\S+: \S+:\d+: \S+ Assertion [^\n]+ failed\./
 
 export function createLane(
   suite: string,
@@ -19,7 +25,11 @@ export function createLane(
       const begun = performance.now()
       tally.cases++
       try {
-        const seen = await work()
+        const seen = await work().catch((error: unknown) => {
+          if (!EMULATOR_BROKE_DOWN.test(String(error))) throw error
+          write(`again ${name}: ${String(error)}\n`)
+          return work()
+        })
         tally.passed++
         write(`pass  ${name} (${seconds(begun)})${seen === '' ? '' : `: ${seen}`}\n`)
         return true

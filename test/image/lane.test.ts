@@ -19,6 +19,27 @@ describe('a lane', () => {
   })
 })
 
+describe('a check under an emulator that breaks down', () => {
+  const BROKEN = "expected a panic, got qemu-system-x86_64: hw/a.c:228: f: Assertion `a <= b * 16' failed.\n"
+
+  it.each([
+    ['once', [BROKEN], 0, 2],
+    ['twice', [BROKEN, BROKEN], 1, 2],
+    ['never, and fails otherwise', ['expected a panic, got Assertion failed'], 1, 1],
+  ])('%s', async (_, errors, status, expected) => {
+    const lines: string[] = []
+    const lane = createLane('a-lane', (line) => void lines.push(line))
+    let runs = 0
+    await lane.check('boots', async () => {
+      const error = errors[runs++]
+      if (error !== undefined) throw new Error(error)
+      return ''
+    })
+    expect([lane.finish(), runs]).toEqual([status, expected])
+    expect(lines.filter((line) => line.startsWith('again boots: ')).length).toBe(expected - 1)
+  })
+})
+
 describe('names given to a lane', () => {
   it('are taken in its order, and are all of them by default', () => {
     expect(namesGiven('x', FLAVOURS, ['test', 'production'])).toEqual(['production', 'test'])

@@ -52,12 +52,15 @@ export async function runBenchmarks(
   all: readonly (Benchmark | Figure)[] = BENCHMARKS,
 ): Promise<number> {
   const choice = choose(argv, output, all)
-  if (choice === undefined) return 2
+  return choice === undefined ? 2 : runHere(choice, output, rounds)
+}
+
+async function runHere({ benchmarks, json }: Choice, output: Output, rounds?: number): Promise<number> {
   let status = 0
-  for (const benchmark of choice.benchmarks) {
+  for (const benchmark of benchmarks) {
     try {
       const { line, detail } = await run(benchmark, rounds ?? benchmark.rounds)
-      output.stdout.write(choice.json ? `${JSON.stringify(line)}\n` : row(line, detail, benchmark))
+      output.stdout.write(json ? `${JSON.stringify(line)}\n` : row(line, detail, benchmark))
     } catch (error) {
       const skipped = error instanceof MissingInput
       if (!skipped) status = 1
@@ -82,7 +85,7 @@ export async function runBenchmarksApart(
 ): Promise<number> {
   const choice = choose(argv, output, all)
   if (choice === undefined) return 2
-  if (choice.benchmarks.length === 1) return runBenchmarks(argv, output, undefined, all)
+  if (choice.benchmarks.length === 1) return runHere(choice, output)
   let status = 0
   let child: ChildProcess | undefined
   let stopped: NodeJS.Signals | undefined
@@ -107,11 +110,13 @@ export async function runBenchmarksApart(
   return status
 }
 
-function choose(
-  argv: readonly string[],
-  output: Output,
-  all: readonly (Benchmark | Figure)[],
-): { benchmarks: readonly (Benchmark | Figure)[]; json: boolean } | undefined {
+interface Choice {
+  readonly benchmarks: readonly (Benchmark | Figure)[]
+  readonly json: boolean
+}
+
+/** Undefined, with a line that says why, on misuse. */
+function choose(argv: readonly string[], output: Output, all: readonly (Benchmark | Figure)[]): Choice | undefined {
   const options = readOptions(argv, output)
   if (options === undefined) return undefined
   const named = all.filter(({ name }) => name === options.only)

@@ -1,5 +1,4 @@
 /** Each benchmark runs one round and prints what other tools read. How fast is not asserted here. */
-
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -12,12 +11,14 @@ interface Run {
   readonly stderr: string
 }
 
-async function bench(...argv: readonly string[]): Promise<Run> {
+async function captured(run: (output: Parameters<typeof runBenchmarks>[1]) => Promise<number>): Promise<Run> {
   const written = { stdout: '', stderr: '' }
   const collect = (stream: keyof typeof written) => ({ write: (text: string) => (written[stream] += text) })
-  const status = await runBenchmarks(argv, { stdout: collect('stdout'), stderr: collect('stderr') }, 1)
+  const status = await run({ stdout: collect('stdout'), stderr: collect('stderr') })
   return { status, ...written }
 }
+
+const bench = (...argv: readonly string[]): Promise<Run> => captured((output) => runBenchmarks(argv, output, 1))
 
 describe('npm run bench', () => {
   it('has the names other tools look for, each once', () => {
@@ -91,12 +92,8 @@ describe('npm run bench', () => {
         figure: async () => ({ value: 1, detail: `${process.pid}` }),
       })
       const all = ['a.first', 'a.second', 'a.third', 'b', 'k.killed', 'k.stops', 'k.last'].map(figure)
-      const run = async (...argv: readonly string[]): Promise<Run> => {
-        const written = { stdout: '', stderr: '' }
-        const collect = (stream: keyof typeof written) => ({ write: (text: string) => (written[stream] += text) })
-        const output = { stdout: collect('stdout'), stderr: collect('stderr') }
-        return { status: await runBenchmarksApart(argv, output, script, all), ...written }
-      }
+      const run = (...argv: readonly string[]): Promise<Run> =>
+        captured((output) => runBenchmarksApart(argv, output, script, all))
       const several = await run('--only', 'a', '--json')
       expect(several.status).toBe(1)
       expect(several.stderr).toBe('bench: a.first\nbench: a.second\nbench: a.third\n')

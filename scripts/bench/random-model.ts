@@ -17,6 +17,7 @@ import {
   vectorLength,
   writeLlamaGraph,
 } from '../model/llama-graph.js'
+import { ropeFrequencies } from '../model/source.js'
 
 /** The shape of SmolLM2-135M with fewer layers, words and positions. */
 export const SMALL: LlamaShape = {
@@ -29,7 +30,7 @@ export const SMALL: LlamaShape = {
   vocabularySize: 2048,
   contextLength: 512,
   normEpsilon: 1e-5,
-  ropeFrequencies: Float64Array.from({ length: 32 }, (_, i) => 10_000 ** (-i / 32)),
+  ropeFrequencies: ropeFrequencies(64, 10_000),
   ropeInterleaved: false,
   attentionBias: false,
   headNorms: false,

@@ -9,6 +9,7 @@ import { loadModelPackage, type ModelPackage } from '../../enclave/inference/pac
 import { rowsAreIndependent } from '../../enclave/inference/trial.js'
 import { randomPackage, SMALL } from '../../scripts/bench/random-model.js'
 import { createGraphBuilder } from '../../scripts/model/graph-builder.js'
+import { ropeFrequencies } from '../../scripts/model/source.js'
 import { toBytes } from '../../verifier/protocol/bytes.js'
 import { ask, collect, GREEDY, PACKAGE_DIRECTORY, textOf } from './model.js'
 
@@ -89,7 +90,7 @@ describe('attention whose order of summation shows a cut', () => {
         kvHeads: 1,
         headSize,
         feedForwardSize: 64,
-        ropeFrequencies: Float64Array.from({ length: headSize / 2 }, (_, i) => 10_000 ** ((-2 * i) / headSize)),
+        ropeFrequencies: ropeFrequencies(headSize, 10_000),
       },
       'fp32',
     )

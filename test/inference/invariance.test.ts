@@ -18,6 +18,7 @@ import { createRandom } from '../../enclave/inference/sampler.js'
 import { withImported } from '../../scripts/bench/quality.js'
 import { randomPackage, SMALL, SMOLLM2 } from '../../scripts/bench/random-model.js'
 import { findSmolLm2 } from '../../scripts/model/fetch.js'
+import { ropeFrequencies } from '../../scripts/model/source.js'
 import { PACKAGE_DIRECTORY } from './model.js'
 
 /** SUBROSA_SCHEDULES multiplies the number of schedules, for a longer search. */
@@ -159,7 +160,7 @@ const LARGE_HEADS = {
   heads: 4,
   kvHeads: 2,
   headSize: 128,
-  ropeFrequencies: Float64Array.from({ length: 64 }, (_, i) => 10_000 ** (-i / 64)),
+  ropeFrequencies: ropeFrequencies(128, 10_000),
 }
 
 const CASES: readonly Case[] = [

@@ -137,7 +137,7 @@ export function created(check: (status: Handle) => void, call: (out: unknown[]) 
 /** _SC_LEVEL2_CACHE_SIZE of glibc (bits/confname.h). */
 const LEVEL2_CACHE_SIZE = 191
 
-/** Size in bytes of the second-level cache, as the runtime asks for it; undefined where there is no glibc to ask. */
+/** Size in bytes of the second-level cache, as the runtime asks for it; undefined elsewhere than on Linux, where the runtime needs glibc too. */
 export function levelTwoCacheBytes(): number | undefined {
   if (process.platform !== 'linux') return undefined
   return Number(koffi.load('libc.so.6').func('long sysconf(int name)')(LEVEL2_CACHE_SIZE))

@@ -147,11 +147,6 @@ export async function createDecoder(
   const { device = DEFAULT_DEVICE } = options
   const graph = inspectGraph(modelPackage)
   checkWeights(modelPackage)
-  const { l2Bytes = levelTwoCacheBytes() } = options
-  const shared =
-    modelPackage.manifest.determinism === 'batch-invariant' &&
-    graph.determinism === 'batch-invariant' &&
-    findCutDependence(graph.headSize, l2Bytes) === undefined
   const { slots, slotTokens } = slotsFor(graph, modelPackage.manifest.architecture.contextLength, options)
   const load = async (maxRows: number): Promise<Decoder> => {
     const decoder = await loadDecoder(modelPackage, options, {
@@ -174,6 +169,11 @@ export async function createDecoder(
       determinism: 'none',
     }
   }
+  const { l2Bytes = levelTwoCacheBytes() } = options
+  const shared =
+    modelPackage.manifest.determinism === 'batch-invariant' &&
+    graph.determinism === 'batch-invariant' &&
+    findCutDependence(graph.headSize, l2Bytes) === undefined
   if (!shared) return { decoder: await load(1), determinism: 'single' }
   const decoder = await load(slots)
   if (await rowsAreIndependent(decoder, graph.vocabularySize)) return { decoder, determinism: 'batch-invariant' }
